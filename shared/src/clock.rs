@@ -1,0 +1,113 @@
+//! The only place that reads the time or makes ids. A test passes a clock that it moves itself.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Serialize, Serializer};
+use ulid::Ulid;
+
+use crate::ids::EventId;
+
+/// A point in time: milliseconds since the Unix epoch, UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(millis(duration)))
+    }
+
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(millis(duration)))
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// RFC 3339, UTC, milliseconds: `2026-11-22T09:30:00.125Z`.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = i64::try_from(self.0).ok().and_then(DateTime::<Utc>::from_timestamp_millis);
+        f.write_str(&time.unwrap_or(DateTime::<Utc>::MAX_UTC).to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Where time and ids come from.
+#[derive(Debug, Clone, Default)]
+pub struct Clock {
+    /// Milliseconds; `None` is the system's clock.
+    set: Option<Arc<AtomicU64>>,
+}
+
+impl Clock {
+    #[must_use]
+    pub fn system() -> Self {
+        Self::default()
+    }
+
+    /// A clock that stands at `now` until it is moved. Clones share it.
+    #[must_use]
+    pub fn standing_at(now: Timestamp) -> Self {
+        Self { set: Some(Arc::new(AtomicU64::new(now.0))) }
+    }
+
+    /// Moves a standing clock forward; the system's clock is left alone.
+    pub fn advance(&self, by: Duration) {
+        if let Some(set) = &self.set {
+            set.fetch_add(millis(by), Ordering::SeqCst);
+        }
+    }
+
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is the place that reads the time")]
+    pub fn now(&self) -> Timestamp {
+        match &self.set {
+            Some(set) => Timestamp(set.load(Ordering::SeqCst)),
+            None => Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)),
+        }
+    }
+
+    /// A new id with this clock's time in it and 80 random bits.
+    ///
+    /// # Panics
+    /// When the system has no source of randomness: nothing safe can be made without one.
+    #[must_use]
+    pub fn new_id(&self) -> EventId {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes[6..]).expect("the system gives random bytes");
+        EventId(Ulid::from_parts(self.now().0, u128::from_be_bytes(bytes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_read_as_rfc_3339() {
+        assert_eq!(Timestamp(1_795_339_800_125).to_string(), "2026-11-22T09:30:00.125Z");
+        assert_eq!(Timestamp(0).to_string(), "1970-01-01T00:00:00.000Z");
+        assert!(Timestamp(u64::MAX).to_string().ends_with('Z'), "far out, but no panic");
+    }
+
+    #[test]
+    fn ids_carry_the_clock() {
+        let clock = Clock::standing_at(Timestamp(1_000));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(clock.new_id().timestamp_ms(), 2_000);
+        assert_ne!(clock.new_id(), clock.new_id());
+    }
+}

@@ -1,0 +1,275 @@
+//! Names, ids and subjects. Every value here is checked when it is made: keys and statements are built from
+//! these types only, so nothing a client wrote reaches a store unchecked.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+pub use ulid::Ulid;
+
+use crate::limits::{USERNAME_CHARS_MAX, USERNAME_CHARS_MIN};
+
+/// The position of an event within its subject: 1, 2, 3, … without holes.
+pub type Seq = u64;
+
+/// The name of a user: 2–32 of `a–z 0–9 _ . -`, starting with a letter or digit, in lower case.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Username(Box<str>);
+
+/// Why a text is not a [`Username`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a username is {USERNAME_CHARS_MIN} to {USERNAME_CHARS_MAX} of A-Z a-z 0-9 _ . - and starts with a letter or digit"
+)]
+pub struct InvalidUsername;
+
+impl Username {
+    /// Folds to lower case and checks.
+    ///
+    /// # Errors
+    /// [`InvalidUsername`] for any text that cannot be a name.
+    pub fn new(text: &str) -> Result<Self, InvalidUsername> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+        let bytes = text.as_bytes();
+        let fits = (USERNAME_CHARS_MIN..=USERNAME_CHARS_MAX).contains(&bytes.len());
+        if !fits || !bytes[0].is_ascii_alphanumeric() || !bytes.iter().copied().all(allowed) {
+            return Err(InvalidUsername);
+        }
+        Ok(Self(text.to_ascii_lowercase().into()))
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Username {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Username {
+    type Err = InvalidUsername;
+    fn from_str(text: &str) -> Result<Self, InvalidUsername> {
+        Self::new(text)
+    }
+}
+
+impl TryFrom<String> for Username {
+    type Error = InvalidUsername;
+    fn try_from(text: String) -> Result<Self, InvalidUsername> {
+        Self::new(&text)
+    }
+}
+
+impl From<Username> for String {
+    fn from(name: Username) -> Self {
+        name.0.into()
+    }
+}
+
+/// The id of an event. For a message it is the message's id, which a client may choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EventId(pub Ulid);
+
+/// Why a text is not an [`EventId`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an id is a ULID: 26 characters of Crockford's base 32, in upper case")]
+pub struct InvalidEventId;
+
+impl EventId {
+    /// Milliseconds since the Unix epoch, as its maker's clock gave them.
+    #[must_use]
+    pub fn timestamp_ms(self) -> u64 {
+        self.0.timestamp_ms()
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = InvalidEventId;
+    /// Accepts the canonical form only, so that one id has one spelling.
+    fn from_str(text: &str) -> Result<Self, InvalidEventId> {
+        let id = Ulid::from_string(text).map_err(|_| InvalidEventId)?;
+        if id.to_string() == text { Ok(Self(id)) } else { Err(InvalidEventId) }
+    }
+}
+
+/// A conversation of two: the sorted pair of their names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Conversation {
+    low: Username,
+    high: Username,
+}
+
+impl Conversation {
+    /// `None` when both are the same user.
+    #[must_use]
+    pub fn between(one: &Username, other: &Username) -> Option<Self> {
+        match one.cmp(other) {
+            std::cmp::Ordering::Less => Some(Self { low: one.clone(), high: other.clone() }),
+            std::cmp::Ordering::Greater => Some(Self { low: other.clone(), high: one.clone() }),
+            std::cmp::Ordering::Equal => None,
+        }
+    }
+
+    #[must_use]
+    pub fn low(&self) -> &Username {
+        &self.low
+    }
+
+    #[must_use]
+    pub fn high(&self) -> &Username {
+        &self.high
+    }
+
+    #[must_use]
+    pub fn has(&self, user: &Username) -> bool {
+        self.low == *user || self.high == *user
+    }
+}
+
+/// `low:high`; no name holds a colon.
+impl fmt::Display for Conversation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.low, self.high)
+    }
+}
+
+/// Why a text is not a [`Conversation`] or a [`Subject`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a subject")]
+pub struct InvalidSubject;
+
+impl FromStr for Conversation {
+    type Err = InvalidSubject;
+    fn from_str(text: &str) -> Result<Self, InvalidSubject> {
+        let (low, high) = text.split_once(':').ok_or(InvalidSubject)?;
+        let pair = Self::between(
+            &low.parse().map_err(|_| InvalidSubject)?,
+            &high.parse().map_err(|_| InvalidSubject)?,
+        );
+        pair.filter(|conversation| conversation.to_string() == text).ok_or(InvalidSubject)
+    }
+}
+
+/// What an event is about and numbered in.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    User(Username),
+    Conversation(Conversation),
+}
+
+impl Subject {
+    /// The partition that holds this subject: always the same one for a given number of partitions.
+    /// CRC-32 of the subject's text, modulo `partitions`; stored logs depend on it.
+    #[must_use]
+    pub fn partition(&self, partitions: u16) -> u16 {
+        let hash = crc32fast::hash(self.to_string().as_bytes());
+        u16::try_from(hash % u32::from(partitions)).expect("a remainder is below its divisor")
+    }
+}
+
+/// `u:name` or `c:low:high`.
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(name) => write!(f, "u:{name}"),
+            Self::Conversation(pair) => write!(f, "c:{pair}"),
+        }
+    }
+}
+
+impl FromStr for Subject {
+    type Err = InvalidSubject;
+    fn from_str(text: &str) -> Result<Self, InvalidSubject> {
+        match text.split_once(':') {
+            Some(("u", name)) => {
+                let user: Username = name.parse().map_err(|_| InvalidSubject)?;
+                if user.as_str() == name { Ok(Self::User(user)) } else { Err(InvalidSubject) }
+            }
+            Some(("c", pair)) => Ok(Self::Conversation(pair.parse()?)),
+            _ => Err(InvalidSubject),
+        }
+    }
+}
+
+/// Where an event lies in the log: a partition, and an entry id that rises within it. An entry id is what
+/// Redis Streams gives: milliseconds, then a counter within the millisecond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Position {
+    pub partition: u16,
+    pub ms: u64,
+    pub counter: u64,
+}
+
+/// `partition/ms-counter`.
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}-{}", self.partition, self.ms, self.counter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usernames() {
+        let longest = "a".repeat(32);
+        for (text, name) in
+            [("samer", Some("samer")), ("Samer", Some("samer")), ("a1", Some("a1")), ("0-._", Some("0-._"))]
+                .into_iter()
+                .chain([(longest.as_str(), Some(longest.as_str()))])
+        {
+            assert_eq!(Username::new(text).ok().as_ref().map(Username::as_str), name, "{text}");
+        }
+        for text in
+            ["", "a", "_ab", ".ab", "-ab", "a b", "a:b", "a\0b", "a\r\nb", "é1", "ab\u{7f}", &"a".repeat(33)]
+        {
+            assert_eq!(Username::new(text), Err(InvalidUsername), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_id_has_one_spelling() {
+        let id = "01JD0000000000000000000000";
+        assert_eq!(id.parse::<EventId>().unwrap().to_string(), id);
+        for text in [
+            "01jd0000000000000000000000",
+            "01JD000000000000000000000",
+            "01JD000000000000000000000O",
+            "81JD0000000000000000000000",
+            "",
+            "x",
+        ] {
+            assert_eq!(text.parse::<EventId>(), Err(InvalidEventId), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn subjects_round_trip() {
+        for text in ["u:samer", "c:lena:samer"] {
+            assert_eq!(text.parse::<Subject>().unwrap().to_string(), text);
+        }
+        for text in ["", "u:", "u:Samer", "c:samer:lena", "c:lena:lena", "c:lena", "x:lena", "c:lena:samer:x"]
+        {
+            assert_eq!(text.parse::<Subject>(), Err(InvalidSubject), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn partitions_never_move() {
+        let of = |text: &str| text.parse::<Subject>().unwrap().partition(16);
+        assert_eq!([of("u:samer"), of("u:bob"), of("c:bob:carol")], [1, 5, 8]);
+    }
+}

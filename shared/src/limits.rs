@@ -1,0 +1,134 @@
+//! Every bound, with its unit. What is full refuses; nothing grows without end.
+
+use std::time::Duration;
+
+// Names and content (API.md).
+pub const USERNAME_CHARS_MIN: usize = 2;
+pub const USERNAME_CHARS_MAX: usize = 32;
+/// Unicode scalar values.
+pub const PASSWORD_CHARS_MIN: usize = 8;
+pub const PASSWORD_CHARS_MAX: usize = 128;
+/// Unicode scalar values.
+pub const CONTENT_CHARS_MAX: usize = 4_000;
+/// Visible ASCII characters.
+pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 64;
+pub const REQUEST_ID_CHARS_MAX: usize = 64;
+
+// HTTP.
+pub const BODY_BYTES_MAX: usize = 16 * 1024;
+/// Of a body that is too large, this much is read and thrown away before the 413, so that it arrives.
+pub const BODY_BYTES_DISCARDED_MAX: usize = 256 * 1024;
+pub const HEADERS_BYTES_MAX: usize = 16 * 1024;
+pub const HEADERS_COUNT_MAX: usize = 64;
+pub const HEADERS_DEADLINE: Duration = Duration::from_secs(10);
+pub const BODY_DEADLINE: Duration = Duration::from_secs(10);
+/// From the last byte of the headers to the first of the answer; event streams are exempt.
+pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+/// A process with more open connections than this accepts no further one until another closes.
+pub const CONNECTIONS_MAX: usize = 16_384;
+/// From the signal to the exit: what is still open then is cut.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(8);
+/// From the end of the last connection to the end of the last task.
+pub const TASKS_DEADLINE: Duration = Duration::from_secs(1);
+
+// Pages.
+pub const PAGE_MESSAGES_MAX: u64 = 100;
+pub const PAGE_MESSAGES_DEFAULT: u64 = 50;
+pub const PAGE_CONVERSATIONS_MAX: u64 = 100;
+pub const PAGE_CONVERSATIONS_DEFAULT: u64 = 50;
+/// How long a page waits for the projection before it says `Chat-Behind`.
+pub const FRESHNESS_WAIT_MAX: Duration = Duration::from_millis(250);
+/// Notices may be lost: a waiting page looks again after this long without one.
+pub const FRESHNESS_POLL: Duration = Duration::from_millis(50);
+
+// Passwords.
+/// About a second of work for one core.
+pub const PASSWORD_HASHES_QUEUED_MAX: usize = 32;
+
+// Sessions.
+pub const SESSION_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+/// A session in use is renewed when this much of its life is gone: a write a day, not one a request.
+pub const SESSION_RENEWAL_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// The oldest makes room for a new one.
+pub const SESSIONS_PER_USER_MAX: usize = 100;
+
+// Idempotency.
+pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(3600);
+/// How far ahead of the log's clock the time inside a client's id may lie.
+pub const ID_AHEAD_MAX: Duration = Duration::from_secs(300);
+
+// The log.
+pub const PARTITIONS_DEFAULT: u16 = 16;
+pub const PARTITIONS_MAX: u16 = 1_024;
+pub const APPENDS_QUEUED_MAX: usize = 1_024;
+pub const APPENDS_PER_CALL_MAX: usize = 128;
+pub const APPEND_CALLS_IN_FLIGHT_MAX: usize = 4;
+pub const LOG_TIMEOUT: Duration = Duration::from_millis(250);
+pub const LOG_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// The longest pause between two attempts to connect: service is back within 2 s of the log.
+pub const LOG_RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
+
+// The feed.
+/// Per partition and read.
+pub const BATCH_EVENTS_MAX: usize = 512;
+/// How long a read of the feed waits for the first event.
+pub const FEED_WAIT_MAX: Duration = Duration::from_secs(1);
+/// An event delivered this long ago and not acknowledged is taken over by another projector.
+pub const CLAIM_IDLE_MIN: Duration = Duration::from_secs(3);
+/// For the answer to a read of the feed, [`FEED_WAIT_MAX`] included: a batch may be some 100 MiB.
+pub const FEED_TIMEOUT: Duration = Duration::from_secs(5);
+/// Events of one partition acknowledged in one call: a script's arguments are bounded.
+pub const ACKS_PER_CALL_MAX: usize = 1_024;
+pub const NOTICES_QUEUED_MAX: usize = 4_096;
+pub const NOTICES_PER_PUBLISH_MAX: usize = 256;
+/// How often a subscriber asks whether its connection still lives.
+pub const NOTICES_PING_INTERVAL: Duration = Duration::from_secs(5);
+
+// The views.
+/// Messages per Cassandra partition of the timeline: 5,000 messages of 4 KiB stay below 25 MiB.
+pub const BUCKET_MESSAGES: u64 = 5_000;
+pub const VIEWS_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes of one batch sent to Cassandra, below its stock limit of 50 KiB.
+pub const BATCH_BYTES_MAX: usize = 40 * 1024;
+pub const BATCH_STATEMENTS_MAX: usize = 100;
+/// Beyond 16 in flight per node a write buys latency only.
+pub const VIEW_BATCHES_IN_FLIGHT_MAX: usize = 32;
+pub const VIEW_CONNECTIONS_PER_NODE: usize = 2;
+/// Connecting, checking the schema and preparing every statement.
+pub const VIEWS_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two attempts to connect: service is back within 2 s of the store.
+pub const VIEWS_RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+/// How long a change of the serving generation may go unnoticed.
+pub const GENERATION_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Rows that one request of a longer read brings.
+pub const VIEW_ROWS_PER_REQUEST: i32 = 100;
+
+// Migration.
+/// How long a migration waits for the store, and for another migration.
+pub const MIGRATION_WAIT_MAX: Duration = Duration::from_secs(120);
+/// One statement, with the agreement of all nodes on its outcome.
+pub const MIGRATION_STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
+/// The lock is renewed before each statement, and outlives the slowest: what a killed migration holds is free
+/// again after this.
+pub const MIGRATION_LOCK_LIFETIME: Duration = Duration::from_secs(60);
+
+// The embedded store.
+/// Commands written and synced as one.
+pub const APPENDS_PER_GROUP_MAX: usize = 512;
+/// A disk that takes longer leaves the outcome of an append unknown.
+pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// With less space on the disk writes are refused, so that the store always has room for its own work.
+pub const DISK_FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;
+/// What is kept in memory, per keyspace, before it becomes a file.
+pub const MEMTABLE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// What a start has to read again at most.
+pub const JOURNALS_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Expired records and sessions removed along with one group.
+pub const EXPIRED_PER_GROUP_MAX: usize = 1_024;
+
+// Retries.
+pub const BACKOFF_MIN: Duration = Duration::from_millis(50);
+pub const BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+// Commands of an operator.
+pub const COMMAND_DEADLINE: Duration = Duration::from_secs(15);

@@ -1,0 +1,314 @@
+//! What a service may ask of a store, one trait per role: command-api holds [`EventLog`], [`Accounts`] and
+//! [`Heads`]; the projector [`EventFeed`] and [`ViewWriter`]; query-api [`ViewReader`], [`Heads`],
+//! [`Sessions`] and [`Notices`]. The doc comments are the contract; `storage::contract` checks it on every
+//! adapter.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::broadcast;
+
+use crate::clock::Timestamp;
+use crate::event::{Event, Malformed, RecordedEvent};
+use crate::ids::{Conversation, EventId, Position, Seq, Username};
+use crate::view::{InboxRow, ParkedRow, TimelineEntry, UserRow, ViewChange};
+
+/// Appends events. One atomic step decides everything that depends on what was appended before.
+#[async_trait]
+pub trait EventLog: Send + Sync {
+    /// `Ok` means: the event is in the log, as durable as [`Probe::durability`] says, with the next number of
+    /// its subject. Every other outcome leaves the log as it was, but for [`StoreError::Unknown`].
+    ///
+    /// - `UserRegistered`: refused as [`Refusal::UsernameTaken`] when the name has one.
+    /// - `ConversationRead`: [`Appended::Unchanged`] unless the mark is higher than every one before.
+    /// - `MessageSent` with [`Append::once`]: see [`Once`].
+    ///
+    /// Waits in a bounded queue; full is [`StoreError::Busy`] at once. Dropping the future does not undo it.
+    async fn append(&self, append: Append) -> Result<Appended, AppendError>;
+}
+
+/// A decided event, not yet numbered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Append {
+    pub id: EventId,
+    pub event: Event,
+    /// Only for `MessageSent`.
+    pub once: Option<Once>,
+}
+
+/// Makes repetitions of a send one message. The record is kept for the window (and, for [`OnceKey::Id`], long
+/// enough that no id can be accepted again after it). Its scope is sender and recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Once {
+    pub key: OnceKey,
+    /// Of what must be the same in a repetition. Same: [`Appended::Replayed`] with the first receipt.
+    /// Other: [`Refusal::IdempotencyConflict`].
+    pub fingerprint: [u8; 16],
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnceKey {
+    /// Visible ASCII, at most [`crate::limits::IDEMPOTENCY_KEY_CHARS_MAX`].
+    Header(String),
+    /// The event's own id, made by the client. The time inside it must lie within the window before the log's
+    /// time and at most [`crate::limits::ID_AHEAD_MAX`] ahead of it, else [`Refusal::IdOutOfWindow`].
+    Id,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Appended {
+    New(Receipt),
+    Replayed(Receipt),
+    /// There was nothing to append: the mark was already there.
+    Unchanged,
+}
+
+/// What the log gave to an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// Of a replay: the first one's.
+    pub id: EventId,
+    pub seq: Seq,
+    pub at: Timestamp,
+    pub position: Position,
+}
+
+/// Why the log did not take an event. Nothing was appended and nothing was recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("the name is taken")]
+    UsernameTaken,
+    #[error("the key was used for another body")]
+    IdempotencyConflict,
+    #[error("the time inside the id is outside the window")]
+    IdOutOfWindow,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Users and their sessions, beside the log.
+#[async_trait]
+pub trait Accounts: Send + Sync {
+    /// The PHC string of the user's password; `None`: no such user. Sees every registration that was answered.
+    async fn password_hash(&self, user: &Username) -> Result<Option<String>, StoreError>;
+
+    async fn exists(&self, user: &Username) -> Result<bool, StoreError>;
+
+    /// Ends [`crate::limits::SESSION_LIFETIME`] from now. Beyond
+    /// [`crate::limits::SESSIONS_PER_USER_MAX`] the user's oldest session ends.
+    async fn open_session(&self, user: &Username, key: &SessionKey) -> Result<(), StoreError>;
+
+    /// Ending a session that does not exist is no error.
+    async fn close_session(&self, key: &SessionKey) -> Result<(), StoreError>;
+
+    /// Ends all that were open when the call began.
+    async fn close_all_sessions(&self, user: &Username) -> Result<(), StoreError>;
+}
+
+/// SHA-256 of a token: all that a store ever sees of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionKey(pub [u8; 32]);
+
+impl std::fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SessionKey(..)")
+    }
+}
+
+#[async_trait]
+pub trait Sessions: Send + Sync {
+    /// Whose session it is; `None`: never opened, ended or expired. Using a session renews it: its end moves to
+    /// [`crate::limits::SESSION_LIFETIME`] from now, at most once per
+    /// [`crate::limits::SESSION_RENEWAL_AFTER`].
+    async fn find(&self, key: &SessionKey) -> Result<Option<Username>, StoreError>;
+}
+
+#[async_trait]
+pub trait Heads: Send + Sync {
+    /// `seq` of the last acknowledged message; 0: no conversation yet.
+    async fn head(&self, conversation: &Conversation) -> Result<Seq, StoreError>;
+}
+
+/// One consumer of a generation's group.
+#[async_trait]
+pub trait EventFeed: Send {
+    /// Waits for at least one event and returns at most about `events_max` per partition, in log order within
+    /// each. What this consumer was given before and did not acknowledge comes first, then what a dead consumer
+    /// left, then new events. Every event is delivered to some consumer until it is acknowledged. May be dropped
+    /// at any await: what was read is delivered again.
+    async fn next_batch(&mut self, events_max: usize) -> Result<Vec<Delivery>, StoreError>;
+
+    /// The views hold the batch: it is not delivered again, and readers are told (see [`Notices`]).
+    async fn ack(&mut self, batch: &[Delivery]) -> Result<(), StoreError>;
+}
+
+/// One entry of the log, readable or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    pub position: Position,
+    pub content: Result<RecordedEvent, Unreadable>,
+}
+
+/// An entry that cannot be applied, with what could be made out of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    pub cause: Malformed,
+    /// Where a marker belongs, if that can be told: the conversation and the number that the entry holds.
+    pub place: Option<(Conversation, Seq)>,
+    pub bytes: Vec<u8>,
+}
+
+/// How far a generation is.
+#[async_trait]
+pub trait FeedMonitor: Send + Sync {
+    async fn status(&self) -> Result<FeedStatus, StoreError>;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct FeedStatus {
+    pub partitions: Vec<PartitionStatus>,
+    pub consumers: Vec<ConsumerStatus>,
+}
+
+impl FeedStatus {
+    /// Events appended and not yet acknowledged.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        self.partitions.iter().map(|partition| partition.lag).sum()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct PartitionStatus {
+    pub partition: u16,
+    /// Events ever appended.
+    pub head: u64,
+    /// Delivered and not acknowledged.
+    pub pending: u64,
+    /// Appended and not acknowledged: `pending` and what was not delivered yet.
+    pub lag: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ConsumerStatus {
+    pub name: String,
+    /// Events acknowledged by it since the group was made.
+    pub applied: u64,
+    pub pending: u64,
+}
+
+#[async_trait]
+pub trait ViewWriter: Send + Sync {
+    /// `Ok` means: the store has answered for every change. Applying twice, or in another order, equals applying
+    /// once (see [`crate::view::version`]). After an error any part may have been applied: apply all again.
+    ///
+    /// `read` are the positions that `changes` come from. A store that is log and views at once records them in
+    /// the same write, so that rows and cursor cannot part.
+    async fn apply(&self, changes: &[ViewChange], read: &[Position]) -> Result<(), StoreError>;
+}
+
+/// Reads the serving generation.
+#[async_trait]
+pub trait ViewReader: Send + Sync {
+    /// What stands at `first..=last`, in the order of `seq`; numbers that the view does not have are left out. At
+    /// most [`crate::limits::PAGE_MESSAGES_MAX`] wide. One read of the store.
+    async fn timeline(
+        &self,
+        conversation: &Conversation,
+        first: Seq,
+        last: Seq,
+    ) -> Result<Vec<TimelineEntry>, StoreError>;
+
+    /// The highest `seq` that the view has seen; lower ones may be missing still. 0: none. One read.
+    async fn timeline_head(&self, conversation: &Conversation) -> Result<Seq, StoreError>;
+
+    /// All conversations of the owner, in no order.
+    async fn inbox(&self, owner: &Username) -> Result<Vec<InboxRow>, StoreError>;
+
+    async fn user(&self, user: &Username) -> Result<Option<UserRow>, StoreError>;
+
+    /// Of this generation, in the order of their positions, at most `rows_max`.
+    async fn parked(&self, rows_max: usize) -> Result<Vec<ParkedRow>, StoreError>;
+}
+
+/// Tells that views have moved. A hint, never the truth: notices may be lost or repeated, so who waits for one
+/// also has a deadline, and reads again.
+pub trait Notices: Send + Sync {
+    fn subscribe(&self) -> broadcast::Receiver<Applied>;
+}
+
+/// The views hold this conversation up to (at least) this event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    pub conversation: Conversation,
+    pub seq: Seq,
+}
+
+/// What `/readyz` asks.
+#[async_trait]
+pub trait Probe: Send + Sync {
+    /// What one waits for while it is not ready: `redis`, `cassandra`, `store`.
+    fn name(&self) -> &'static str;
+
+    async fn check(&self) -> Result<(), StoreError>;
+
+    /// What an acknowledged append survives; `None` for a store that acknowledges none.
+    fn durability(&self) -> Option<String> {
+        None
+    }
+}
+
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// What went wrong in a store, by what the caller may do about it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// Nothing was done.
+    #[error("{store} is unavailable")]
+    Unavailable {
+        store: &'static str,
+        #[source]
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// It may have been done: the call was sent and its answer was lost.
+    #[error("the outcome of a call to {store} is unknown")]
+    Unknown {
+        store: &'static str,
+        #[source]
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// A bounded queue is full. Nothing was done.
+    #[error("{queue} is full")]
+    Busy { queue: &'static str },
+    /// What is stored is damaged. It is never skipped: a human looks.
+    #[error("{store} is damaged: {what}")]
+    Damaged { store: &'static str, what: String },
+    /// The store is not what this program was set up for: another schema, another number of partitions.
+    #[error("{store} does not fit: {what}")]
+    Unfit { store: &'static str, what: String },
+}
+
+impl StoreError {
+    pub fn unavailable(store: &'static str, source: impl Into<Source>) -> Self {
+        Self::Unavailable { store, source: source.into().into() }
+    }
+
+    pub fn unknown(store: &'static str, source: impl Into<Source>) -> Self {
+        Self::Unknown { store, source: source.into().into() }
+    }
+
+    /// Whether the same call may succeed later without a human.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } | Self::Unknown { .. } | Self::Busy { .. } => true,
+            Self::Damaged { .. } | Self::Unfit { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Who is asking. A token is 256 random bits; a store knows only its SHA-256.
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::extract::{FromRef, FromRequestParts};
+use axum::http::{header, request::Parts};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+use super::problem::{Code, Outcome, Problem};
+use super::request::single;
+use crate::ids::Username;
+use crate::ports::{SessionKey, Sessions};
+
+/// A session's secret. It is shown to its owner once and never logged.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token([u8; 32]);
+
+impl Token {
+    /// # Panics
+    /// When the system has no source of randomness: nothing safe can be made without one.
+    #[must_use]
+    pub fn generate() -> Self {
+        let mut bits = [0; 32];
+        getrandom::fill(&mut bits).expect("the system gives random bytes");
+        Self(bits)
+    }
+
+    /// The text that the client sends back.
+    #[must_use]
+    pub fn reveal(&self) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode(self.0)
+    }
+
+    /// Accepts exactly what [`Token::reveal`] gave.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        // Before decoding: no allocation for a text that cannot be one.
+        if text.len() != 43 {
+            return None;
+        }
+        let bits = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
+        bits.try_into().ok().map(Self)
+    }
+
+    #[must_use]
+    pub fn key(&self) -> SessionKey {
+        SessionKey(Sha256::digest(self.0).into())
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// The caller, known by his token. Missing, garbled, expired and revoked tokens get the same answer.
+#[derive(Debug)]
+pub struct Caller {
+    pub user: Username,
+    pub session: SessionKey,
+}
+
+impl<S> FromRequestParts<S> for Caller
+where
+    Arc<dyn Sessions>: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let header = single(&parts.headers, &header::AUTHORIZATION).ok().flatten();
+        let (scheme, text) = header.and_then(|header| header.split_once(' ')).ok_or_else(unauthenticated)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(unauthenticated());
+        }
+        let session = Token::parse(text).ok_or_else(unauthenticated)?.key();
+        let user = Arc::<dyn Sessions>::from_ref(state).find(&session).await.map_err(|error| {
+            // Nothing was tried yet, so a failed write is known not to be applied.
+            Problem::of_store(&error, Code::LogUnavailable).with_outcome(Outcome::NotApplied)
+        })?;
+        Ok(Self { user: user.ok_or_else(unauthenticated)?, session })
+    }
+}
+
+/// The one answer to every token that is not valid, and to none.
+#[must_use]
+pub fn unauthenticated() -> Problem {
+    Problem::new(Code::Unauthenticated, "send the token from /login as a bearer token")
+}
+
+/// Whether names in a request are believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Access {
+    /// Only with a token of that user.
+    #[default]
+    Token,
+    /// As the original chat system did: for trying out, on loopback only.
+    Open,
+}
+
+/// The caller; nobody only where names are believed ([`Access::Open`]) and no valid token came.
+#[derive(Debug)]
+pub struct MaybeCaller(pub Option<Caller>);
+
+impl<S> FromRequestParts<S> for MaybeCaller
+where
+    Arc<dyn Sessions>: FromRef<S>,
+    Access: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let trusting = Access::from_ref(state) == Access::Open;
+        match Caller::from_request_parts(parts, state).await {
+            Ok(caller) => Ok(Self(Some(caller))),
+            Err(problem) if trusting && problem.code == Code::Unauthenticated => Ok(Self(None)),
+            Err(problem) => Err(problem),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_has_one_spelling() {
+        let token = Token::generate();
+        assert_eq!(Token::parse(&token.reveal()), Some(token.clone()));
+        for text in
+            ["", "x", &format!("{}=", token.reveal()), &"+".repeat(43), &"A".repeat(42), &"_".repeat(43)]
+        {
+            assert_eq!(Token::parse(text), None, "{text}");
+        }
+        assert_eq!(format!("{token:?}"), "Token(..)");
+    }
+}

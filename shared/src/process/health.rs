@@ -1,0 +1,110 @@
+//! Liveness and readiness. `/healthz`: the process lives. `/readyz`: it can serve, or what it waits for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures_util::future::join_all;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
+
+use crate::ports::{Probe, StoreError};
+
+/// A probe that has not answered by then is waited for no longer.
+const PROBE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How often a process that is starting looks whether its stores are there.
+const PROBE_AGAIN_AFTER: Duration = Duration::from_millis(250);
+
+/// What a process needs in order to serve.
+#[derive(Clone)]
+pub struct Health {
+    probes: Arc<[Arc<dyn Probe>]>,
+    shutdown: CancellationToken,
+}
+
+/// The body of both probes.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HealthReport {
+    /// `ok`, `waiting` or `draining`.
+    pub status: &'static str,
+    /// What is not there yet.
+    pub waiting_for: Vec<String>,
+    /// What an acknowledged write survives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub durability: Option<String>,
+}
+
+impl Health {
+    #[must_use]
+    pub fn new(probes: Vec<Arc<dyn Probe>>, shutdown: CancellationToken) -> Self {
+        Self { probes: probes.into(), shutdown }
+    }
+
+    /// Ends when every store has been there once, or with what one of them says that will not change by waiting:
+    /// it was set up otherwise, or is damaged.
+    ///
+    /// # Errors
+    /// The store's, if it cannot be retried.
+    pub async fn fits(&self) -> Result<(), StoreError> {
+        loop {
+            let mut waiting = false;
+            for probe in self.probes.iter() {
+                match probe.check().await {
+                    Ok(()) => {}
+                    Err(error) if error.is_retryable() => waiting = true,
+                    Err(error) => return Err(error),
+                }
+            }
+            if !waiting {
+                return Ok(());
+            }
+            tokio::time::sleep(PROBE_AGAIN_AFTER).await;
+        }
+    }
+
+    /// `/healthz` and `/readyz`.
+    pub fn routes(self) -> Router {
+        Router::new()
+            .route("/healthz", get(Self::healthz))
+            .route("/readyz", get(move || async move { self.readyz().await }))
+    }
+
+    /// 200 while the process lives.
+    pub async fn healthz() -> Response {
+        Json(HealthReport { status: "ok", waiting_for: Vec::new(), durability: None }).into_response()
+    }
+
+    /// 200, or 503 with what it waits for. Draining is not ready: a balancer moves on before the end.
+    pub async fn readyz(&self) -> Response {
+        let checks = self.probes.iter().map(|probe| tokio::time::timeout(PROBE_DEADLINE, probe.check()));
+        let results = join_all(checks).await;
+        let waiting_for: Vec<String> = self
+            .probes
+            .iter()
+            .zip(results)
+            .filter_map(|(probe, result)| match result {
+                Ok(Ok(())) => None,
+                // What does not fit will not come by waiting: say it, so that whoever looks knows what to do.
+                Ok(Err(error @ (StoreError::Unfit { .. } | StoreError::Damaged { .. }))) => {
+                    Some(error.to_string())
+                }
+                Ok(Err(_)) | Err(_) => Some(probe.name().to_owned()),
+            })
+            .collect();
+        let durability = self.probes.iter().find_map(|probe| probe.durability());
+        let (code, status) = if self.shutdown.is_cancelled() {
+            (StatusCode::SERVICE_UNAVAILABLE, "draining")
+        } else if waiting_for.is_empty() {
+            (StatusCode::OK, "ok")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "waiting")
+        };
+        (code, Json(HealthReport { status, waiting_for, durability })).into_response()
+    }
+}

@@ -1,0 +1,219 @@
+//! The HTTP server that every process shares: deadlines, a connection cap, graceful and bounded drain; and
+//! [`edge`], the outermost layer of every router, which gives each answer its request id and each error its body.
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::Instrument;
+
+use super::health::Health;
+use super::problem::{Code, Outcome, Problem};
+use super::request::single;
+use super::shutdown::Lifecycle;
+use super::telemetry::{self, HttpMetrics, Metrics};
+use crate::clock::Clock;
+use crate::limits::{
+    CONNECTIONS_MAX, DRAIN_DEADLINE, HEADERS_BYTES_MAX, HEADERS_COUNT_MAX, HEADERS_DEADLINE,
+    REQUEST_DEADLINE, REQUEST_ID_CHARS_MAX,
+};
+
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// How long the acceptor waits after an error such as "too many open files" before it tries again.
+const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(50);
+
+/// Serves until shutdown, as tasks of `lifecycle`. Then: accepts nothing more, lets requests in flight end,
+/// closes idle connections, and cuts what is left after [`DRAIN_DEADLINE`].
+pub fn serve(listener: TcpListener, router: Router, lifecycle: &Lifecycle) {
+    lifecycle.spawn(accept(listener, router, lifecycle.clone()));
+}
+
+async fn accept(listener: TcpListener, router: Router, lifecycle: Lifecycle) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let accepting = async {
+        loop {
+            // The place is taken first: beyond the cap, clients wait in the kernel's bounded backlog.
+            let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+            match listener.accept().await {
+                Ok((stream, _peer)) => {
+                    lifecycle.spawn(connection(stream, router.clone(), place, lifecycle.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_RETRY_AFTER).await;
+                }
+            }
+        }
+    };
+    lifecycle.shutdown.run_until_cancelled(accepting).await;
+}
+
+async fn connection(stream: TcpStream, router: Router, place: OwnedSemaphorePermit, lifecycle: Lifecycle) {
+    // Answers are small and complete: waiting to fill a packet only adds latency.
+    let _ = stream.set_nodelay(true);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_DEADLINE)
+        .max_headers(HEADERS_COUNT_MAX)
+        .max_header_size(HEADERS_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    // Errors here are the client's: it left, or spoke something that is not HTTP.
+    tokio::select! {
+        result = connection.as_mut() => drop(result),
+        () = lifecycle.shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            drop(tokio::time::timeout(DRAIN_DEADLINE, connection).await);
+        }
+    }
+    drop(place);
+}
+
+/// One process's HTTP side: what it serves to clients, and what it shows to operators.
+pub struct Service {
+    pub router: Router,
+    pub metrics: Metrics,
+    pub health: Health,
+    pub clock: Clock,
+}
+
+impl Service {
+    /// Binds `listen` for clients and `operations` for operators, and serves both until shutdown. The probes are
+    /// on both.
+    ///
+    /// # Errors
+    /// When an address cannot be bound.
+    pub async fn start(
+        self,
+        listen: SocketAddr,
+        operations: SocketAddr,
+        lifecycle: &Lifecycle,
+    ) -> std::io::Result<SocketAddr> {
+        let listener = bind(listen).await?;
+        let address = listener.local_addr()?;
+        let metrics = HttpMetrics::new(&self.metrics);
+        let router = self.router.merge(self.health.clone().routes());
+        serve(listener, finish(router, Edge { clock: self.clock, metrics }), lifecycle);
+        serve(bind(operations).await?, telemetry::operations(self.metrics, self.health), lifecycle);
+        tracing::info!(%address, "listening");
+        Ok(address)
+    }
+}
+
+/// Binds a listener; the error names the address.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| std::io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+}
+
+/// What [`edge`] needs.
+#[derive(Clone)]
+pub struct Edge {
+    pub clock: Clock,
+    pub metrics: HttpMetrics,
+}
+
+/// Finishes a router: unknown paths and methods are problems, and [`edge`] is around everything.
+pub fn finish(router: Router, edge_state: Edge) -> Router {
+    router
+        .fallback(|| async { Problem::new(Code::NotFound, "there is no such path") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(Code::MethodNotAllowed, "the path does not take this method; see Allow")
+        })
+        .layer(axum::middleware::from_fn_with_state(edge_state, edge))
+}
+
+/// Gives each answer its request id, each error its body, a deadline and a log line; turns a panic into a 500.
+async fn edge(State(edge): State<Edge>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let request_id = request_id(&request, &edge.clock);
+    let span = tracing::info_span!("request", request_id);
+    let answer = answer(request, next, &method).instrument(span.clone()).await;
+    let _entered = span.enter();
+    let response = finished(answer, &method, &request_id);
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    let took = begun.elapsed();
+    edge.metrics.observe(route, &method, response.status(), took);
+    tracing::debug!(%method, route, status = response.status().as_u16(), took_us = took.as_micros(), "answered");
+    response
+}
+
+async fn answer(request: Request, next: Next, method: &Method) -> Response {
+    let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
+    match tokio::time::timeout(REQUEST_DEADLINE, handled).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_panic)) => {
+            tracing::error!("a handler panicked");
+            Problem::new(Code::Internal, "the request could not be served").into_response()
+        }
+        Err(_elapsed) => {
+            let code = if writes(method) { Code::OutcomeUnknown } else { Code::ViewsUnavailable };
+            Problem::new(code, "the request took too long").into_response()
+        }
+    }
+}
+
+fn finished(mut response: Response, method: &Method, request_id: &str) -> Response {
+    if *method == Method::OPTIONS && response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        // axum adds `Allow` to whatever the fallback for other methods answers.
+        response = StatusCode::NO_CONTENT.into_response();
+    }
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        response = problem_response(response, problem, method, request_id);
+    }
+    let id = HeaderValue::from_str(request_id).expect("a request id is visible ASCII");
+    response.headers_mut().insert(X_REQUEST_ID.clone(), id);
+    response
+}
+
+fn problem_response(
+    unfinished: Response,
+    mut problem: Problem,
+    method: &Method,
+    request_id: &str,
+) -> Response {
+    if unfinished.status().is_server_error() && writes(method) {
+        // Whoever did not say that nothing was done does not know.
+        problem.outcome.get_or_insert(Outcome::Unknown);
+    } else {
+        problem.outcome = None;
+    }
+    let body = serde_json::to_vec(&problem.body(request_id)).expect("strings and numbers are always JSON");
+    let (mut parts, _) = unfinished.into_parts();
+    let problem_json = HeaderValue::from_static("application/problem+json");
+    parts.headers.insert(header::CONTENT_TYPE, problem_json);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, body.into())
+}
+
+fn writes(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// The client's own, if it is well formed.
+fn request_id(request: &Request, clock: &Clock) -> String {
+    let well_formed = |id: &&str| {
+        (1..=REQUEST_ID_CHARS_MAX).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+    };
+    let given = single(request.headers(), &X_REQUEST_ID).ok().flatten().filter(well_formed);
+    given.map_or_else(|| clock.new_id().to_string(), str::to_owned)
+}

@@ -1,0 +1,13 @@
+//! What every process is made of. In reading order: [`config`], [`shutdown`], [`telemetry`], [`problem`]
+//! (errors as clients see them), [`request`] (strict reading of requests), [`auth`], [`health`], [`http`]
+//! (the server). Nothing here is global: listeners, clocks, registries and tokens are parameters, so that
+//! several servers fit in one process.
+
+pub mod auth;
+pub mod config;
+pub mod health;
+pub mod http;
+pub mod problem;
+pub mod request;
+pub mod shutdown;
+pub mod telemetry;

@@ -1,0 +1,208 @@
+//! Errors as clients see them: RFC 9457 problems with a stable code. Texts name no internals; the cause goes to
+//! the log, where the error is handled.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::ports::StoreError;
+
+/// The stable codes of the API, each with its status and title.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    InvalidRequest,
+    Unauthenticated,
+    InvalidCredentials,
+    NotYourName,
+    NotAMember,
+    NotFound,
+    RecipientNotFound,
+    MethodNotAllowed,
+    Timeout,
+    UsernameTaken,
+    BodyTooLarge,
+    UnsupportedMediaType,
+    InvalidFields,
+    IdempotencyConflict,
+    IdOutOfWindow,
+    Internal,
+    Busy,
+    LogUnavailable,
+    ViewsUnavailable,
+    Starting,
+    Draining,
+    OutcomeUnknown,
+}
+
+impl Code {
+    /// Status, code and title.
+    #[must_use]
+    pub fn parts(self) -> (StatusCode, &'static str, &'static str) {
+        use StatusCode as S;
+        match self {
+            Self::InvalidRequest => (S::BAD_REQUEST, "invalid_request", "The request is malformed"),
+            Self::Unauthenticated => (S::UNAUTHORIZED, "unauthenticated", "A valid token is required"),
+            Self::InvalidCredentials => (S::UNAUTHORIZED, "invalid_credentials", "Wrong name or password"),
+            Self::NotYourName => (S::FORBIDDEN, "not_your_name", "The sender is another user"),
+            Self::NotAMember => (S::FORBIDDEN, "not_a_member", "The conversation belongs to others"),
+            Self::NotFound => (S::NOT_FOUND, "not_found", "There is nothing here"),
+            Self::RecipientNotFound => (S::NOT_FOUND, "recipient_not_found", "There is no such recipient"),
+            Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "method_not_allowed", "Not with this method"),
+            Self::Timeout => (S::REQUEST_TIMEOUT, "timeout", "The request took too long to arrive"),
+            Self::UsernameTaken => (S::CONFLICT, "username_taken", "The name is taken"),
+            Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large"),
+            Self::UnsupportedMediaType => {
+                (S::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body is not plain JSON")
+            }
+            Self::InvalidFields => (S::UNPROCESSABLE_ENTITY, "invalid_fields", "Some fields are not valid"),
+            Self::IdempotencyConflict => {
+                (S::UNPROCESSABLE_ENTITY, "idempotency_conflict", "The key was used for another body")
+            }
+            Self::IdOutOfWindow => {
+                (S::UNPROCESSABLE_ENTITY, "id_out_of_window", "The time in the id is too far from now")
+            }
+            Self::Internal => (S::INTERNAL_SERVER_ERROR, "internal", "Something went wrong here"),
+            Self::Busy => (S::SERVICE_UNAVAILABLE, "busy", "Too much to do right now"),
+            Self::LogUnavailable => (S::SERVICE_UNAVAILABLE, "log_unavailable", "The log cannot be reached"),
+            Self::ViewsUnavailable => {
+                (S::SERVICE_UNAVAILABLE, "views_unavailable", "The views cannot be reached")
+            }
+            Self::Starting => (S::SERVICE_UNAVAILABLE, "starting", "The service is starting"),
+            Self::Draining => (S::SERVICE_UNAVAILABLE, "draining", "The service is stopping"),
+            Self::OutcomeUnknown => {
+                (S::GATEWAY_TIMEOUT, "outcome_unknown", "It is not known whether this was done")
+            }
+        }
+    }
+}
+
+/// What is known of a write that failed on the server's side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Nothing was appended; retry freely.
+    NotApplied,
+    /// Retry with the same idempotency key or id.
+    Unknown,
+}
+
+/// One field that is not as it must be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldError {
+    #[schema(example = "content")]
+    pub field: String,
+    /// `missing`, `unknown`, `duplicate`, `wrong_type`, `invalid`, `too_short`, `too_long` or `blank`.
+    #[schema(value_type = String, example = "too_long")]
+    pub code: &'static str,
+    pub detail: String,
+}
+
+impl FieldError {
+    pub fn new(field: impl Into<String>, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { field: field.into(), code, detail: detail.into() }
+    }
+}
+
+/// An error on its way to the client. [`super::http::edge`] adds the request id and writes it out.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    pub code: Code,
+    pub detail: String,
+    pub errors: Vec<FieldError>,
+    pub outcome: Option<Outcome>,
+}
+
+impl Problem {
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), errors: Vec::new(), outcome: None }
+    }
+
+    pub fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(Code::InvalidRequest, detail)
+    }
+
+    #[must_use]
+    pub fn fields(errors: Vec<FieldError>) -> Self {
+        let names: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
+        let detail = format!("not valid: {}", names.join(", "));
+        Self { errors, ..Self::new(Code::InvalidFields, detail) }
+    }
+
+    #[must_use]
+    pub fn with_outcome(self, outcome: Outcome) -> Self {
+        Self { outcome: Some(outcome), ..self }
+    }
+
+    /// A store failed while reading. `unavailable` names which part of the system that is to the client. The
+    /// cause is logged here, once.
+    #[must_use]
+    pub fn of_store(error: &StoreError, unavailable: Code) -> Self {
+        tracing::warn!(error = error as &dyn std::error::Error, "a store call failed");
+        match error {
+            StoreError::Unavailable { .. } | StoreError::Unknown { .. } => {
+                Self::new(unavailable, "a part of the system is away; try again soon")
+            }
+            StoreError::Busy { .. } => Self::new(Code::Busy, "too many requests are waiting; try again soon"),
+            StoreError::Damaged { .. } | StoreError::Unfit { .. } => {
+                Self::new(Code::Internal, "the request could not be served")
+            }
+        }
+    }
+
+    /// The body as clients get it.
+    #[must_use]
+    pub fn body<'a>(&'a self, request_id: &'a str) -> ProblemBody<'a> {
+        let (status, code, title) = self.code.parts();
+        ProblemBody {
+            kind: "about:blank",
+            title,
+            status: status.as_u16(),
+            detail: &self.detail,
+            code,
+            request_id,
+            errors: &self.errors,
+            outcome: self.outcome,
+        }
+    }
+}
+
+/// `application/problem+json`.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemBody<'a> {
+    #[serde(rename = "type")]
+    #[schema(example = "about:blank")]
+    kind: &'static str,
+    title: &'static str,
+    #[schema(example = 422)]
+    status: u16,
+    detail: &'a str,
+    /// Stable, for programs.
+    #[schema(example = "invalid_fields")]
+    code: &'static str,
+    request_id: &'a str,
+    /// Only with `invalid_fields`.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+    /// Only with a 5xx.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<Outcome>,
+}
+
+/// Carries the problem in the response's extensions; the body is written where the request id is known.
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, ..) = self.code.parts();
+        let mut response = status.into_response();
+        let headers = response.headers_mut();
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
