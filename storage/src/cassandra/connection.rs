@@ -1,0 +1,196 @@
+//! A connection that is made in the background, doubted when calls fail, and made anew when the doubt proves
+//! right. The driver reconnects by itself too, but waits up to 10 s between two attempts; service has to be back
+//! within 2 s. It repeats no call: callers do.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use scylla::client::PoolSize;
+use scylla::client::execution_profile::ExecutionProfile;
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use scylla::statement::Consistency;
+use shared::limits::{
+    GENERATION_CHECK_INTERVAL, VIEW_CONNECTIONS_PER_NODE, VIEWS_CONNECT_TIMEOUT, VIEWS_RECONNECT_PAUSE, VIEWS_TIMEOUT,
+};
+use shared::ports::StoreError;
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::generations::{Generation, State};
+use super::{Options, STORE, generations, inbox, parked, schema, timeline, users};
+
+pub(super) struct Connection {
+    /// The store, or why there is none.
+    store: watch::Receiver<Result<Arc<Store>, StoreError>>,
+    doubt: Arc<Notify>,
+}
+
+/// A session with every statement prepared.
+pub(super) struct Store {
+    pub(super) session: Session,
+    pub(super) generations: generations::Table,
+    pub(super) parked: parked::Table,
+    pub(super) serving: u32,
+    listed: Vec<Generation>,
+    views: BTreeMap<u32, Views>,
+}
+
+/// The tables of one generation.
+pub(super) struct Views {
+    pub(super) timeline: timeline::Table,
+    pub(super) inbox: inbox::Table,
+    pub(super) users: users::Table,
+}
+
+impl Connection {
+    pub(super) fn open(options: Options, tracker: &TaskTracker, shutdown: CancellationToken) -> Arc<Self> {
+        let (sender, store) = watch::channel(Err(StoreError::unavailable(STORE, "not connected yet")));
+        let doubt = Arc::new(Notify::new());
+        let doubted = doubt.clone();
+        tracker.spawn(async move { shutdown.run_until_cancelled(keep(&options, &sender, &doubted)).await });
+        Arc::new(Self { store, doubt })
+    }
+
+    /// # Errors
+    /// At once, while there is no store.
+    pub(super) fn current(&self) -> Result<Arc<Store>, StoreError> {
+        self.store.borrow().clone()
+    }
+
+    /// Waits for a store, or for the certainty that it does not fit.
+    pub(super) async fn connected(&self) -> Result<(), StoreError> {
+        let settled = |store: &Result<_, StoreError>| store.as_ref().err().is_none_or(|error| !error.is_retryable());
+        match self.store.clone().wait_for(settled).await {
+            Ok(store) => store.as_ref().map(|_| ()).map_err(Clone::clone),
+            Err(closed) => Err(StoreError::unavailable(STORE, closed)),
+        }
+    }
+
+    /// Passes a call's result on. One that may be the connection's fault has the connection looked at.
+    pub(super) fn heed<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        result.inspect_err(|error| {
+            if error.is_retryable() {
+                self.doubt.notify_one();
+            }
+        })
+    }
+}
+
+/// Publishes a store, and the next one when it is lost.
+async fn keep(options: &Options, published: &watch::Sender<Result<Arc<Store>, StoreError>>, doubt: &Notify) {
+    loop {
+        match Store::open(options).await {
+            Ok(store) => {
+                let store = Arc::new(store);
+                tracing::info!(keyspace = options.keyspace, serving = store.serving, "connected to cassandra");
+                published.send_modify(|last| *last = Ok(store.clone()));
+                store.outlived(doubt).await;
+                tracing::warn!(keyspace = options.keyspace, "connecting to cassandra anew");
+            }
+            Err(error) => {
+                let changed = published.borrow().as_ref().err().is_none_or(|last| last.to_string() != error.to_string());
+                if changed {
+                    tracing::warn!(keyspace = options.keyspace, %error, cause = ?error, "cannot use cassandra");
+                }
+                // Until the store is back calls fail at once, instead of each waiting for its own deadline.
+                published.send_modify(|last| *last = Err(error));
+                sleep(VIEWS_RECONNECT_PAUSE).await;
+            }
+        }
+    }
+}
+
+impl Store {
+    /// One attempt, with a deadline.
+    async fn open(options: &Options) -> Result<Self, StoreError> {
+        let opened = timeout(VIEWS_CONNECT_TIMEOUT, Self::connect(options)).await;
+        opened.map_err(|elapsed| StoreError::unavailable(STORE, elapsed))?
+    }
+
+    async fn connect(options: &Options) -> Result<Self, StoreError> {
+        let session = session(&options.nodes, VIEWS_TIMEOUT).await?;
+        schema::check(&session, &options.keyspace).await?;
+        let generations = generations::Table::prepare(&session, &options.keyspace).await?;
+        let parked = parked::Table::prepare(&session, &options.keyspace).await?;
+        let listed = generations.list(&session).await?;
+        let serving = listed.iter().find(|generation| generation.state == State::Serving);
+        let Some(serving) = serving.map(|generation| generation.number) else {
+            return Err(schema::unfinished(&options.keyspace, "no generation of views is serving"));
+        };
+        let mut views = BTreeMap::new();
+        for generation in &listed {
+            let keyspace = generations::keyspace(&options.keyspace, generation.number);
+            views.insert(generation.number, Views::prepare(&session, &keyspace).await?);
+        }
+        Ok(Self { session, generations, parked, serving, listed, views })
+    }
+
+    /// # Errors
+    /// [`StoreError::Unfit`] for a generation that is not registered.
+    pub(super) fn views(&self, generation: u32) -> Result<&Views, StoreError> {
+        let unknown = || StoreError::Unfit { store: STORE, what: format!("there is no generation {generation}") };
+        self.views.get(&generation).ok_or_else(unknown)
+    }
+
+    pub(super) fn serving(&self) -> &Views {
+        &self.views[&self.serving]
+    }
+
+    /// Returns when this store should be replaced: it does not answer, twice, or the register has changed.
+    async fn outlived(&self, doubt: &Notify) {
+        loop {
+            // Without any doubt it is looked at now and then, for the register's sake.
+            let _ = timeout(GENERATION_CHECK_INTERVAL, doubt.notified()).await;
+            let mut listed = self.generations.list(&self.session).await;
+            if listed.is_err() {
+                sleep(VIEWS_RECONNECT_PAUSE).await;
+                listed = self.generations.list(&self.session).await;
+            }
+            if listed.ok().as_ref() != Some(&self.listed) {
+                return;
+            }
+        }
+    }
+}
+
+impl Views {
+    async fn prepare(session: &Session, keyspace: &str) -> Result<Self, StoreError> {
+        let (timeline, inbox, users) = tokio::try_join!(
+            timeline::Table::prepare(session, keyspace),
+            inbox::Table::prepare(session, keyspace),
+            users::Table::prepare(session, keyspace),
+        )?;
+        Ok(Self { timeline, inbox, users })
+    }
+}
+
+/// A session with this project's settings; `request_timeout` holds for a request with all its attempts.
+pub(super) async fn session(nodes: &[String], request_timeout: Duration) -> Result<Session, StoreError> {
+    let profile = ExecutionProfile::builder()
+        .consistency(Consistency::Quorum)
+        .request_timeout(Some(request_timeout))
+        .build();
+    let connections = NonZeroUsize::new(VIEW_CONNECTIONS_PER_NODE).expect("a constant above 0");
+    SessionBuilder::new()
+        .known_nodes(nodes)
+        .default_execution_profile_handle(profile.into_handle())
+        .pool_size(PoolSize::PerHost(connections))
+        .connection_timeout(VIEWS_TIMEOUT)
+        // Columns and types come with each prepared statement; routing needs the names only.
+        .fetch_full_schema_metadata(false)
+        // A migration is the only one to change the schema, and it asks for nothing else afterwards.
+        .refresh_metadata_on_auto_schema_agreement(false)
+        .schema_agreement_interval(SCHEMA_AGREEMENT_INTERVAL)
+        .schema_agreement_timeout(request_timeout)
+        .build()
+        .await
+        .map_err(|error| StoreError::unavailable(STORE, error))
+}
+
+/// One node agrees with itself at once; a ring needs some ms.
+const SCHEMA_AGREEMENT_INTERVAL: Duration = Duration::from_millis(20);

@@ -1,0 +1,205 @@
+//! The views on Cassandra: [`Writer`] for projectors, [`Reader`] for queries, [`Generations`] for whoever
+//! administers them, [`Migrator`] for the schema (`cql/`). It decides nothing: what a change is and which of two
+//! wins is said in `shared::view`.
+//!
+//! **Writes** are `INSERT … USING TIMESTAMP`, the timestamp being the version of the change: Cassandra's own
+//! last-writer-wins does the merging, so nothing is read before it is written, and a write may be repeated,
+//! delayed or overtaken. They travel in UNLOGGED batches ([`batch`]), which promise nothing as a whole and cost
+//! nothing for it. No statement makes a tombstone: there are no deletes and no nulls. Every statement is prepared
+//! once, at connect, and idempotent.
+//!
+//! **Reads** are single-partition `SELECT`s by full key or by a range of `seq`; only the list of parked events, an
+//! operator's command, looks at more than one partition.
+//!
+//! **Consistency** is QUORUM for both, so that a read sees every answered write; of a single replica QUORUM is
+//! that one. The driver never repeats a write that timed out: the caller does, with a pause, as it does for every
+//! retryable error.
+//!
+//! **Connection**: [`Cassandra::connect`] does not wait for the store. Until it is there, calls fail as
+//! `Unavailable` at once ([`connection`]).
+
+#![deny(clippy::wildcard_enum_match_arm, clippy::match_wildcard_for_single_variants)]
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use shared::ids::{Conversation, Position, Seq, Username};
+use shared::ports::{Probe, StoreError, ViewReader, ViewWriter};
+use shared::process::config::ViewOptions;
+use shared::view::{InboxRow, ParkedRow, TimelineEntry, UserRow, ViewChange};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use connection::Connection;
+
+mod batch;
+mod connection;
+mod error;
+mod generations;
+mod inbox;
+mod parked;
+mod schema;
+mod statement;
+mod timeline;
+mod users;
+
+pub use generations::{Generation, Generations, State};
+pub use schema::{Migrated, Migrator};
+
+/// The name in errors and probes.
+const STORE: &str = "cassandra";
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `host:port` of some nodes of the ring; one that answers is enough.
+    pub nodes: Vec<String>,
+    /// Holds the register; the views of generation n are in `<keyspace>_gn`. Lower case letters, digits and `_`,
+    /// starting with a letter.
+    pub keyspace: String,
+    /// Copies of each row. Only a migration uses it, when it makes a keyspace.
+    pub replication_factor: u16,
+}
+
+impl Options {
+    #[must_use]
+    pub fn of(settings: &ViewOptions) -> Self {
+        let ViewOptions { cassandra_nodes, keyspace, replication_factor } = settings.clone();
+        Self { nodes: cassandra_nodes, keyspace, replication_factor: replication_factor.into() }
+    }
+}
+
+/// A handle to the store, connected or not yet. Cheap to clone.
+#[derive(Clone)]
+pub struct Cassandra {
+    connection: Arc<Connection>,
+}
+
+impl Cassandra {
+    /// Returns at once and connects in the background, on `tracker`, until `shutdown`: the order in which
+    /// processes start does not matter.
+    ///
+    /// # Errors
+    /// Only for options that cannot work.
+    pub fn connect(
+        options: &Options,
+        tracker: &TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Result<Self, StoreError> {
+        schema::check_options(options)?;
+        Ok(Self { connection: Connection::open(options.clone(), tracker, shutdown) })
+    }
+
+    /// Waits until the store can be used. Waits for ever while it is away; what to do meanwhile is the caller's
+    /// choice.
+    ///
+    /// # Errors
+    /// [`StoreError::Unfit`] as soon as it is clear that the schema is not this program's.
+    pub async fn connected(&self) -> Result<(), StoreError> {
+        self.connection.connected().await
+    }
+
+    /// Writes into this generation.
+    #[must_use]
+    pub fn writer(&self, generation: u32) -> Writer {
+        Writer { connection: self.connection.clone(), generation }
+    }
+
+    /// Reads the serving generation; follows a change of it within
+    /// [`shared::limits::GENERATION_CHECK_INTERVAL`].
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader { connection: self.connection.clone() }
+    }
+
+    #[must_use]
+    pub fn generations(&self) -> Generations {
+        Generations::new(self.connection.clone())
+    }
+
+    #[must_use]
+    pub fn probe(&self) -> Readiness {
+        Readiness { connection: self.connection.clone() }
+    }
+}
+
+/// Writes into one generation.
+#[derive(Clone)]
+pub struct Writer {
+    connection: Arc<Connection>,
+    generation: u32,
+}
+
+#[async_trait]
+impl ViewWriter for Writer {
+    /// `read` is not recorded: the log keeps what its consumers have acknowledged.
+    async fn apply(&self, changes: &[ViewChange], _read: &[Position]) -> Result<(), StoreError> {
+        let store = self.connection.current()?;
+        let result = batch::apply(&store, self.generation, changes).await;
+        self.connection.heed(result)
+    }
+}
+
+/// Reads the serving generation.
+#[derive(Clone)]
+pub struct Reader {
+    connection: Arc<Connection>,
+}
+
+#[async_trait]
+impl ViewReader for Reader {
+    async fn timeline(
+        &self,
+        conversation: &Conversation,
+        first: Seq,
+        last: Seq,
+    ) -> Result<Vec<TimelineEntry>, StoreError> {
+        let store = self.connection.current()?;
+        let result = store.serving().timeline.read(&store.session, conversation, first, last).await;
+        self.connection.heed(result)
+    }
+
+    /// From the inbox row of the lower name: every message of the conversation is written there too, so it knows
+    /// the highest number without a search for the newest bucket.
+    async fn timeline_head(&self, conversation: &Conversation) -> Result<Seq, StoreError> {
+        let store = self.connection.current()?;
+        let result = store.serving().inbox.head(&store.session, conversation).await;
+        self.connection.heed(result)
+    }
+
+    async fn inbox(&self, owner: &Username) -> Result<Vec<InboxRow>, StoreError> {
+        let store = self.connection.current()?;
+        let result = store.serving().inbox.read(&store.session, owner).await;
+        self.connection.heed(result)
+    }
+
+    async fn user(&self, user: &Username) -> Result<Option<UserRow>, StoreError> {
+        let store = self.connection.current()?;
+        let result = store.serving().users.read(&store.session, user).await;
+        self.connection.heed(result)
+    }
+
+    async fn parked(&self, rows_max: usize) -> Result<Vec<ParkedRow>, StoreError> {
+        let store = self.connection.current()?;
+        let result = store.parked.read(&store.session, store.serving, rows_max).await;
+        self.connection.heed(result)
+    }
+}
+
+/// Ready when the register can be read: a connection, the schema and a serving generation are there.
+#[derive(Clone)]
+pub struct Readiness {
+    connection: Arc<Connection>,
+}
+
+#[async_trait]
+impl Probe for Readiness {
+    fn name(&self) -> &'static str {
+        STORE
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        let store = self.connection.current()?;
+        let result = store.generations.list(&store.session).await.map(drop);
+        self.connection.heed(result)
+    }
+}

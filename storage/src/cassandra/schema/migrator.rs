@@ -1,0 +1,218 @@
+//! Brings the schema to this program's version. May be killed at any point and run again: every statement can be
+//! repeated, and a file counts as applied only when all of its statements have answered. Of several at once one
+//! works and the others wait, then find nothing to do. It refuses a schema newer than its own.
+
+use scylla::client::session::Session;
+use scylla::policies::load_balancing::{NodeIdentifier, SingleTargetLoadBalancingPolicy};
+use scylla::response::query_result::QueryResult;
+use scylla::serialize::row::SerializeRow;
+use scylla::statement::unprepared::Statement;
+use scylla::value::{CqlValue, Row};
+use shared::limits::{
+    MIGRATION_LOCK_LIFETIME, MIGRATION_STATEMENT_TIMEOUT, MIGRATION_WAIT_MAX, VIEWS_RECONNECT_PAUSE,
+};
+use shared::ports::StoreError;
+use tokio::time::{Instant, sleep};
+
+use super::{FILES, File, NEWEST, REGISTER, applied, check_options, error, has_table, refuse_newer};
+use crate::cassandra::generations::{self, PROJECTING};
+use crate::cassandra::{Options, STORE, connection};
+
+/// What a migration did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Migrated {
+    /// The files that it applied; empty: there was nothing to do.
+    pub files: Vec<&'static str>,
+    /// The version of the schema now.
+    pub version: i32,
+}
+
+#[derive(Debug, Clone)]
+pub struct Migrator {
+    options: Options,
+}
+
+impl Migrator {
+    /// # Errors
+    /// For options that cannot work.
+    pub fn new(options: &Options) -> Result<Self, StoreError> {
+        check_options(options)?;
+        Ok(Self { options: options.clone() })
+    }
+
+    /// Waits for the store, and for a migration that is under way, up to
+    /// [`shared::limits::MIGRATION_WAIT_MAX`] together. `Ok`: the schema is this program's on every node that is
+    /// up, and a generation is serving.
+    pub async fn migrate(&self) -> Result<Migrated, StoreError> {
+        let deadline = Instant::now() + MIGRATION_WAIT_MAX;
+        let migration = Migration::begin(&self.options, deadline).await?;
+        refuse_newer(&applied(&migration.session, &migration.keyspace).await?, &migration.keyspace)?;
+        for statement in statements(REGISTER) {
+            migration.run(&statement, None).await?;
+        }
+        migration.lock(deadline).await?;
+        let migrated = migration.apply().await;
+        migration.unlock().await;
+        migrated
+    }
+}
+
+/// A migration under way.
+struct Migration {
+    session: Session,
+    keyspace: String,
+    replication: String,
+    /// Who holds the lock.
+    holder: String,
+    /// All statements go through one node, the same one for every migrator: two nodes that make a table of the
+    /// same name at the same time, before there is a lock, would make two different tables.
+    node: NodeIdentifier,
+}
+
+impl Migration {
+    async fn begin(options: &Options, deadline: Instant) -> Result<Self, StoreError> {
+        let session = loop {
+            match connection::session(&options.nodes, MIGRATION_STATEMENT_TIMEOUT).await {
+                Err(error) if error.is_retryable() && Instant::now() < deadline => {
+                    tracing::info!(cause = ?error, "waiting for cassandra");
+                    sleep(VIEWS_RECONNECT_PAUSE).await;
+                }
+                session => break session?,
+            }
+        };
+        let ring = session.get_cluster_state();
+        let up = ring.get_nodes_info().iter().filter(|node| node.is_connected()).map(|node| node.host_id);
+        let first = up.min().ok_or_else(|| StoreError::unavailable(STORE, "no node is up"))?;
+        Ok(Self {
+            keyspace: options.keyspace.clone(),
+            // In every datacenter: QUORUM then counts over all of them.
+            replication: format!(
+                "{{'class': 'NetworkTopologyStrategy', 'replication_factor': {}}}",
+                options.replication_factor
+            ),
+            holder: session.session_id().to_string(),
+            node: NodeIdentifier::HostId(first),
+            session,
+        })
+    }
+
+    async fn apply(&self) -> Result<Migrated, StoreError> {
+        let applied = applied(&self.session, &self.keyspace).await?;
+        refuse_newer(&applied, &self.keyspace)?;
+        let mut files = Vec::new();
+        for file in FILES.iter().filter(|file| !applied.contains(&file.version)) {
+            self.apply_file(file).await?;
+            files.push(file.name);
+        }
+        self.serve_first_generation().await?;
+        Ok(Migrated { files, version: NEWEST })
+    }
+
+    async fn apply_file(&self, file: &File) -> Result<(), StoreError> {
+        tracing::info!(file = file.name, keyspace = self.keyspace, "applying a schema file");
+        for statement in statements(file.text) {
+            self.renew_lock().await?;
+            if statement.contains("{views}") {
+                for generation in self.generations().await? {
+                    self.run(&statement, Some(generation)).await?;
+                }
+            } else {
+                self.run(&statement, None).await?;
+            }
+        }
+        let record = "INSERT INTO {keyspace}.schema_versions (version, file, applied_at) \
+                      VALUES (?, ?, toTimestamp(now()))";
+        self.execute(record, (file.version, file.name)).await?;
+        Ok(())
+    }
+
+    /// Those that have view tables; the first one always has.
+    async fn generations(&self) -> Result<Vec<u32>, StoreError> {
+        if !has_table(&self.session, &self.keyspace, "generations").await? {
+            return Ok(vec![FIRST_GENERATION]);
+        }
+        let register = generations::Table::prepare(&self.session, &self.keyspace).await?;
+        let listed = register.list(&self.session).await?;
+        Ok(if listed.is_empty() { vec![FIRST_GENERATION] } else { listed.iter().map(|one| one.number).collect() })
+    }
+
+    /// On a new system; else it changes nothing.
+    async fn serve_first_generation(&self) -> Result<(), StoreError> {
+        let first = FIRST_GENERATION.cast_signed();
+        let insert = "INSERT INTO {keyspace}.generations (register, number, state) VALUES (?, ?, ?) IF NOT EXISTS";
+        self.execute(insert, (generations::REGISTER, first, PROJECTING)).await?;
+        let serve = "UPDATE {keyspace}.generations SET serving = ? WHERE register = ? IF serving = NULL";
+        self.execute(serve, (first, generations::REGISTER)).await?;
+        Ok(())
+    }
+
+    async fn lock(&self, deadline: Instant) -> Result<(), StoreError> {
+        let insert = "INSERT INTO {keyspace}.locks (name, holder) VALUES (?, ?) IF NOT EXISTS USING TTL ?";
+        while !is_applied(self.execute(insert, (LOCK, &self.holder, lock_seconds())).await?)? {
+            if Instant::now() >= deadline {
+                return Err(StoreError::unavailable(STORE, "another migration is under way"));
+            }
+            tracing::info!("waiting for another migration");
+            sleep(VIEWS_RECONNECT_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// When the lock is another's by now: this migration was stopped for longer than the lock lives.
+    async fn renew_lock(&self) -> Result<(), StoreError> {
+        let update = "UPDATE {keyspace}.locks USING TTL ? SET holder = ? WHERE name = ? IF holder = ?";
+        let holder = &self.holder;
+        if is_applied(self.execute(update, (lock_seconds(), holder, LOCK, holder)).await?)? {
+            Ok(())
+        } else {
+            Err(StoreError::unavailable(STORE, "another migration has taken the lock"))
+        }
+    }
+
+    /// A lock that cannot be given back now ends by itself.
+    async fn unlock(&self) {
+        let delete = "DELETE FROM {keyspace}.locks WHERE name = ? IF holder = ?";
+        if let Err(error) = self.execute(delete, (LOCK, &self.holder)).await {
+            tracing::warn!(cause = ?error, "the migration's lock is left to end by itself");
+        }
+    }
+
+    /// A statement of a schema file, for the views of one generation if it is about them. Answers when all nodes
+    /// agree on its outcome.
+    async fn run(&self, text: &str, generation: Option<u32>) -> Result<(), StoreError> {
+        let views = generation.map(|number| generations::keyspace(&self.keyspace, number)).unwrap_or_default();
+        let text = text.replace("{views}", &views).replace("{replication}", &self.replication);
+        self.execute(&text, ()).await?;
+        Ok(())
+    }
+
+    async fn execute(&self, text: &str, values: impl SerializeRow) -> Result<QueryResult, StoreError> {
+        let mut statement = Statement::new(text.replace("{keyspace}", &self.keyspace));
+        let node = SingleTargetLoadBalancingPolicy::new(self.node.clone(), None);
+        statement.set_load_balancing_policy(Some(node));
+        self.session.query_unpaged(statement, values).await.map_err(error::of_write)
+    }
+}
+
+const FIRST_GENERATION: u32 = 1;
+/// The one row of the table of locks.
+const LOCK: &str = "migration";
+
+fn lock_seconds() -> i32 {
+    i32::try_from(MIGRATION_LOCK_LIFETIME.as_secs()).expect("a constant of a minute")
+}
+
+/// The statements of a file, without its comments. Each ends with a semicolon at the end of a line.
+fn statements(file: &str) -> Vec<String> {
+    let lines = file.lines().filter(|line| !line.starts_with("--"));
+    let text = lines.collect::<Vec<_>>().join("\n");
+    text.split(";\n").map(|text| text.trim().trim_end_matches(';').to_owned()).filter(|text| !text.is_empty()).collect()
+}
+
+/// Whether a conditional write was done: the first column of its answer.
+fn is_applied(answer: QueryResult) -> Result<bool, StoreError> {
+    let rows = answer.into_rows_result().map_err(|error| error::unfit(&error))?;
+    let row = rows.first_row::<Row>().map_err(|error| error::unfit(&error))?;
+    Ok(matches!(row.columns.first(), Some(Some(CqlValue::Boolean(true)))))
+}

@@ -1,0 +1,263 @@
+//! The ports `EventFeed`, `FeedMonitor` and `Notices`. The log is read by offset, so a consumer is a number:
+//! what comes after what the views hold and after what it was given. One consumer works at a time; a new one
+//! takes over from the one before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use fjall::Keyspace;
+use shared::event::Event;
+use shared::ids::{Conversation, Seq};
+use shared::ports::{
+    Applied, ConsumerStatus, Delivery, EventFeed, FeedMonitor, FeedStatus, Notices, PartitionStatus, StoreError,
+};
+use tokio::sync::{broadcast, watch};
+
+use super::acknowledged::Acknowledged;
+use super::entry::Entry;
+use super::rows::Rows;
+use super::{Embedded, STORE, damaged, encoding, keys, read_error};
+
+/// The consumer of the views' generation.
+pub struct Feed {
+    store: Embedded,
+    head: watch::Receiver<u64>,
+    turn: u64,
+    /// The next offset to be given.
+    next: u64,
+}
+
+impl Feed {
+    /// Starts behind what the views hold.
+    pub(super) fn new(store: Embedded, consumer: &str) -> Self {
+        let (turn, up_to) = store.progress().take_over(consumer);
+        Self { head: store.head(), store, turn, next: up_to + 1 }
+    }
+
+    /// The offsets from `next` on that the views do not hold yet, at most `events_max`. Read by the calling
+    /// task: 512 entries take about a millisecond.
+    fn read(&mut self, head: u64, events_max: usize) -> Result<Vec<Delivery>, StoreError> {
+        let offsets = self.store.progress().give(self.turn, self.next..=head, events_max)?;
+        let Some((first, last)) = offsets.first().zip(offsets.last()) else {
+            self.next = head + 1;
+            return Ok(Vec::new());
+        };
+        let log = &self.store.directory().log;
+        let mut rows = log.range(first.to_be_bytes()..=last.to_be_bytes());
+        let mut batch = Vec::with_capacity(offsets.len());
+        for offset in *first..=*last {
+            let gone = || damaged(format!("log entry {offset} cannot be read"));
+            let (key, bytes) = rows.next().ok_or_else(gone)?.into_inner().map_err(read_error)?;
+            let entry = Entry::decode(&bytes).filter(|_| encoding::number(&key) == Some(offset));
+            let delivery = entry.ok_or_else(gone)?.deliver(offset, &bytes);
+            if offsets.contains(&offset) {
+                batch.push(delivery);
+            }
+        }
+        self.next = last + 1;
+        Ok(batch)
+    }
+}
+
+#[async_trait]
+impl EventFeed for Feed {
+    async fn next_batch(&mut self, events_max: usize) -> Result<Vec<Delivery>, StoreError> {
+        loop {
+            let next = self.next;
+            // The only await comes before anything is read.
+            let head = self.head.wait_for(|head| *head >= next).await.map(|head| *head);
+            let head = head.map_err(|_| StoreError::unavailable(STORE, "the writer has stopped"))?;
+            let batch = self.read(head, events_max)?;
+            if !batch.is_empty() {
+                return Ok(batch);
+            }
+        }
+    }
+
+    async fn ack(&mut self, batch: &[Delivery]) -> Result<(), StoreError> {
+        let offsets: Vec<_> = batch.iter().map(|delivery| delivery.position.counter).collect();
+        let (turn, notices) = (self.turn, heads(batch));
+        self.store
+            .blocking(move |store| {
+                store.acknowledge(turn, &offsets)?;
+                // Nobody listening is no error.
+                notices.into_iter().for_each(|notice| drop(store.notices().send(notice)));
+                Ok(())
+            })
+            .await
+    }
+}
+
+impl Embedded {
+    fn acknowledge(&self, turn: u64, offsets: &[u64]) -> Result<(), StoreError> {
+        let progress = self.progress();
+        let acknowledged = self.applying().commit(self.directory(), |rows| {
+            progress.stage_applied(rows, turn, offsets)?;
+            progress.stage(rows, offsets.iter().copied())
+        })?;
+        progress.take_back(turn, offsets);
+        progress.acknowledged(acknowledged);
+        Ok(())
+    }
+}
+
+/// The highest number of each conversation in the batch.
+fn heads(batch: &[Delivery]) -> Vec<Applied> {
+    let mut heads = BTreeMap::<Conversation, Seq>::new();
+    for delivery in batch {
+        let moved = match &delivery.content {
+            Ok(recorded) => match &recorded.event {
+                Event::MessageSent(sent) => Some((sent.conversation(), recorded.seq)),
+                Event::UserRegistered(_) | Event::ConversationRead(_) => None,
+            },
+            // Its marker moves the view as well.
+            Err(unreadable) => unreadable.place.clone(),
+        };
+        if let Some((conversation, seq)) = moved {
+            let head = heads.entry(conversation).or_default();
+            *head = seq.max(*head);
+        }
+    }
+    heads.into_iter().map(|(conversation, seq)| Applied { conversation, seq }).collect()
+}
+
+/// How far the views are, and who works on them.
+pub(super) struct Progress(Mutex<Standing>);
+
+struct Standing {
+    acknowledged: Acknowledged,
+    /// By consumer.
+    applied: BTreeMap<String, u64>,
+    consumer: Option<String>,
+    /// Counts the consumers, so that one that was taken over from is told.
+    turn: u64,
+    /// The highest offset that was given to the consumer; at first what it started behind.
+    given_up_to: u64,
+    /// Given and not acknowledged.
+    given: BTreeSet<u64>,
+}
+
+impl Progress {
+    pub(super) fn load(views: &Keyspace) -> Result<Self, StoreError> {
+        let acknowledged = Acknowledged::load(views)?;
+        let mut applied = BTreeMap::new();
+        for row in views.prefix(keys::APPLIED) {
+            let (key, count) = row.into_inner().map_err(read_error)?;
+            let name = std::str::from_utf8(&key[keys::APPLIED.len()..]).ok().map(str::to_owned);
+            let row = name.zip(encoding::number(&count));
+            applied.extend([row.ok_or_else(|| damaged("a consumer's count cannot be read".to_owned()))?]);
+        }
+        let given_up_to = acknowledged.up_to();
+        let given = BTreeSet::new();
+        Ok(Self(Mutex::new(Standing { acknowledged, applied, consumer: None, turn: 0, given_up_to, given })))
+    }
+
+    /// Never held for longer than it takes to change what is in memory.
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The turn of a new consumer, and what it starts behind.
+    fn take_over(&self, consumer: &str) -> (u64, u64) {
+        let mut standing = self.standing();
+        standing.turn += 1;
+        standing.consumer = Some(consumer.to_owned());
+        standing.given_up_to = standing.acknowledged.up_to();
+        standing.given.clear();
+        standing.applied.entry(consumer.to_owned()).or_default();
+        (standing.turn, standing.given_up_to)
+    }
+
+    fn give(
+        &self,
+        turn: u64,
+        offsets: std::ops::RangeInclusive<u64>,
+        events_max: usize,
+    ) -> Result<BTreeSet<u64>, StoreError> {
+        let mut standing = self.standing();
+        if standing.turn != turn {
+            let what = "another consumer of the feed has taken over".to_owned();
+            return Err(StoreError::Unfit { store: STORE, what });
+        }
+        let new = offsets.filter(|offset| !standing.acknowledged.contains(*offset));
+        let given: BTreeSet<_> = new.take(events_max.max(1)).collect();
+        standing.given_up_to = standing.given_up_to.max(given.last().copied().unwrap_or(0));
+        standing.given.extend(&given);
+        Ok(given)
+    }
+
+    /// Puts the cursor as it is with these offsets. The caller is the only writer of the views.
+    pub(super) fn stage(
+        &self,
+        rows: &mut Rows<'_>,
+        offsets: impl Iterator<Item = u64>,
+    ) -> Result<Acknowledged, StoreError> {
+        let before = self.standing().acknowledged.clone();
+        let mut acknowledged = before.clone();
+        offsets.for_each(|offset| acknowledged.insert(offset));
+        if acknowledged != before {
+            rows.put(keys::ACKNOWLEDGED.to_vec(), acknowledged.encode());
+        }
+        Ok(acknowledged)
+    }
+
+    /// After [`Progress::stage`] was committed.
+    pub(super) fn acknowledged(&self, acknowledged: Acknowledged) {
+        self.standing().acknowledged = acknowledged;
+    }
+
+    fn stage_applied(&self, rows: &mut Rows<'_>, turn: u64, offsets: &[u64]) -> Result<(), StoreError> {
+        let standing = self.standing();
+        let count = standing.count_given(turn, offsets);
+        if let Some(consumer) = standing.consumer.as_ref().filter(|_| count > 0) {
+            let applied = count + standing.applied.get(consumer).copied().unwrap_or(0);
+            rows.put(keys::applied(consumer), applied.to_be_bytes().to_vec());
+        }
+        Ok(())
+    }
+
+    /// After [`Progress::stage_applied`] was committed.
+    fn take_back(&self, turn: u64, offsets: &[u64]) {
+        let mut standing = self.standing();
+        let count = standing.count_given(turn, offsets);
+        if let Some(consumer) = standing.consumer.clone().filter(|_| count > 0) {
+            *standing.applied.entry(consumer).or_default() += count;
+            for offset in offsets {
+                standing.given.remove(offset);
+            }
+        }
+    }
+}
+
+impl Standing {
+    /// How many of them wait for this acknowledgement.
+    fn count_given(&self, turn: u64, offsets: &[u64]) -> u64 {
+        let offsets: BTreeSet<_> = offsets.iter().filter(|_| self.turn == turn).copied().collect();
+        offsets.intersection(&self.given).count() as u64
+    }
+}
+
+#[async_trait]
+impl FeedMonitor for Embedded {
+    async fn status(&self) -> Result<FeedStatus, StoreError> {
+        let head = *self.head().borrow();
+        let standing = self.progress().standing();
+        let pending = standing.given.len() as u64;
+        let waiting = head.saturating_sub(standing.given_up_to);
+        let undelivered = waiting.saturating_sub(standing.acknowledged.count_after(standing.given_up_to));
+        let partition = PartitionStatus { partition: 0, head, pending, lag: pending + undelivered };
+        let consumers = standing.applied.iter().map(|(name, applied)| ConsumerStatus {
+            name: name.clone(),
+            applied: *applied,
+            pending: if standing.consumer.as_ref() == Some(name) { pending } else { 0 },
+        });
+        Ok(FeedStatus { partitions: vec![partition], consumers: consumers.collect() })
+    }
+}
+
+impl Notices for Embedded {
+    fn subscribe(&self) -> broadcast::Receiver<Applied> {
+        self.notices().subscribe()
+    }
+}

@@ -1,0 +1,80 @@
+//! The view `inbox`: one row per owner and peer. Its three parts (last message, own last message, mark) each
+//! keep the highest `seq`, whatever comes first.
+
+use fjall::Readable;
+use shared::ids::{Seq, Username};
+use shared::ports::StoreError;
+use shared::view::{InboxChange, InboxRow};
+
+use super::directory::Directory;
+use super::encoding::{Decoder, Encoder};
+use super::rows::Rows;
+use super::timeline::{decode_message, encode_message};
+use super::{damaged, keys, read_error};
+
+const VERSION: u8 = 1;
+
+pub(super) fn put(rows: &mut Rows<'_>, change: &InboxChange) -> Result<(), StoreError> {
+    let (owner, peer) = match change {
+        InboxChange::PutMessage { owner, message } if *owner == message.sender => (owner, &message.recipient),
+        InboxChange::PutMessage { owner, message } => (owner, &message.sender),
+        InboxChange::PutReadMark { owner, peer, .. } => (owner, peer),
+    };
+    let key = keys::inbox(owner, peer);
+    let mut row = match rows.get(&key)? {
+        Some(bytes) => read(owner, peer.clone(), &bytes)?,
+        None => InboxRow { peer: peer.clone(), last: None, own_seq: 0, read_mark: 0 },
+    };
+    match change {
+        InboxChange::PutMessage { owner, message } => {
+            if *owner == message.sender {
+                row.own_seq = row.own_seq.max(message.seq);
+            }
+            if row.head_seq() < message.seq {
+                row.last = Some(message.clone());
+            }
+        }
+        InboxChange::PutReadMark { seq, .. } => row.read_mark = row.read_mark.max(*seq),
+    }
+    rows.put(key, encode(owner, &row));
+    Ok(())
+}
+
+/// From one snapshot.
+pub(super) fn of(directory: &Directory, owner: &Username) -> Result<Vec<InboxRow>, StoreError> {
+    let prefix = keys::inbox_of(owner);
+    let rows = directory.snapshot().prefix(&directory.views, &prefix);
+    rows.map(|row| {
+        let (key, bytes) = row.into_inner().map_err(read_error)?;
+        let peer = std::str::from_utf8(&key[prefix.len()..]).ok().and_then(|peer| peer.parse().ok());
+        read(owner, peer.ok_or_else(|| unreadable(owner))?, &bytes)
+    })
+    .collect()
+}
+
+fn encode(owner: &Username, row: &InboxRow) -> Vec<u8> {
+    let encoder = Encoder::new(VERSION).u64(row.own_seq).u64(row.read_mark);
+    match &row.last {
+        Some(message) => encode_message(encoder.u64(message.seq), message, message.sender == *owner).finish(),
+        None => encoder.u64(0).finish(),
+    }
+}
+
+fn read(owner: &Username, peer: Username, bytes: &[u8]) -> Result<InboxRow, StoreError> {
+    decode(owner, peer, bytes).ok_or_else(|| unreadable(owner))
+}
+
+fn decode(owner: &Username, peer: Username, bytes: &[u8]) -> Option<InboxRow> {
+    let mut decoder = Decoder::new(VERSION, bytes)?;
+    let (own_seq, read_mark): (Seq, Seq) = (decoder.u64()?, decoder.u64()?);
+    let last = match decoder.u64()? {
+        0 => None,
+        seq => Some(decode_message(&mut decoder, seq, owner, &peer)?),
+    };
+    decoder.end()?;
+    Some(InboxRow { peer, last, own_seq, read_mark })
+}
+
+fn unreadable(owner: &Username) -> StoreError {
+    damaged(format!("the inbox of {owner} cannot be read"))
+}

@@ -1,0 +1,95 @@
+//! Every key of the `state` and `views` keyspaces (the key of a log entry is its offset). Keys are built from
+//! typed ids only; a zero byte, which no name holds, ends a name where something follows it.
+
+use shared::event::MessageSent;
+use shared::ids::{Conversation, Position, Seq, Subject, Username};
+use shared::ports::{OnceKey, SessionKey};
+use shared::{EventId, Timestamp};
+
+/// In `state`: up to which offset it holds what the log says.
+pub(super) const SEEN: &[u8] = b"o";
+/// In `views`: which offsets the views hold.
+pub(super) const ACKNOWLEDGED: &[u8] = b"p";
+
+/// The last `seq` of a subject.
+pub(super) fn head(subject: &Subject) -> Vec<u8> {
+    join(b'h', &[subject.to_string().as_bytes()])
+}
+
+/// The password hash of a user.
+pub(super) fn user(name: &Username) -> Vec<u8> {
+    join(b'u', &[name.as_str().as_bytes()])
+}
+
+/// The highest mark that a reader set for a peer.
+pub(super) fn read_mark(reader: &Username, peer: &Username) -> Vec<u8> {
+    join(b'm', &[reader.as_str().as_bytes(), &[0], peer.as_str().as_bytes()])
+}
+
+/// The record of a send that is made once.
+pub(super) fn once(sent: &MessageSent, key: &OnceKey, id: EventId) -> Vec<u8> {
+    let scope = [sent.sender.as_str().as_bytes(), &[0], sent.recipient.as_str().as_bytes(), &[0]].concat();
+    match key {
+        OnceKey::Header(key) => join(b'i', &[&scope, b"h", key.as_bytes()]),
+        OnceKey::Id => join(b'i', &[&scope, b"i", &id.0.0.to_be_bytes()]),
+    }
+}
+
+pub(super) fn session(key: &SessionKey) -> Vec<u8> {
+    join(SESSION, &[&key.0])
+}
+
+pub(super) const SESSION: u8 = b's';
+
+/// The keys of a user's sessions.
+pub(super) fn sessions(user: &Username) -> Vec<u8> {
+    join(b'S', &[user.as_str().as_bytes()])
+}
+
+/// Orders what expires by when it does; the key of the expiring row is its end.
+pub(super) fn expiry(at: Timestamp, row: &[u8]) -> Vec<u8> {
+    join(b'x', &[&at.0.to_be_bytes(), row])
+}
+
+/// When, and the row's key.
+pub(super) fn expiring(key: &[u8]) -> Option<(Timestamp, &[u8])> {
+    let (at, row) = key.strip_prefix(b"x")?.split_first_chunk()?;
+    Some((Timestamp(u64::from_be_bytes(*at)), row))
+}
+
+pub(super) fn message(conversation: &Conversation, seq: Seq) -> Vec<u8> {
+    join(b't', &[conversation.to_string().as_bytes(), &[0], &seq.to_be_bytes()])
+}
+
+/// All rows of an owner begin with it; the peer is the rest.
+pub(super) fn inbox_of(owner: &Username) -> Vec<u8> {
+    join(b'i', &[owner.as_str().as_bytes(), &[0]])
+}
+
+pub(super) fn inbox(owner: &Username, peer: &Username) -> Vec<u8> {
+    [&inbox_of(owner), peer.as_str().as_bytes()].concat()
+}
+
+pub(super) fn user_row(name: &Username) -> Vec<u8> {
+    join(b'u', &[name.as_str().as_bytes()])
+}
+
+pub(super) const PARKED: &[u8] = b"k";
+
+pub(super) fn parked(position: Position) -> Vec<u8> {
+    let Position { partition, ms, counter } = position;
+    [PARKED, &partition.to_be_bytes(), &ms.to_be_bytes(), &counter.to_be_bytes()].concat()
+}
+
+/// How many events a consumer acknowledged; its name is the rest.
+pub(super) const APPLIED: &[u8] = b"a";
+
+pub(super) fn applied(consumer: &str) -> Vec<u8> {
+    [APPLIED, consumer.as_bytes()].concat()
+}
+
+fn join(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = vec![kind];
+    parts.iter().for_each(|part| key.extend_from_slice(part));
+    key
+}

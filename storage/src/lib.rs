@@ -1,0 +1,14 @@
+//! The adapters of `shared::ports`, and the only crate that names a database. Two families, held to one
+//! contract suite: [`redis`] (log, accounts, feed, notices) with [`cassandra`] (views) is the real system;
+//! [`embedded`] is all of it on one directory, in one process. The suite is `contract`.
+//!
+//! This crate decides nothing about messages and users: commands and projections do.
+
+#[cfg(feature = "cassandra")]
+pub mod cassandra;
+#[cfg(feature = "contract")]
+pub mod contract;
+#[cfg(feature = "embedded")]
+pub mod embedded;
+#[cfg(feature = "redis")]
+pub mod redis;

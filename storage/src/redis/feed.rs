@@ -1,0 +1,273 @@
+//! One consumer of a generation's group, on a connection of its own: its reads block.
+//!
+//! XREADGROUP over all partitions gives entries and notes them as pending; XACK drops the note. Own pending
+//! entries are read again (from id 0) at the start and whenever it is not certain that a read was handed out,
+//! that is after any error and any dropped call. XAUTOCLAIM takes over what a dead consumer left, and also what
+//! this one was given without seeing it. A missing group is made from the first event (`0`, never `$`): all
+//! that follows from an event is a merge. XGROUP DELCONSUMER would destroy pending entries and is never used.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
+use shared::limits::{ACKS_PER_CALL_MAX, CLAIM_IDLE_MIN, FEED_TIMEOUT, FEED_WAIT_MAX};
+use shared::ports::{Delivery, EventFeed, StoreError};
+use tokio::time::Instant;
+
+use super::entry;
+use super::notices;
+use super::server::{Connection, Server, code, unavailable, unavailable_or_unknown};
+
+/// Before the first entry of a stream, and where a walk through the pending entries begins and ends.
+const FIRST: &str = "0-0";
+
+/// KEYS: events, applied. ARGV: group, consumer, ids. Counts only what was pending still.
+const ACK: &str = "#!lua flags=allow-oom
+local acked = redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 3))
+if acked > 0 then redis.call('HINCRBY', KEYS[2], ARGV[2], acked) end
+return acked
+";
+
+/// The name of a generation's group.
+pub(super) fn group(generation: u32) -> String {
+    format!("g{generation}")
+}
+
+/// One consumer. Not two at once under one name: they would share their pending entries.
+pub struct Feed {
+    server: Arc<Server>,
+    group: String,
+    consumer: String,
+    /// By partition.
+    streams: Vec<String>,
+    connection: Option<Connection>,
+    place: Place,
+    /// By partition: how far the walk through the pending entries of all consumers has got.
+    claims: Vec<String>,
+    claim_at: Instant,
+}
+
+/// What the next read begins with.
+#[derive(Clone)]
+enum Place {
+    /// It is not certain what was handed out: a new connection, then all own pending entries.
+    Unsure,
+    /// Own pending entries behind these, by partition.
+    Own(Vec<String>),
+    New,
+}
+
+impl Feed {
+    pub(super) fn new(server: Arc<Server>, generation: u32, consumer: &str) -> Self {
+        let partitions = server.keys.partitions;
+        Self {
+            group: group(generation),
+            consumer: consumer.to_owned(),
+            streams: (0..partitions).map(|partition| server.keys.events(partition)).collect(),
+            connection: None,
+            place: Place::Unsure,
+            claims: vec![FIRST.to_owned(); usize::from(partitions)],
+            claim_at: Instant::now(),
+            server,
+        }
+    }
+}
+
+#[async_trait]
+impl EventFeed for Feed {
+    async fn next_batch(&mut self, events_max: usize) -> Result<Vec<Delivery>, StoreError> {
+        // Stays so until a batch is handed out: this may be dropped at any await.
+        let mut place = std::mem::replace(&mut self.place, Place::Unsure);
+        if matches!(place, Place::Unsure) {
+            self.connection = None;
+            place = Place::Own(vec![FIRST.to_owned(); self.streams.len()]);
+        }
+        if self.connection.is_none() {
+            self.connection = Some(self.server.connect(FEED_TIMEOUT).await?);
+        }
+        let mut read = self.read(&mut place, events_max.max(1)).await;
+        if read.as_ref().is_err_and(|error| code(error).as_deref() == Some("NOGROUP")) {
+            self.make_groups().await.map_err(unavailable)?;
+            read = self.read(&mut place, events_max.max(1)).await;
+        }
+        let batch = read.map_err(unavailable)?;
+        self.place = place;
+        Ok(batch)
+    }
+
+    async fn ack(&mut self, batch: &[Delivery]) -> Result<(), StoreError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let place = std::mem::replace(&mut self.place, Place::Unsure);
+        if self.connection.is_none() {
+            self.connection = Some(self.server.connect(FEED_TIMEOUT).await?);
+        }
+        let pipeline = self.ack_commands(batch);
+        let acked = self.ask::<()>(&pipeline).await;
+        acked.map_err(|error| unavailable_or_unknown(error, pipeline.len()))?;
+        self.place = place;
+        Ok(())
+    }
+}
+
+impl Feed {
+    async fn read(&mut self, place: &mut Place, events_max: usize) -> RedisResult<Vec<Delivery>> {
+        loop {
+            let batch = match place {
+                Place::Own(after) => {
+                    let own = self.read_own(after, events_max).await?;
+                    if own.is_empty() {
+                        *place = Place::New;
+                    }
+                    own
+                }
+                Place::New | Place::Unsure => {
+                    let claimed = self.claim(events_max).await?;
+                    if claimed.is_empty() { self.read_new(events_max).await? } else { claimed }
+                }
+            };
+            if !batch.is_empty() {
+                return Ok(batch);
+            }
+        }
+    }
+
+    async fn read_own(&mut self, after: &mut [String], events_max: usize) -> RedisResult<Vec<Delivery>> {
+        let own = self.read_groups(after, events_max, None).await?;
+        for delivery in &own {
+            after[usize::from(delivery.position.partition)] = entry::id(&delivery.position);
+        }
+        Ok(own)
+    }
+
+    async fn read_new(&mut self, events_max: usize) -> RedisResult<Vec<Delivery>> {
+        let news = vec![">"; self.streams.len()];
+        let mut batch = self.read_groups(&news, events_max, Some(FEED_WAIT_MAX)).await?;
+        // A blocked read wakes on the first entry alone; those right behind it are there by now.
+        if !batch.is_empty() && batch.len() <= self.streams.len() {
+            batch.extend(self.read_groups(&news, events_max, None).await?);
+            batch.sort_by_key(|delivery| delivery.position);
+        }
+        Ok(batch)
+    }
+
+    async fn read_groups<Id: AsRef<str>>(
+        &mut self,
+        ids: &[Id],
+        events_max: usize,
+        wait: Option<Duration>,
+    ) -> RedisResult<Vec<Delivery>> {
+        let mut read = redis::cmd("XREADGROUP");
+        read.arg("GROUP").arg(&self.group).arg(&self.consumer).arg("COUNT").arg(events_max);
+        if let Some(wait) = wait {
+            read.arg("BLOCK").arg(wait.as_millis() as u64);
+        }
+        read.arg("STREAMS").arg(&self.streams);
+        for id in ids {
+            read.arg(id.as_ref());
+        }
+        let (answer,) = self.ask(&one(read)).await?;
+        self.streams_read(answer).ok_or_else(unexpected)
+    }
+
+    /// `[[key, entries], …]`, in the order of the streams asked, without those that have nothing.
+    fn streams_read(&self, answer: Value) -> Option<Vec<Delivery>> {
+        let streams = match answer {
+            Value::Array(streams) => streams,
+            Value::Nil => return Some(Vec::new()),
+            _ => return None,
+        };
+        let mut batch = Vec::new();
+        let mut asked = (0u16..).zip(&self.streams);
+        for stream in streams {
+            let (key, entries): (String, Value) = redis::from_redis_value(stream).ok()?;
+            let (partition, _) = asked.find(|(_, asked)| **asked == key)?;
+            batch.extend(entry::deliveries(partition, entries)?);
+        }
+        Some(batch)
+    }
+
+    /// Once in a while, and at once again while a walk is not at its end: an empty page in its middle is normal.
+    async fn claim(&mut self, events_max: usize) -> RedisResult<Vec<Delivery>> {
+        if Instant::now() < self.claim_at {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = Pipeline::with_capacity(self.streams.len());
+        for (stream, cursor) in self.streams.iter().zip(&self.claims) {
+            let idle = CLAIM_IDLE_MIN.as_millis() as u64;
+            pipeline.cmd("XAUTOCLAIM").arg(stream).arg(&self.group).arg(&self.consumer).arg(idle);
+            pipeline.arg(cursor).arg("COUNT").arg(events_max);
+        }
+        let pages: Vec<(String, Value, Vec<String>)> = self.ask(&pipeline).await?;
+        let mut batch = Vec::new();
+        for (partition, (cursor, entries, deleted)) in (0u16..).zip(pages) {
+            batch.extend(entry::deliveries(partition, entries).ok_or_else(unexpected)?);
+            for id in deleted {
+                // Nothing trims what is pending, so someone deleted it by hand.
+                tracing::error!(partition, id, "a pending entry is gone from the log");
+                batch.extend(entry::deleted(partition, &id));
+            }
+            self.claims[usize::from(partition)] = cursor;
+        }
+        batch.sort_by_key(|delivery| delivery.position);
+        if self.claims.iter().all(|cursor| cursor == FIRST) {
+            self.claim_at = Instant::now() + FEED_WAIT_MAX;
+        }
+        Ok(batch)
+    }
+
+    async fn make_groups(&mut self) -> RedisResult<()> {
+        let mut pipeline = Pipeline::with_capacity(self.streams.len());
+        for stream in &self.streams {
+            pipeline.cmd("XGROUP").arg("CREATE").arg(stream).arg(&self.group).arg("0").arg("MKSTREAM");
+        }
+        let connection = self.connection.as_mut().ok_or_else(unexpected)?;
+        let mut made = 0;
+        for answer in connection.ask_each(&pipeline).await? {
+            match answer {
+                Value::ServerError(error) if error.code() == "BUSYGROUP" => {}
+                Value::ServerError(error) => return Err(error.into()),
+                _ => made += 1,
+            }
+        }
+        tracing::info!(group = self.group, partitions = made, "made the group, from the first event on");
+        Ok(())
+    }
+
+    fn ack_commands(&self, batch: &[Delivery]) -> Pipeline {
+        let mut ids: BTreeMap<u16, Vec<String>> = BTreeMap::new();
+        for Delivery { position, .. } in batch {
+            ids.entry(position.partition).or_default().push(entry::id(position));
+        }
+        let mut pipeline = Pipeline::new();
+        for (partition, ids) in ids {
+            for ids in ids.chunks(ACKS_PER_CALL_MAX) {
+                pipeline.cmd("EVAL").arg(ACK).arg(2);
+                pipeline.arg(&self.streams[usize::from(partition)]);
+                pipeline.arg(self.server.keys.applied(partition, &self.group));
+                pipeline.arg(&self.group).arg(&self.consumer).arg(ids).ignore();
+            }
+        }
+        for text in notices::texts(batch) {
+            pipeline.cmd("PUBLISH").arg(self.server.keys.notices()).arg(text).ignore();
+        }
+        pipeline
+    }
+
+    async fn ask<T: redis::FromRedisValue>(&mut self, pipeline: &Pipeline) -> RedisResult<T> {
+        self.connection.as_mut().ok_or_else(unexpected)?.ask(pipeline).await
+    }
+}
+
+fn one(command: Cmd) -> Pipeline {
+    let mut pipeline = Pipeline::with_capacity(1);
+    pipeline.add_command(command);
+    pipeline
+}
+
+fn unexpected() -> RedisError {
+    (redis::ErrorKind::UnexpectedReturnType, "an answer of another shape than asked for").into()
+}

@@ -1,0 +1,162 @@
+//! The name of every key. They are made from typed ids only, and all keys of a partition share a hash tag
+//! (`{3}:events`), so that one script may touch them all, on a cluster too. Nothing else here: no commands.
+
+use std::fmt::Write;
+
+use shared::Username;
+use shared::event::MessageSent;
+use shared::ids::{EventId, Subject};
+use shared::ports::{OnceKey, SessionKey};
+
+/// Fields of the hash [`Keys::log`].
+pub(super) const LOG_PARTITIONS: &str = "partitions";
+pub(super) const LOG_EPOCH: &str = "epoch";
+pub(super) const LOG_VERSION: &str = "version";
+
+/// Fields of an entry of [`Keys::events`], always in this order: Redis stores the names once per block of
+/// entries as long as they do not change.
+pub(super) mod field {
+    pub(crate) const VERSION: &str = "v";
+    pub(crate) const KIND: &str = "t";
+    pub(crate) const SUBJECT: &str = "s";
+    pub(crate) const SEQ: &str = "q";
+    pub(crate) const OFFSET: &str = "n";
+    pub(crate) const ID: &str = "i";
+    pub(crate) const PAYLOAD: &str = "p";
+    pub(crate) const CHECKSUM: &str = "c";
+}
+
+/// Names the keys of one log.
+#[derive(Debug)]
+pub(super) struct Keys {
+    prefix: String,
+    pub(super) partitions: u16,
+}
+
+impl Keys {
+    pub(super) fn new(prefix: String, partitions: u16) -> Self {
+        Self { prefix, partitions }
+    }
+
+    pub(super) fn partition_of(&self, subject: &Subject) -> u16 {
+        subject.partition(self.partitions)
+    }
+
+    /// Hash: what the log is, made once.
+    pub(super) fn log(&self) -> String {
+        self.named(0, "log")
+    }
+
+    /// Stream: the events of a partition.
+    pub(super) fn events(&self, partition: u16) -> String {
+        self.named(partition, "events")
+    }
+
+    /// Hash: subject → its last `seq`, and `#` (no subject is called so) → the last offset of the partition.
+    pub(super) fn heads(&self, partition: u16) -> String {
+        self.named(partition, "heads")
+    }
+
+    /// Hash: name → password hash.
+    pub(super) fn users(&self, partition: u16) -> String {
+        self.named(partition, "users")
+    }
+
+    /// Hash: `reader:peer` → the highest mark.
+    pub(super) fn marks(&self, partition: u16) -> String {
+        self.named(partition, "marks")
+    }
+
+    /// String with an end: the receipt of a send that is made once.
+    pub(super) fn once(&self, partition: u16, message: &MessageSent, key: &OnceKey, id: EventId) -> String {
+        let mut name = self.named(partition, "once:");
+        let MessageSent { sender, recipient, .. } = message;
+        let written = match key {
+            OnceKey::Header(text) => write!(name, "{sender}:{recipient}:h:{text}"),
+            OnceKey::Id => write!(name, "{sender}:{recipient}:i:{id}"),
+        };
+        written.expect("a string takes what it is given");
+        name
+    }
+
+    /// String with an end: whose session it is. Spread by the digest: a session is found without its user.
+    pub(super) fn session(&self, key: &SessionKey) -> String {
+        let partition = u16::from_be_bytes([key.0[0], key.0[1]]) % self.partitions;
+        let mut name = self.named(partition, "session:");
+        name.push_str(&digest(key));
+        name
+    }
+
+    /// Sorted set: digest → when the session was opened or renewed, in µs of Redis' clock.
+    pub(super) fn sessions(&self, user: &Username) -> String {
+        let partition = self.partition_of(&Subject::User(user.clone()));
+        let mut name = self.named(partition, "sessions:");
+        name.push_str(user.as_str());
+        name
+    }
+
+    /// Hash: consumer → events that it acknowledged.
+    pub(super) fn applied(&self, partition: u16, group: &str) -> String {
+        let mut name = self.named(partition, "applied:");
+        name.push_str(group);
+        name
+    }
+
+    /// Channel: what the views hold now.
+    pub(super) fn notices(&self) -> String {
+        format!("{}applied", self.prefix)
+    }
+
+    fn named(&self, partition: u16, name: &str) -> String {
+        format!("{}{{{partition}}}:{name}", self.prefix)
+    }
+}
+
+/// Lower-case hexadecimal: the member of [`Keys::sessions`] and the end of [`Keys::session`].
+pub(super) fn digest(key: &SessionKey) -> String {
+    key.0.iter().fold(String::with_capacity(64), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes what it is given");
+        text
+    })
+}
+
+/// The reverse of [`digest`].
+pub(super) fn session_key(digest: &str) -> Option<SessionKey> {
+    let mut key = SessionKey([0; 32]);
+    if digest.len() != 64 || !digest.is_ascii() {
+        return None;
+    }
+    for (at, byte) in key.0.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&digest[2 * at..2 * at + 2], 16).ok()?;
+    }
+    Some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let keys = Keys::new(String::new(), 16);
+        let message = MessageSent {
+            sender: "anna".parse().unwrap(),
+            recipient: "ben".parse().unwrap(),
+            content: String::new(),
+        };
+        let id: EventId = "01JD0000000000000000000000".parse().unwrap();
+        assert_eq!(keys.events(3), "{3}:events");
+        assert_eq!(keys.once(3, &message, &OnceKey::Header("a:b".into()), id), "{3}:once:anna:ben:h:a:b");
+        assert_eq!(
+            keys.once(3, &message, &OnceKey::Id, id),
+            "{3}:once:anna:ben:i:01JD0000000000000000000000"
+        );
+        let mut key = SessionKey([0xab; 32]);
+        key.0[1] = 0x01;
+        assert!(keys.session(&key).starts_with("{1}:session:ab01abab"), "{}", keys.session(&key));
+        assert_eq!(keys.session(&key).len(), "{1}:session:".len() + 64);
+        assert_eq!(session_key(&digest(&key)), Some(key));
+        assert_eq!((session_key("ab"), session_key(&"é".repeat(32))), (None, None));
+        assert_eq!(Keys::new("t1:".into(), 16).applied(2, "g1"), "t1:{2}:applied:g1");
+    }
+}

@@ -1,0 +1,365 @@
+//! The event log: [`Log::append`] queues, one task drains the queue. It takes what is there (no timer: when calls
+//! are slow the queue fills and they get larger), sorts it by partition and sends one script call per partition,
+//! all of them in one pipeline, a few pipelines in flight. What an append does is decided in `append.lua`.
+//!
+//! Nothing is sent twice: the outcome of a call without an answer is unknown, and the caller's retry with the
+//! same key or id settles it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use redis::{Cmd, Pipeline, Script, ServerError, Value};
+use shared::Timestamp;
+use shared::event::{Envelope, Event};
+use shared::ids::EventId;
+use shared::limits::{
+    APPEND_CALLS_IN_FLIGHT_MAX, APPENDS_PER_CALL_MAX, APPENDS_QUEUED_MAX, ID_AHEAD_MAX, LOG_TIMEOUT,
+};
+use shared::ports::{Append, AppendError, Appended, EventLog, Once, OnceKey, Receipt, Refusal, StoreError};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::STORE;
+use super::keys::Keys;
+use super::link::Link;
+use super::server::{Server, unavailable_or_unknown};
+
+/// Appends through the shared connection. Clones share the queue.
+#[derive(Clone)]
+pub struct Log {
+    server: Arc<Server>,
+    link: Link,
+    queue: mpsc::Sender<Queued>,
+}
+
+struct Queued {
+    command: Command,
+    since: Instant,
+    answer: oneshot::Sender<Result<Appended, AppendError>>,
+}
+
+/// One append as the script takes it.
+struct Command {
+    partition: u16,
+    id: EventId,
+    envelope: Envelope,
+    what: What,
+}
+
+enum What {
+    Plain,
+    Once { kind: &'static str, record: String, fingerprint: [u8; 16], ms: u64 },
+    Register { name: String, password_hash: String },
+    Mark { pair: String, seq: u64 },
+}
+
+impl Log {
+    pub(super) fn start(
+        server: Arc<Server>,
+        link: Link,
+        window: Duration,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let (queue, queued) = mpsc::channel(APPENDS_QUEUED_MAX);
+        let caller = Caller {
+            server: Arc::clone(&server),
+            link: link.clone(),
+            script: Script::new(include_str!("append.lua")),
+            window,
+        };
+        tasks.spawn(async move { drain(&caller, queued, &stop).await });
+        Self { server, link, queue }
+    }
+}
+
+#[async_trait]
+impl EventLog for Log {
+    async fn append(&self, append: Append) -> Result<Appended, AppendError> {
+        self.link.check()?;
+        let (answer, answered) = oneshot::channel();
+        let command = Command::new(&self.server.keys, append);
+        self.queue.try_send(Queued { command, since: Instant::now(), answer }).map_err(
+            |error| match error {
+                mpsc::error::TrySendError::Full(_) => StoreError::Busy { queue: "the queue of appends" },
+                mpsc::error::TrySendError::Closed(_) => not_sent("shutting down"),
+            },
+        )?;
+        answered.await.unwrap_or_else(|_| {
+            let gone = io::Error::new(io::ErrorKind::BrokenPipe, "the appending task ended");
+            Err(StoreError::unknown(STORE, gone).into())
+        })
+    }
+}
+
+fn not_sent(why: &'static str) -> StoreError {
+    StoreError::unavailable(STORE, io::Error::new(io::ErrorKind::NotConnected, why))
+}
+
+/// Ends when `stop` is cancelled or the last [`Log`] is dropped: what was sent is waited for, the rest refused.
+async fn drain(caller: &Caller, mut queue: mpsc::Receiver<Queued>, stop: &CancellationToken) {
+    let mut calls = FuturesUnordered::new();
+    let mut group = Vec::with_capacity(APPENDS_PER_CALL_MAX);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            count = queue.recv_many(&mut group, APPENDS_PER_CALL_MAX),
+                if calls.len() < APPEND_CALLS_IN_FLIGHT_MAX =>
+            {
+                if count == 0 {
+                    break;
+                }
+                calls.push(caller.call(std::mem::take(&mut group)));
+            }
+            Some(()) = calls.next() => {}
+        }
+    }
+    queue.close();
+    while let Ok(queued) = queue.try_recv() {
+        queued.settle(Err(not_sent("shutting down").into()));
+    }
+    while calls.next().await.is_some() {}
+}
+
+struct Caller {
+    server: Arc<Server>,
+    link: Link,
+    script: Script,
+    window: Duration,
+}
+
+impl Caller {
+    /// Sends a group and answers each of it.
+    async fn call(&self, group: Vec<Queued>) {
+        let mut partitions: BTreeMap<u16, Vec<Queued>> = BTreeMap::new();
+        for queued in group {
+            // Its caller has waited for as long as an answer may take; late answers help nobody.
+            if queued.since.elapsed() > LOG_TIMEOUT {
+                queued.settle(Err(not_sent("queued for too long").into()));
+            } else {
+                partitions.entry(queued.command.partition).or_default().push(queued);
+            }
+        }
+        let unknown_script = self.send(partitions, None).await;
+        if !unknown_script.is_empty() {
+            // Redis forgets scripts when it restarts. It did nothing with these calls, so they go out again.
+            let mut load = redis::cmd("SCRIPT");
+            load.arg("LOAD").arg(include_str!("append.lua"));
+            let refused = self.send(unknown_script, Some(load)).await;
+            for queued in refused.into_values().flatten() {
+                queued.settle(Err(not_sent("Redis does not keep the append script").into()));
+            }
+        }
+    }
+
+    /// Answers each command, but for those whose call was refused because Redis does not know the script.
+    async fn send(
+        &self,
+        partitions: BTreeMap<u16, Vec<Queued>>,
+        first: Option<Cmd>,
+    ) -> BTreeMap<u16, Vec<Queued>> {
+        let mut unknown_script = BTreeMap::new();
+        if partitions.is_empty() {
+            return unknown_script;
+        }
+        let mut pipeline = Pipeline::with_capacity(partitions.len() + 1);
+        let skipped = usize::from(first.is_some());
+        if let Some(first) = first {
+            pipeline.add_command(first);
+        }
+        for (partition, group) in &partitions {
+            pipeline.add_command(self.command(*partition, group));
+        }
+        match self.link.write_each(&pipeline).await {
+            Ok(answers) => {
+                for ((partition, group), answer) in
+                    partitions.into_iter().zip(answers.into_iter().skip(skipped))
+                {
+                    if answer.as_ref().is_err_and(|error| error.code() == "NOSCRIPT") {
+                        unknown_script.insert(partition, group);
+                    } else {
+                        settle_all(group, answer);
+                    }
+                }
+            }
+            Err(error) => {
+                for queued in partitions.into_values().flatten() {
+                    queued.settle(Err(error.clone().into()));
+                }
+            }
+        }
+        unknown_script
+    }
+
+    fn command(&self, partition: u16, group: &[Queued]) -> Cmd {
+        let keys = &self.server.keys;
+        let records = group.iter().filter_map(|queued| queued.command.record());
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(self.script.get_hash()).arg(4 + records.clone().count());
+        command.arg(keys.events(partition)).arg(keys.heads(partition));
+        command.arg(keys.users(partition)).arg(keys.marks(partition));
+        for record in records {
+            command.arg(record);
+        }
+        command.arg(millis(self.window)).arg(millis(ID_AHEAD_MAX));
+        for queued in group {
+            queued.command.write(&mut command);
+        }
+        command
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The answers of one script call.
+fn settle_all(group: Vec<Queued>, answer: Result<Value, ServerError>) {
+    let texts = match answer {
+        Ok(value) => redis::from_redis_value::<Vec<String>>(value).unwrap_or_default(),
+        Err(error) => {
+            let error = unavailable_or_unknown(error.into(), 1);
+            return group.into_iter().for_each(|queued| queued.settle(Err(error.clone().into())));
+        }
+    };
+    let mut texts = texts.into_iter();
+    for queued in group {
+        let text = texts.next().unwrap_or_default();
+        let outcome = queued.command.outcome(&text);
+        queued.settle(outcome);
+    }
+}
+
+impl Queued {
+    fn settle(self, outcome: Result<Appended, AppendError>) {
+        // Who asked may be gone; the event is in the log all the same.
+        let _ = self.answer.send(outcome);
+    }
+}
+
+impl Command {
+    fn new(keys: &Keys, append: Append) -> Self {
+        let Append { id, event, once } = append;
+        let partition = keys.partition_of(&event.subject());
+        let envelope = Envelope::seal(id, &event);
+        let what = match event {
+            Event::MessageSent(message) => match once {
+                None => What::Plain,
+                Some(Once { key, fingerprint }) => {
+                    let record = keys.once(partition, &message, &key, id);
+                    let kind = match key {
+                        OnceKey::Header(_) => "header",
+                        OnceKey::Id => "id",
+                    };
+                    What::Once { kind, record, fingerprint, ms: id.timestamp_ms() }
+                }
+            },
+            Event::UserRegistered(event) => {
+                What::Register { name: event.username.into(), password_hash: event.password_hash }
+            }
+            Event::ConversationRead(event) => {
+                What::Mark { pair: format!("{}:{}", event.reader, event.peer), seq: event.seq }
+            }
+        };
+        Self { partition, id, envelope, what }
+    }
+
+    fn record(&self) -> Option<&str> {
+        match &self.what {
+            What::Once { record, .. } => Some(record),
+            What::Plain | What::Register { .. } | What::Mark { .. } => None,
+        }
+    }
+
+    /// The nine arguments of `append.lua`.
+    fn write(&self, command: &mut Cmd) {
+        let kind = match &self.what {
+            What::Plain => "plain",
+            What::Once { kind, .. } => kind,
+            What::Register { .. } => "register",
+            What::Mark { .. } => "mark",
+        };
+        let Envelope { version, kind: event, subject, id, payload } = &self.envelope;
+        command.arg(kind).arg(subject).arg(version).arg(event).arg(id).arg(payload);
+        command.arg(self.envelope.body_checksum());
+        match &self.what {
+            What::Plain => command.arg("").arg(""),
+            What::Once { fingerprint, ms, .. } => command.arg(fingerprint.as_slice()).arg(ms),
+            What::Register { name, password_hash } => command.arg(name).arg(password_hash),
+            What::Mark { pair, seq } => command.arg(pair).arg(seq),
+        };
+    }
+
+    /// Reads the script's answer.
+    fn outcome(&self, text: &str) -> Result<Appended, AppendError> {
+        let mut words = text.split(' ');
+        let outcome = match words.next() {
+            Some("N") => self.receipt(Some(self.id), words).map(Appended::New),
+            Some("R") => {
+                let id = words.next().and_then(|id| id.parse().ok());
+                self.receipt(id, words).map(Appended::Replayed)
+            }
+            Some("U") => Some(Appended::Unchanged),
+            Some("T") => return Err(Refusal::UsernameTaken.into()),
+            Some("C") => return Err(Refusal::IdempotencyConflict.into()),
+            Some("W") => return Err(Refusal::IdOutOfWindow.into()),
+            Some("E") => {
+                let what = words.collect::<Vec<_>>().join(" ");
+                return Err(StoreError::Damaged { store: STORE, what }.into());
+            }
+            _ => None,
+        };
+        outcome.ok_or_else(|| {
+            let unreadable =
+                io::Error::new(io::ErrorKind::InvalidData, format!("unreadable answer {text:?}"));
+            StoreError::unknown(STORE, unreadable).into()
+        })
+    }
+
+    /// From `seq ms-counter`.
+    fn receipt<'a>(&self, id: Option<EventId>, mut words: impl Iterator<Item = &'a str>) -> Option<Receipt> {
+        let seq = words.next()?.parse().ok()?;
+        let position = super::entry::position(self.partition, words.next()?)?;
+        Some(Receipt { id: id?, seq, at: Timestamp(position.ms), position })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::event::MessageSent;
+    use shared::ids::Position;
+
+    use super::*;
+
+    #[test]
+    fn answers_of_the_script() {
+        let id: EventId = "01JD0000000000000000000000".parse().unwrap();
+        let names = ("anna".parse().unwrap(), "ben".parse().unwrap());
+        let event = MessageSent { sender: names.0, recipient: names.1, content: "hi".into() };
+        let append = Append { id, event: Event::MessageSent(event), once: None };
+        let command = Command::new(&Keys::new(String::new(), 1), append);
+        let position = Position { partition: 0, ms: 1_700_000_000_000, counter: 3 };
+        let receipt = Receipt { id, seq: 42, at: Timestamp(position.ms), position };
+
+        let read = |text| command.outcome(text);
+        assert_eq!(read("N 42 1700000000000-3").unwrap(), Appended::New(receipt));
+        let first = Receipt { id: "01JD0000000000000000000001".parse().unwrap(), ..receipt };
+        let replayed = "R 01JD0000000000000000000001 42 1700000000000-3";
+        assert_eq!(read(replayed).unwrap(), Appended::Replayed(first));
+        assert_eq!(read("U").unwrap(), Appended::Unchanged);
+        assert!(matches!(read("C"), Err(AppendError::Refused(Refusal::IdempotencyConflict))));
+        assert!(
+            matches!(read("E no"), Err(AppendError::Store(StoreError::Damaged { what, .. })) if what == "no")
+        );
+        for text in ["", "N", "N x 1-1", "N 1 1", "R x 1 1-1", "?"] {
+            assert!(matches!(read(text), Err(AppendError::Store(StoreError::Unknown { .. }))), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The log on Redis Streams, with accounts, sessions and heads beside it and publish/subscribe for notices.
+//! It knows nothing of views.
+//!
+//! | what | commands | why these |
+//! |---|---|---|
+//! | append | EVALSHA `append.lua`: XADD, HSET, SET PX | one atomic step numbers, checks and records; calls of many partitions go in one pipeline |
+//! | accounts, heads | HGET, HEXISTS | written by the script in the same slot, read in one round trip |
+//! | sessions | GET and PTTL; SET PX, GETDEL, DEL; a sorted set per user | a session ends by itself; the index bounds and closes them |
+//! | feed | XREADGROUP, XAUTOCLAIM, XACK, XGROUP CREATE … 0 MKSTREAM | any number of consumers, nothing lost with one; never XDEL, XTRIM or DELCONSUMER |
+//! | notices | PUBLISH, SUBSCRIBE | a hint that may be lost |
+//! | monitor | XINFO, XRANGE in a script | numbers of one moment |
+//!
+//! Redis 7.0 is enough. Its clock gives the events their time; ids, not times, decide the order. `noeviction`
+//! is mandatory. [`connect`] waits for nothing: while Redis is away every call is refused at once as
+//! unavailable, [`Probe`] says so, and the connection is made in the background. A log that does not fit
+//! (another number of partitions, another layout, another epoch than before) refuses every call.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use shared::Clock;
+use shared::limits::{IDEMPOTENCY_WINDOW, PARTITIONS_DEFAULT, PARTITIONS_MAX};
+use shared::ports::StoreError;
+use shared::process::config::{ConfigError, LogOptions};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+mod accounts;
+mod entry;
+mod feed;
+mod keys;
+mod link;
+mod log;
+mod monitor;
+mod notices;
+mod probe;
+mod server;
+
+pub use accounts::Accounts;
+pub use feed::Feed;
+pub use log::Log;
+pub use monitor::Monitor;
+pub use notices::Notices;
+pub use probe::Probe;
+
+use keys::Keys;
+use link::Link;
+use server::Server;
+
+/// The name under which errors and probes speak of this store.
+const STORE: &str = "redis";
+
+/// Where the log is and what it is like.
+#[derive(Clone)]
+pub struct Options {
+    /// `redis://[[user]:password@]host[:port][/db]`. May hold a password: never logged, never printed.
+    pub url: String,
+    /// Before every key and channel; several logs may share one Redis. No braces.
+    pub prefix: String,
+    /// Fixed when the log is made.
+    pub partitions: u16,
+    /// How long a repetition of a send is recognised.
+    pub idempotency_window: Duration,
+}
+
+impl Options {
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            prefix: String::new(),
+            partitions: PARTITIONS_DEFAULT,
+            idempotency_window: IDEMPOTENCY_WINDOW,
+        }
+    }
+
+    /// # Errors
+    /// When the file that holds the URL cannot be read.
+    pub fn of(settings: &LogOptions) -> Result<Self, ConfigError> {
+        let url = settings.redis_url()?.reveal().to_owned();
+        let LogOptions { key_prefix, partitions, .. } = settings;
+        Ok(Self { prefix: key_prefix.clone(), partitions: *partitions, ..Self::new(url) })
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("prefix", &self.prefix)
+            .field("partitions", &self.partitions)
+            .field("idempotency_window", &self.idempotency_window)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One log. Hands out cheap handles; clones share everything.
+#[derive(Clone)]
+pub struct Redis {
+    server: Arc<Server>,
+    link: Link,
+    log: Log,
+    probe: Probe,
+    notices: Arc<OnceLock<Notices>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Starts connecting, on tasks of `tasks` that end with `stop`, and returns at once.
+///
+/// # Errors
+/// [`StoreError::Unfit`] for options that can never work.
+pub fn connect(
+    options: &Options,
+    clock: Clock,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) -> Result<Redis, StoreError> {
+    let unfit = |what: String| Err(StoreError::Unfit { store: STORE, what });
+    let Options { url, prefix, partitions, idempotency_window } = options;
+    if !(1..=PARTITIONS_MAX).contains(partitions) {
+        return unfit(format!(
+            "it was set up for {partitions} partitions; 1 to {PARTITIONS_MAX} are possible"
+        ));
+    }
+    if prefix.contains(['{', '}']) {
+        return unfit(format!("the prefix {prefix:?} has a brace, which would part the keys of a partition"));
+    }
+    let keys = Keys::new(prefix.clone(), *partitions);
+    let server = Arc::new(Server::new(url, keys, clock)?);
+    let link = Link::keep(Arc::clone(&server), tasks, stop.clone());
+    let log = Log::start(Arc::clone(&server), link.clone(), *idempotency_window, tasks, stop.clone());
+    let probe = Probe::new(link.clone());
+    Ok(Redis { server, link, log, probe, notices: Arc::default(), tasks: tasks.clone(), stop })
+}
+
+impl Redis {
+    #[must_use]
+    pub fn log(&self) -> Log {
+        self.log.clone()
+    }
+
+    /// Accounts, sessions and heads.
+    #[must_use]
+    pub fn accounts(&self) -> Accounts {
+        Accounts { server: Arc::clone(&self.server), link: self.link.clone() }
+    }
+
+    /// A consumer of the generation's group. Its name must be its own among all that run, and the same after a
+    /// restart.
+    #[must_use]
+    pub fn feed(&self, generation: u32, consumer: &str) -> Feed {
+        Feed::new(Arc::clone(&self.server), generation, consumer)
+    }
+
+    #[must_use]
+    pub fn monitor(&self, generation: u32) -> Monitor {
+        let group = feed::group(generation);
+        Monitor { server: Arc::clone(&self.server), link: self.link.clone(), group }
+    }
+
+    /// Subscribes when first asked.
+    #[must_use]
+    pub fn notices(&self) -> Notices {
+        let start = || Notices::start(Arc::clone(&self.server), &self.tasks, self.stop.clone());
+        self.notices.get_or_init(start).clone()
+    }
+
+    #[must_use]
+    pub fn probe(&self) -> Probe {
+        self.probe.clone()
+    }
+}

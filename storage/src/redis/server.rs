@@ -1,0 +1,217 @@
+//! One connection to Redis: [`Server`] makes it, to a log that fits this program; its owner drives it, so that it
+//! is closed the moment the owner drops it, with whatever still waited in it.
+//!
+//! Nothing is sent twice here. An error says whether the call may have been done.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use redis::aio::{MultiplexedConnection, PubSub};
+use redis::{AsyncConnectionConfig, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, ServerError};
+use redis::{FromRedisValue, Pipeline, ProtocolVersion, RedisError, RedisResult, Value};
+use shared::Clock;
+use shared::limits::LOG_CONNECT_TIMEOUT;
+use shared::ports::StoreError;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::STORE;
+use super::keys::{Keys, LOG_EPOCH, LOG_PARTITIONS, LOG_VERSION};
+
+/// The layout of keys and entries that this program reads and writes.
+const VERSION: u32 = 1;
+
+/// Error codes that Redis gives instead of doing anything.
+const REFUSALS: [&str; 15] = [
+    "ASK",
+    "BUSY",
+    "CLUSTERDOWN",
+    "LOADING",
+    "MASTERDOWN",
+    "MISCONF",
+    "MOVED",
+    "NOAUTH",
+    "NOPERM",
+    "NOREPLICAS",
+    "NOSCRIPT",
+    "OOM",
+    "READONLY",
+    "TRYAGAIN",
+    "CROSSSLOT",
+];
+
+/// For a call that changes nothing, or may be made again.
+pub(super) fn unavailable(error: RedisError) -> StoreError {
+    StoreError::unavailable(STORE, error)
+}
+
+/// For `commands` that change something: that nothing was done is certain only if Redis refused each.
+pub(super) fn unavailable_or_unknown(error: RedisError, commands: usize) -> StoreError {
+    let errors = error.clone().into_server_errors();
+    let refused = errors.as_deref().unwrap_or_default().iter().filter(|(_, error)| is_refusal(error)).count();
+    if refused == commands {
+        StoreError::unavailable(STORE, error)
+    } else {
+        StoreError::unknown(STORE, error)
+    }
+}
+
+/// Whether Redis answered so instead of doing anything.
+pub(super) fn is_refusal(error: &ServerError) -> bool {
+    REFUSALS.contains(&error.code())
+}
+
+/// The code of the first command that failed.
+pub(super) fn code(error: &RedisError) -> Option<String> {
+    let errors = error.clone().into_server_errors()?;
+    errors.first().map(|(_, error)| error.code().to_owned())
+}
+
+/// Where Redis is, and which log is expected there.
+pub(super) struct Server {
+    host: String,
+    port: u16,
+    settings: RedisConnectionInfo,
+    pub(super) keys: Keys,
+    pub(super) clock: Clock,
+    /// Of the first connection. A log with another one is another log.
+    epoch: OnceLock<String>,
+}
+
+/// Runs a connection; ends when the connection does.
+pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A connection with one owner, driven while it asks.
+pub(super) struct Connection {
+    pub(super) commands: MultiplexedConnection,
+    pub(super) driver: Driver,
+}
+
+impl Server {
+    pub(super) fn new(url: &str, keys: Keys, clock: Clock) -> Result<Self, StoreError> {
+        // The parser's errors do not repeat the URL, which may hold a password.
+        let info = url.into_connection_info().map_err(|error| unfit(format!("its URL: {error}")))?;
+        let ConnectionAddr::Tcp(host, port) = info.addr().clone() else {
+            return Err(unfit("only redis:// URLs are supported".to_owned()));
+        };
+        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2);
+        let settings = settings.set_skip_set_lib_name();
+        Ok(Self { host, port, settings, keys, clock, epoch: OnceLock::new() })
+    }
+
+    /// Connects and checks that the log fits. A call on the connection waits for its answer no longer than
+    /// `answer_timeout`.
+    pub(super) async fn connect(&self, answer_timeout: Duration) -> Result<Connection, StoreError> {
+        let connect = async {
+            let config = AsyncConnectionConfig::new().set_response_timeout(Some(answer_timeout));
+            let socket = self.socket().await.map_err(RedisError::from).map_err(unavailable)?;
+            let made = MultiplexedConnection::new_with_config(&self.settings, socket, config).await;
+            let (commands, driver) = made.map_err(unavailable)?;
+            let mut connection = Connection { commands, driver: Box::pin(driver) };
+            self.check_log(&mut connection).await?;
+            Ok(connection)
+        };
+        timeout(LOG_CONNECT_TIMEOUT, connect)
+            .await
+            .unwrap_or_else(|late| Err(StoreError::unavailable(STORE, late)))
+    }
+
+    pub(super) async fn subscriber(&self) -> Result<PubSub, StoreError> {
+        let connect = async {
+            let socket = self.socket().await.map_err(RedisError::from)?;
+            PubSub::new(&self.settings, socket).await
+        };
+        match timeout(LOG_CONNECT_TIMEOUT, connect).await {
+            Ok(made) => made.map_err(unavailable),
+            Err(late) => Err(StoreError::unavailable(STORE, late)),
+        }
+    }
+
+    async fn socket(&self) -> io::Result<TcpStream> {
+        let socket = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        socket.set_nodelay(true)?;
+        Ok(socket)
+    }
+
+    /// A new log is written down; one that is there must be what this program was set up for. Reads first, so
+    /// that a full Redis is still good for reading.
+    async fn check_log(&self, connection: &mut Connection) -> Result<(), StoreError> {
+        let key = self.keys.log();
+        let fields = [LOG_VERSION, LOG_PARTITIONS, LOG_EPOCH];
+        let mut read = redis::pipe();
+        read.cmd("HMGET").arg(&key).arg(&fields);
+        let ((mut version, mut partitions, mut epoch),): (Identity,) =
+            connection.ask(&read).await.map_err(unavailable)?;
+
+        if version.is_none() || partitions.is_none() || epoch.is_none() {
+            let new_epoch = self.clock.new_id().to_string();
+            let values = [VERSION.to_string(), self.keys.partitions.to_string(), new_epoch];
+            let mut write = redis::pipe();
+            for (field, value) in fields.iter().zip(values) {
+                write.cmd("HSETNX").arg(&key).arg(field).arg(value).ignore();
+            }
+            write.cmd("HMGET").arg(&key).arg(&fields);
+            ((version, partitions, epoch),) = connection.ask(&write).await.map_err(unavailable)?;
+        }
+        self.fits(version, partitions, epoch)
+    }
+
+    fn fits(
+        &self,
+        version: Option<String>,
+        partitions: Option<String>,
+        epoch: Option<String>,
+    ) -> Result<(), StoreError> {
+        let [version, partitions, epoch] = [version, partitions, epoch].map(Option::unwrap_or_default);
+        if version != VERSION.to_string() {
+            return Err(unfit(format!("the log has layout {version:?}, this program knows {VERSION}")));
+        }
+        let expected = self.keys.partitions;
+        if partitions != expected.to_string() {
+            return Err(unfit(format!(
+                "the log has {partitions} partitions, this program was told {expected}; that never changes"
+            )));
+        }
+        let first = self.epoch.get_or_init(|| epoch.clone());
+        if *first != epoch {
+            return Err(unfit(format!(
+                "the log is another one than before (epoch {epoch}, was {first}): was Redis emptied or restored?"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Version, partitions, epoch.
+type Identity = (Option<String>, Option<String>, Option<String>);
+
+fn unfit(what: String) -> StoreError {
+    StoreError::Unfit { store: STORE, what }
+}
+
+pub(super) fn lost() -> RedisError {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the connection was closed").into()
+}
+
+impl Connection {
+    /// The answers of all commands; an error of one is the error of all.
+    pub(super) async fn ask<T: FromRedisValue>(&mut self, pipeline: &Pipeline) -> RedisResult<T> {
+        tokio::select! {
+            biased;
+            answer = pipeline.query_async(&mut self.commands) => answer,
+            () = &mut self.driver => Err(lost()),
+        }
+    }
+
+    /// The answers one by one.
+    pub(super) async fn ask_each(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
+        tokio::select! {
+            biased;
+            answers = self.commands.send_packed_commands(pipeline, 0, pipeline.len()) => answers,
+            () = &mut self.driver => Err(lost()),
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! A Redis of the test's own that is killed, paused, filled and demoted, and what the adapter says meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use shared::Clock;
+use shared::ids::EventId;
+use shared::limits::{APPENDS_QUEUED_MAX, IDEMPOTENCY_WINDOW, LOG_TIMEOUT};
+use shared::ports::{
+    Accounts, AppendError, Appended, EventFeed, EventLog, FeedMonitor, Heads, OnceKey, Probe, SessionKey,
+    Sessions, StoreError,
+};
+use storage::redis::{Options, Redis};
+use tempfile::TempDir;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Fresh, GENERATION, PARTITIONS, eventually, message, once, put, read, start};
+
+/// FAULTS.md: service is back this soon after the log is.
+const BACK_WITHIN: Duration = Duration::from_secs(2);
+
+/// Ended when dropped.
+struct Server {
+    directory: TempDir,
+    port: u16,
+    process: Child,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let process = launch(&directory, port);
+        let server = Self { directory, port, process };
+        server.answers().await;
+        server
+    }
+
+    fn options(&self) -> Options {
+        Options {
+            url: format!("redis://127.0.0.1:{}/", self.port),
+            prefix: String::new(),
+            partitions: PARTITIONS,
+            idempotency_window: IDEMPOTENCY_WINDOW,
+        }
+    }
+
+    async fn plain(&self) -> redis::RedisResult<MultiplexedConnection> {
+        redis::Client::open(self.options().url)?.get_multiplexed_async_connection().await
+    }
+
+    async fn answers(&self) {
+        eventually("the server answers", || async {
+            let Ok(mut redis) = self.plain().await else { return false };
+            redis::cmd("PING").exec_async(&mut redis).await.is_ok()
+        })
+        .await;
+    }
+
+    async fn ask(&self, command: &[&str]) {
+        let mut redis = self.plain().await.unwrap();
+        redis::cmd(command[0]).arg(&command[1..]).exec_async(&mut redis).await.unwrap();
+    }
+
+    /// SIGKILL.
+    fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    async fn restart(&mut self) {
+        self.process = launch(&self.directory, self.port);
+        self.answers().await;
+    }
+
+    /// STOP or CONT.
+    fn signal(&self, signal: &str) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+    }
+}
+
+fn launch(directory: &TempDir, port: u16) -> Child {
+    Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"])
+        .args(["--appendfsync", "always", "--maxmemory-policy", "noeviction"])
+        .current_dir(directory.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server is installed")
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn is_unavailable(outcome: &Result<Appended, AppendError>) -> bool {
+    matches!(outcome, Err(AppendError::Store(StoreError::Unavailable { .. })))
+}
+
+fn is_unknown(outcome: &Result<Appended, AppendError>) -> bool {
+    matches!(outcome, Err(AppendError::Store(StoreError::Unknown { .. })))
+}
+
+async fn ready(store: &Redis) {
+    let probe = store.probe();
+    eventually("ready", || async { probe.check().await.is_ok() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_under_load_nothing_acknowledged_is_lost() {
+    const APPENDERS: usize = 32;
+    const EACH: usize = 150;
+    let mut server = Server::start().await;
+    let Fresh { store, _stop, .. } = start(&server.options()).await;
+    let tasks = TaskTracker::new();
+    let appenders: Vec<_> = (0..APPENDERS)
+        .map(|number| {
+            let store = store.clone();
+            tasks.spawn(async move { append_through(&store, &format!("peer{number}"), EACH).await })
+        })
+        .collect();
+    for _ in 0..3 {
+        let monitor = store.monitor(GENERATION);
+        let before = monitor.status().await.map_or(0, |status| status.lag());
+        let progress = || async { monitor.status().await.is_ok_and(|status| status.lag() > before + 300) };
+        eventually("some appends", progress).await;
+        server.kill();
+        server.restart().await;
+    }
+
+    let (mut acknowledged, mut unknown, mut refused) = (BTreeMap::new(), 0, 0);
+    for appender in appenders {
+        let done = appender.await.unwrap();
+        acknowledged.extend(done.acknowledged);
+        unknown += done.unknown;
+        refused += done.refused;
+    }
+    assert!(unknown > 0, "no append was caught by a kill: the test did nothing");
+    let total = APPENDERS * EACH;
+    assert_eq!(acknowledged.len(), total);
+
+    let mut feed = store.feed(GENERATION, "one");
+    let mut stored = BTreeMap::new();
+    while stored.len() < total {
+        for delivery in timeout(Duration::from_secs(20), feed.next_batch(500)).await.unwrap().unwrap() {
+            let event = delivery.content.unwrap();
+            assert_eq!(stored.insert(event.id, (event.seq, event.position)), None, "one id, one event");
+        }
+    }
+    assert_eq!(stored, acknowledged, "{unknown} unknown and {refused} refused were settled by repetition");
+    assert_eq!(
+        store.monitor(GENERATION).status().await.unwrap().partitions.iter().map(|p| p.head).sum::<u64>(),
+        total as u64
+    );
+}
+
+#[derive(Default)]
+struct Done {
+    acknowledged: BTreeMap<EventId, (u64, shared::ids::Position)>,
+    unknown: usize,
+    refused: usize,
+}
+
+/// Each until it is acknowledged, with the same id.
+async fn append_through(store: &Redis, peer: &str, count: usize) -> Done {
+    let mut done = Done::default();
+    for _ in 0..count {
+        let append = once(message("anna", peer), OnceKey::Id);
+        loop {
+            let started = Instant::now();
+            let outcome = store.log().append(append.clone()).await;
+            assert!(started.elapsed() < 3 * LOG_TIMEOUT, "answered late: {:?}", started.elapsed());
+            match outcome {
+                Ok(Appended::New(receipt) | Appended::Replayed(receipt)) => {
+                    done.acknowledged.insert(receipt.id, (receipt.seq, receipt.position));
+                    break;
+                }
+                Err(AppendError::Store(StoreError::Unknown { .. })) => done.unknown += 1,
+                Err(AppendError::Store(StoreError::Unavailable { .. })) => {
+                    done.refused += 1;
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    done
+}
+
+#[tokio::test]
+async fn while_redis_is_away_all_is_refused_at_once() {
+    let mut server = Server::start().await;
+    let Fresh { store, _stop, .. } = start(&server.options()).await;
+    put(&store, message("anna", "ben")).await;
+    server.kill();
+    let probe = store.probe();
+    eventually("noticed", || async { probe.check().await.is_err() }).await;
+
+    let started = Instant::now();
+    for _ in 0..100 {
+        let outcome = store.log().append(message("anna", "ben")).await;
+        assert!(is_unavailable(&outcome), "{outcome:?}");
+    }
+    assert!(store.accounts().exists(&"anna".parse().unwrap()).await.unwrap_err().is_retryable());
+    assert!(store.feed(GENERATION, "one").next_batch(10).await.unwrap_err().is_retryable());
+    assert!(started.elapsed() < LOG_TIMEOUT, "at once: {:?}", started.elapsed());
+
+    server.restart().await;
+    timeout(BACK_WITHIN, ready(&store)).await.expect("back in time");
+    assert_eq!(put(&store, message("anna", "ben")).await.seq, 2, "nothing refused was done");
+}
+
+#[tokio::test]
+async fn redis_may_start_later() {
+    let mut server = Server::start().await;
+    server.kill();
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let store = storage::redis::connect(&server.options(), Clock::system(), &tasks, stop.clone()).unwrap();
+    assert!(is_unavailable(&store.log().append(message("anna", "ben")).await));
+    assert!(store.probe().check().await.is_err());
+    let mut feed = store.feed(GENERATION, "one");
+    assert!(feed.next_batch(10).await.is_err());
+
+    server.restart().await;
+    timeout(BACK_WITHIN, ready(&store)).await.expect("back in time");
+    put(&store, message("anna", "ben")).await;
+    read(&mut feed, 1).await;
+
+    stop.cancel();
+    tasks.close();
+    timeout(BACK_WITHIN, tasks.wait()).await.expect("all tasks end with the token");
+    assert!(is_unavailable(&store.log().append(message("anna", "ben")).await));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_ends_in_a_true_answer() {
+    let server = Server::start().await;
+    let Fresh { store, _stop, .. } = start(&server.options()).await;
+    let sent = once(message("anna", "ben"), OnceKey::Id);
+    server.signal("STOP");
+
+    let started = Instant::now();
+    let outcome = store.log().append(sent.clone()).await;
+    assert!(is_unknown(&outcome), "{outcome:?}");
+    assert!(started.elapsed() < 2 * LOG_TIMEOUT);
+    let probe = store.probe();
+    let noticed = || async {
+        matches!(
+            store.log().append(message("anna", "carl")).await,
+            Err(AppendError::Store(StoreError::Unavailable { .. }))
+        )
+    };
+    eventually("noticed", noticed).await;
+    assert!(started.elapsed() < 4 * LOG_TIMEOUT, "noticed after {:?}", started.elapsed());
+    assert!(probe.check().await.is_err());
+
+    server.signal("CONT");
+    timeout(BACK_WITHIN, ready(&store)).await.expect("back in time");
+    match store.log().append(sent.clone()).await.unwrap() {
+        Appended::New(receipt) | Appended::Replayed(receipt) => {
+            assert_eq!((receipt.id, receipt.seq), (sent.id, 1))
+        }
+        Appended::Unchanged => panic!("a send is never unchanged"),
+    }
+    assert_eq!(put(&store, message("ben", "anna")).await.seq, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_is_busy_at_once() {
+    let server = Server::start().await;
+    let Fresh { store, _stop, .. } = start(&server.options()).await;
+    put(&store, message("anna", "ben")).await;
+    server.signal("STOP");
+    let log = store.log();
+    let appends = (0..APPENDS_QUEUED_MAX + 1_000).map(|_| log.append(message("anna", "ben")));
+    let started = Instant::now();
+    let outcomes = futures_util::future::join_all(appends).await;
+    assert!(started.elapsed() < 4 * LOG_TIMEOUT, "{:?}", started.elapsed());
+    let busy =
+        outcomes.iter().filter(|o| matches!(o, Err(AppendError::Store(StoreError::Busy { .. })))).count();
+    let unknown = outcomes.iter().filter(|outcome| is_unknown(outcome)).count();
+    let unavailable = outcomes.iter().filter(|outcome| is_unavailable(outcome)).count();
+    assert!(busy > 0 && unknown > 0, "{busy} busy, {unknown} unknown");
+    assert_eq!(busy + unknown + unavailable, outcomes.len(), "none was acknowledged");
+    server.signal("CONT");
+    timeout(BACK_WITHIN, ready(&store)).await.expect("back in time");
+    let head = store.accounts().head(&conversation()).await.unwrap();
+    assert!(head <= 1 + unknown as u64, "only what is unknown may have been done");
+}
+
+#[tokio::test]
+async fn a_full_memory_refuses_writes_and_serves_reads() {
+    let server = Server::start().await;
+    let Fresh { store, _stop, .. } = start(&server.options()).await;
+    let accounts = store.accounts();
+    let key = SessionKey([7; 32]);
+    accounts.open_session(&"anna".parse().unwrap(), &key).await.unwrap();
+    put(&store, message("anna", "ben")).await;
+    let mut feed = store.feed(GENERATION, "one");
+    let batch = read(&mut feed, 1).await;
+
+    server.ask(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let send = once(message("anna", "ben"), OnceKey::Header("key".into()));
+    for _ in 0..3 {
+        let outcome = store.log().append(send.clone()).await;
+        assert!(is_unavailable(&outcome), "{outcome:?}");
+    }
+    let refused = accounts.open_session(&"anna".parse().unwrap(), &SessionKey([8; 32])).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
+    assert_eq!(accounts.find(&key).await.unwrap(), Some("anna".parse().unwrap()));
+    assert_eq!(accounts.head(&conversation()).await.unwrap(), 1);
+    feed.ack(&batch).await.expect("what is done can be acknowledged");
+    assert_eq!(store.monitor(GENERATION).status().await.unwrap().lag(), 0);
+    let again = start(&server.options()).await;
+    assert_eq!(again.store.accounts().head(&conversation()).await.unwrap(), 1, "one may still connect");
+
+    server.ask(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    assert_eq!(put(&store, send).await.seq, 2, "nothing refused was done");
+}
+
+#[tokio::test]
+async fn a_replica_refuses_appends() {
+    let server = Server::start().await;
+    let Fresh { store, _stop, .. } = start(&server.options()).await;
+    put(&store, message("anna", "ben")).await;
+    server.ask(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    let outcome = store.log().append(message("anna", "ben")).await;
+    assert!(is_unavailable(&outcome), "{outcome:?}");
+    server.ask(&["REPLICAOF", "NO", "ONE"]).await;
+    assert_eq!(put(&store, message("anna", "ben")).await.seq, 2);
+}
+
+#[tokio::test]
+async fn cut_connections_are_made_again() {
+    let server = Server::start().await;
+    let Fresh { store, _stop, .. } = start(&server.options()).await;
+    let mut feed = store.feed(GENERATION, "one");
+    for round in 1..=5 {
+        put(&store, message("anna", "ben")).await;
+        assert_eq!(read(&mut feed, 1).await[0].content.as_ref().unwrap().seq, round);
+        server.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+        timeout(BACK_WITHIN, ready(&store)).await.expect("back in time");
+        let mut unacknowledged = BTreeSet::new();
+        while unacknowledged.len() < usize::try_from(round).unwrap() {
+            // The first call may find the connection gone; after it all own entries come again.
+            let batch = feed.next_batch(100).await.unwrap_or_default();
+            unacknowledged.extend(batch.iter().map(|delivery| delivery.position));
+        }
+    }
+    feed.ack(&[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_emptied_redis_is_another_log() {
+    let server = Server::start().await;
+    let Fresh { store, _stop, .. } = start(&server.options()).await;
+    put(&store, message("anna", "ben")).await;
+    server.ask(&["FLUSHALL"]).await;
+    server.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+    let probe = store.probe();
+    let unfit = |error: StoreError| matches!(error, StoreError::Unfit { what, .. } if what.contains("epoch"));
+    eventually("noticed", || async { probe.check().await.is_err_and(unfit) }).await;
+    let refused = store.log().append(message("anna", "ben")).await;
+    assert!(matches!(refused, Err(AppendError::Store(StoreError::Unfit { .. }))), "{refused:?}");
+    let refused = store.feed(GENERATION, "one").next_batch(10).await;
+    assert!(refused.is_err_and(unfit));
+}
+
+#[tokio::test]
+async fn the_probe_tells_the_durability() {
+    let server = Server::start().await;
+    let Fresh { store, _stop, .. } = start(&server.options()).await;
+    let probe = store.probe();
+    assert_eq!(probe.name(), "redis");
+    let text = probe.durability().unwrap();
+    assert!(text.contains("fsync always") && !text.contains("evict"), "{text}");
+    server.ask(&["CONFIG", "SET", "appendfsync", "everysec", "maxmemory-policy", "allkeys-lru"]).await;
+    probe.check().await.unwrap();
+    let text = probe.durability().unwrap();
+    assert!(text.contains("every second") && text.contains("evict"), "{text}");
+}
+
+fn conversation() -> shared::ids::Conversation {
+    "anna:ben".parse().unwrap()
+}
