@@ -1,0 +1,67 @@
+//! `POST /login`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use serde::{Deserialize, Serialize};
+use shared::limits::SESSION_LIFETIME;
+use shared::process::auth::Token;
+use shared::process::problem::{Code, Problem, ProblemBody};
+use shared::process::request::JsonBody;
+use shared::{Timestamp, Username};
+use utoipa::ToSchema;
+
+use crate::error::{reading, writing};
+use crate::state::AppState;
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogIn {
+    #[schema(example = "samer")]
+    username: String,
+    #[schema(example = "password123")]
+    password: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct LoggedIn {
+    /// Send it as `Authorization: Bearer …`.
+    #[schema(example = "mF_9.B5f-4.1JqMmF_9B5f41JqMmF_9B5f41JqMmF9B")]
+    token: String,
+    /// Using the session moves it on.
+    #[schema(value_type = String, format = DateTime, example = "2026-12-22T09:30:00.125Z")]
+    expires_at: Timestamp,
+}
+
+/// Get a token
+#[utoipa::path(
+    post, path = "/login", tag = "users", request_body = LogIn,
+    responses(
+        (status = 200, body = LoggedIn),
+        (status = 400, description = "invalid_request", body = ProblemBody<'static>, content_type = "application/problem+json"),
+        (status = 401, description = "invalid_credentials", body = ProblemBody<'static>, content_type = "application/problem+json"),
+        (status = 422, description = "invalid_fields", body = ProblemBody<'static>, content_type = "application/problem+json"),
+        (status = 503, description = "busy, log_unavailable", body = ProblemBody<'static>, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn log_in(
+    State(state): State<AppState>,
+    body: JsonBody,
+) -> Result<impl IntoResponse, Problem> {
+    let LogIn { username, password } = body.read()?;
+    // A name that could not exist takes the same way as one that does not: same body, same time.
+    let username = Username::new(&username).ok();
+    let hash = match &username {
+        Some(username) => state.accounts.password_hash(username).await.map_err(|error| reading(&error))?,
+        None => None,
+    };
+    let matches = state.passwords.verify(password, hash).await?;
+    let Some(username) = username.filter(|_| matches) else {
+        return Err(Problem::new(Code::InvalidCredentials, "the name or the password is wrong"));
+    };
+    let token = Token::generate();
+    state.accounts.open_session(&username, &token.key()).await.map_err(|error| writing(&error))?;
+    let expires_at = state.clock.now().plus(SESSION_LIFETIME);
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(LoggedIn { token: token.reveal(), expires_at })))
+}

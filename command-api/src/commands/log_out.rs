@@ -1,0 +1,35 @@
+//! `POST /logout`: ends this session, or all of the user's.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use shared::process::auth::Caller;
+use shared::process::problem::{Problem, ProblemBody};
+use shared::process::request::Query;
+
+use crate::error::writing;
+use crate::state::AppState;
+
+/// End this session, or all of them
+#[utoipa::path(
+    post, path = "/logout", tag = "users", security(("token" = [])),
+    params(("everywhere" = Option<bool>, Query, description = "All sessions of the user")),
+    responses(
+        (status = 204),
+        (status = 400, description = "invalid_request", body = ProblemBody<'static>, content_type = "application/problem+json"),
+        (status = 401, description = "unauthenticated", body = ProblemBody<'static>, content_type = "application/problem+json"),
+        (status = 503, description = "log_unavailable", body = ProblemBody<'static>, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn log_out(
+    State(state): State<AppState>,
+    caller: Caller,
+    query: Query,
+) -> Result<StatusCode, Problem> {
+    let ended = match query.get("everywhere")? {
+        None | Some("false") => state.accounts.close_session(&caller.session).await,
+        Some("true") => state.accounts.close_all_sessions(&caller.user).await,
+        Some(_) => return Err(Problem::invalid("the parameter everywhere is true or false")),
+    };
+    ended.map_err(|error| writing(&error))?;
+    Ok(StatusCode::NO_CONTENT)
+}

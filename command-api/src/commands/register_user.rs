@@ -1,0 +1,105 @@
+//! `POST /register`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use shared::Username;
+use shared::event::{Event, UserRegistered};
+use shared::limits::{PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN};
+use shared::ports::{Append, AppendError, Refusal};
+use shared::process::problem::{FieldError, Problem, ProblemBody};
+use shared::process::request::JsonBody;
+use utoipa::ToSchema;
+
+use crate::error::{appending, reading};
+use crate::state::AppState;
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RegisterUser {
+    #[schema(example = "samer", pattern = "^[A-Za-z0-9][A-Za-z0-9_.-]{1,31}$")]
+    username: String,
+    #[schema(example = "password123", min_length = 8, max_length = 128)]
+    password: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Registered {
+    #[schema(example = "User registered successfully")]
+    message: &'static str,
+}
+
+impl RegisterUser {
+    fn validate(self) -> Result<(Username, String), Problem> {
+        let mut errors = Vec::new();
+        let username = Username::new(&self.username);
+        if let Err(error) = &username {
+            errors.push(FieldError::new("username", "invalid", error.to_string()));
+        }
+        let length = self.password.chars().count();
+        if length < PASSWORD_CHARS_MIN {
+            let detail = format!("a password has at least {PASSWORD_CHARS_MIN} characters");
+            errors.push(FieldError::new("password", "too_short", detail));
+        } else if length > PASSWORD_CHARS_MAX {
+            let detail = format!("a password has at most {PASSWORD_CHARS_MAX} characters");
+            errors.push(FieldError::new("password", "too_long", detail));
+        }
+        match username {
+            Ok(username) if errors.is_empty() => Ok((username, self.password)),
+            _ => Err(Problem::fields(errors)),
+        }
+    }
+}
+
+/// Register a user
+#[utoipa::path(
+    post, path = "/register", tag = "users", request_body = RegisterUser,
+    responses(
+        (status = 201, body = Registered),
+        (status = 400, description = "invalid_request", body = ProblemBody<'static>, content_type = "application/problem+json"),
+        (status = 409, description = "username_taken", body = ProblemBody<'static>, content_type = "application/problem+json"),
+        (status = 422, description = "invalid_fields", body = ProblemBody<'static>, content_type = "application/problem+json"),
+        (status = 503, description = "busy, log_unavailable", body = ProblemBody<'static>, content_type = "application/problem+json"),
+        (status = 504, description = "outcome_unknown", body = ProblemBody<'static>, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn register_user(
+    State(state): State<AppState>,
+    body: JsonBody,
+) -> Result<(StatusCode, Json<Registered>), Problem> {
+    let (username, password) = body.read::<RegisterUser>()?.validate()?;
+    // The append decides; this only spares the hash for a name that is plainly taken.
+    if state.accounts.exists(&username).await.map_err(|error| reading(&error))? {
+        return Err(appending(AppendError::Refused(Refusal::UsernameTaken)));
+    }
+    let password_hash = state.passwords.hash(password).await?;
+    let event = Event::UserRegistered(UserRegistered { username, password_hash });
+    state.log.append(Append { id: state.clock.new_id(), event, once: None }).await.map_err(appending)?;
+    Ok((StatusCode::CREATED, Json(Registered { message: "User registered successfully" })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_user_may_be_called() {
+        let validate = |username: &str, password: &str| {
+            let command = RegisterUser { username: username.to_owned(), password: password.to_owned() };
+            command.validate().map(|(name, _)| name.to_string()).map_err(|problem| {
+                problem
+                    .errors
+                    .iter()
+                    .map(|error| format!("{} {}", error.field, error.code))
+                    .collect::<Vec<_>>()
+            })
+        };
+        assert_eq!(validate("Samer", "password123"), Ok("samer".to_owned()));
+        assert_eq!(validate("samer", "pässwör\u{1f642}"), Ok("samer".to_owned()), "8 scalar values");
+        assert_eq!(validate("samer", &"é".repeat(128)), Ok("samer".to_owned()));
+        assert_eq!(validate("samer", &"é".repeat(129)), Err(vec!["password too_long".to_owned()]));
+        let both = vec!["username invalid".to_owned(), "password too_short".to_owned()];
+        assert_eq!(validate("s", "1234567"), Err(both));
+    }
+}

@@ -1,0 +1,39 @@
+//! The program `command-api`: settings, adapters, serve.
+
+mod config;
+
+use std::sync::Arc;
+
+use axum::Router;
+use clap::Parser;
+use command_api::{AppState, Passwords};
+use shared::Clock;
+use shared::process::{auth::Access, health::Health, http::Service, shutdown::Lifecycle, telemetry};
+use storage::redis;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let config = config::Config::parse();
+    telemetry::init_log(&config.process.log)?;
+    let (clock, lifecycle) = (Clock::system(), Lifecycle::default());
+    let window = config.idempotency.idempotency_window;
+    let options = redis::Options { idempotency_window: window, ..redis::Options::of(&config.log)? };
+    let redis = redis::connect(&options, clock.clone(), &lifecycle.tasks, lifecycle.shutdown.clone())?;
+    let accounts = Arc::new(redis.accounts());
+    let state = AppState {
+        log: Arc::new(redis.log()),
+        accounts: accounts.clone(),
+        sessions: accounts.clone(),
+        heads: accounts,
+        passwords: Passwords::for_this_machine(),
+        clock: clock.clone(),
+        access: Access::Token,
+        idempotency_window: window,
+    };
+    let router = Router::from(command_api::routes().with_state(state));
+    let health = Health::new(vec![Arc::new(redis.probe())], lifecycle.shutdown.clone());
+    let metrics = telemetry::Metrics::default();
+    let service = Service { router, metrics, health: health.clone(), clock };
+    service.start(config.listen, config.metrics_listen, &lifecycle).await?;
+    lifecycle.run_to_end(&health).await
+}

@@ -1,0 +1,119 @@
+//! Password hashing on a bounded pool: a hash takes 25 ms of a core, so a flood of logins must not starve the
+//! sends. Argon2id, 19 MiB, two passes (OWASP Password Storage Cheat Sheet).
+
+use std::sync::Arc;
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::{Algorithm, Argon2, Params, Version};
+use shared::limits::PASSWORD_HASHES_QUEUED_MAX;
+use shared::process::problem::{Code, Outcome, Problem};
+use tokio::sync::Semaphore;
+
+/// Memory in KiB, passes, lanes.
+const MEMORY_KIB: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+
+#[derive(Clone)]
+pub struct Passwords {
+    argon2: Argon2<'static>,
+    /// Verified against when there is no such user, so that the answer takes as long.
+    nobody: Arc<str>,
+    /// Running and waiting together.
+    places: Arc<Semaphore>,
+    running: Arc<Semaphore>,
+}
+
+impl Passwords {
+    /// On half of the cores: logins leave room for sends.
+    #[must_use]
+    pub fn for_this_machine() -> Self {
+        Self::new(std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)))
+    }
+
+    /// At most `in_flight` hashes run at once, and [`PASSWORD_HASHES_QUEUED_MAX`] wait.
+    ///
+    /// # Panics
+    /// When the parameters above do not fit together, or the system gives no random bytes.
+    #[must_use]
+    pub fn new(in_flight: usize) -> Self {
+        let params = Params::new(MEMORY_KIB, PASSES, LANES, None).expect("the constants are valid");
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        let nobody =
+            argon2.hash_password(b"nobody has this password").expect("the system gives random bytes");
+        Self {
+            argon2,
+            nobody: nobody.to_string().into(),
+            places: Arc::new(Semaphore::new(in_flight + PASSWORD_HASHES_QUEUED_MAX)),
+            running: Arc::new(Semaphore::new(in_flight)),
+        }
+    }
+
+    /// A PHC string with a salt of its own.
+    ///
+    /// # Errors
+    /// 503 `busy` at once when the queue is full.
+    pub async fn hash(&self, password: String) -> Result<String, Problem> {
+        let argon2 = self.argon2.clone();
+        self.run(move || argon2.hash_password(password.as_bytes()).map(|hash| hash.to_string()).ok())
+            .await?
+            .ok_or_else(|| Problem::new(Code::Internal, "the password could not be hashed"))
+    }
+
+    /// Whether `password` is the one of `hash`; takes as long when there is no hash, and is false.
+    ///
+    /// # Errors
+    /// 503 `busy` at once when the queue is full.
+    pub async fn verify(&self, password: String, hash: Option<String>) -> Result<bool, Problem> {
+        let argon2 = self.argon2.clone();
+        let nobody = self.nobody.clone();
+        self.run(move || {
+            let stored = hash.as_deref().unwrap_or(&nobody);
+            let matches = PasswordHash::new(stored)
+                .is_ok_and(|stored| argon2.verify_password(password.as_bytes(), &stored).is_ok());
+            matches && hash.is_some()
+        })
+        .await
+    }
+
+    async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+        let busy =
+            || Problem::new(Code::Busy, "too many logins are waiting").with_outcome(Outcome::NotApplied);
+        let failed = || Problem::new(Code::Internal, "hashing failed").with_outcome(Outcome::NotApplied);
+        let place = self.places.clone().try_acquire_owned().map_err(|_| busy())?;
+        let turn = self.running.clone().acquire_owned().await.map_err(|_| failed())?;
+        // The job runs to its end even if the client leaves, so it keeps its places until then.
+        let job = tokio::task::spawn_blocking(move || {
+            let result = job();
+            drop((turn, place));
+            result
+        });
+        job.await.map_err(|_| failed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_right_password_of_somebody_matches() {
+        let passwords = Passwords::new(1);
+        let hash = passwords.hash("password123".to_owned()).await.unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        let verify = |password: &str, hash: Option<String>| passwords.verify(password.to_owned(), hash);
+        assert!(verify("password123", Some(hash.clone())).await.unwrap());
+        assert!(!verify("password124", Some(hash)).await.unwrap());
+        assert!(!verify("nobody has this password", None).await.unwrap());
+        assert!(!verify("password123", Some("garbage".to_owned())).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_is_busy_at_once() {
+        let passwords = Passwords::new(1);
+        let all = u32::try_from(PASSWORD_HASHES_QUEUED_MAX + 1).unwrap();
+        let _taken = passwords.places.acquire_many(all).await.unwrap();
+        assert_eq!(passwords.hash("password123".to_owned()).await.unwrap_err().code, Code::Busy);
+    }
+}

@@ -1,0 +1,42 @@
+//! What every handler may use.
+
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+use shared::Clock;
+use shared::ports::{Accounts, EventLog, Heads, Sessions};
+use shared::process::auth::Access;
+
+use crate::passwords::Passwords;
+
+#[derive(Clone)]
+pub struct AppState {
+    pub log: Arc<dyn EventLog>,
+    pub accounts: Arc<dyn Accounts>,
+    pub sessions: Arc<dyn Sessions>,
+    pub heads: Arc<dyn Heads>,
+    pub passwords: Passwords,
+    pub clock: Clock,
+    pub access: Access,
+    /// How long a repeated send is recognised.
+    pub idempotency_window: std::time::Duration,
+}
+
+impl AppState {
+    /// Whether `sender` is taken as given.
+    pub(crate) fn trusts_names(&self) -> bool {
+        self.access == Access::Open
+    }
+}
+
+impl FromRef<AppState> for Arc<dyn Sessions> {
+    fn from_ref(state: &AppState) -> Self {
+        state.sessions.clone()
+    }
+}
+
+impl FromRef<AppState> for Access {
+    fn from_ref(state: &AppState) -> Self {
+        state.access
+    }
+}
