@@ -1,0 +1,9 @@
+//! The read side: serves the views of the serving generation, and says how fresh its answers are. It holds no
+//! truth, changes nothing, and knows stores only as ports.
+
+mod freshness;
+pub mod queries;
+mod state;
+
+pub use queries::routes;
+pub use state::AppState;

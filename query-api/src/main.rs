@@ -1,0 +1,37 @@
+//! The program `query-api`: settings, adapters, serve.
+
+mod config;
+
+use std::sync::Arc;
+
+use axum::Router;
+use clap::Parser;
+use query_api::AppState;
+use shared::Clock;
+use shared::process::{auth::Access, health::Health, http::Service, shutdown::Lifecycle, telemetry};
+use storage::{cassandra, redis};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let config = config::Config::parse();
+    telemetry::init_log(&config.process.log)?;
+    let (clock, lifecycle) = (Clock::system(), Lifecycle::default());
+    let Lifecycle { tasks, shutdown } = &lifecycle;
+    let redis = redis::connect(&redis::Options::of(&config.log)?, clock.clone(), tasks, shutdown.clone())?;
+    let cassandra =
+        cassandra::Cassandra::connect(&cassandra::Options::of(&config.views), tasks, shutdown.clone())?;
+    let accounts = Arc::new(redis.accounts());
+    let state = AppState {
+        views: Arc::new(cassandra.reader()),
+        heads: accounts.clone(),
+        sessions: accounts,
+        notices: Arc::new(redis.notices()),
+        access: Access::Token,
+    };
+    let router = Router::from(query_api::routes().with_state(state));
+    let health = Health::new(vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())], shutdown.clone());
+    let metrics = telemetry::Metrics::default();
+    let service = Service { router, metrics, health: health.clone(), clock };
+    service.start(config.listen, config.metrics_listen, &lifecycle).await?;
+    lifecycle.run_to_end(&health).await
+}
