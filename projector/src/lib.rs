@@ -1,0 +1,11 @@
+//! Reads the log, projects every event, writes the views, acknowledges: in that order. It decides nothing and
+//! answers nobody; it knows stores only as ports.
+
+mod parking;
+mod projections;
+mod run;
+mod status;
+
+pub use projections::project;
+pub use run::{Counters, Projector, run};
+pub use status::Report;

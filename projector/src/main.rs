@@ -1,0 +1,84 @@
+//! The program `projector`: settings, adapters, and one function per subcommand.
+
+mod config;
+
+use std::io::Write;
+use std::sync::Arc;
+
+use anyhow::Result;
+use clap::Parser;
+use config::{Command, Config, Migrate, Run, Status};
+use projector::{Counters, Projector, Report};
+use shared::Clock;
+use shared::limits::COMMAND_DEADLINE;
+use shared::ports::{FeedMonitor, StoreError, ViewReader};
+use shared::process::{health::Health, http, shutdown::Lifecycle, telemetry};
+use storage::cassandra::{self, Cassandra, Migrator};
+use storage::redis::{self, Redis};
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Config::parse().command {
+        Command::Run(options) => run(options).await,
+        Command::Status(options) => tokio::time::timeout(COMMAND_DEADLINE, status(options)).await?,
+        Command::Migrate(options) => migrate(options).await,
+    }
+}
+
+async fn run(options: Run) -> Result<()> {
+    telemetry::init_log(&options.process.log)?;
+    let (lifecycle, metrics) = (Lifecycle::default(), telemetry::Metrics::default());
+    let Lifecycle { tasks, shutdown } = &lifecycle;
+    let redis = redis::connect(&redis::Options::of(&options.log)?, Clock::system(), tasks, shutdown.clone())?;
+    let cassandra = Cassandra::connect(&cassandra::Options::of(&options.views), tasks, shutdown.clone())?;
+    let health = Health::new(vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())], shutdown.clone());
+    let operations = http::bind(options.metrics_listen).await?;
+    http::serve(operations, telemetry::operations(metrics.clone(), health.clone()), &lifecycle);
+    let project = project(redis, cassandra, options.name, Counters::new(&metrics), lifecycle.clone());
+    lifecycle.spawn(project);
+    lifecycle.run_to_end(&health).await
+}
+
+/// One consumer per generation, as soon as the register of generations can be read.
+async fn project(redis: Redis, cassandra: Cassandra, name: String, counters: Counters, lifecycle: Lifecycle) {
+    let generations = async { generations(&cassandra).await };
+    let Some(Ok(generations)) = lifecycle.shutdown.run_until_cancelled(generations).await else { return };
+    for generation in generations {
+        let feed = Box::new(redis.feed(generation, &name));
+        let projector =
+            Projector { feed, views: Arc::new(cassandra.writer(generation)), counters: counters.clone() };
+        lifecycle.spawn(projector::run(projector, lifecycle.shutdown.clone()));
+    }
+}
+
+async fn generations(cassandra: &Cassandra) -> Result<Vec<u32>, StoreError> {
+    cassandra.connected().await?;
+    let generations = cassandra.generations().list().await?;
+    Ok(generations.into_iter().map(|generation| generation.number).collect())
+}
+
+async fn status(options: Status) -> Result<()> {
+    let lifecycle = Lifecycle::default();
+    let Lifecycle { tasks, shutdown } = &lifecycle;
+    let redis = redis::connect(&redis::Options::of(&options.log)?, Clock::system(), tasks, shutdown.clone())?;
+    let cassandra = Cassandra::connect(&cassandra::Options::of(&options.views), tasks, shutdown.clone())?;
+    let health = Health::new(vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())], shutdown.clone());
+    health.fits().await?;
+    let mut report = Report::default();
+    for generation in generations(&cassandra).await? {
+        let feed = redis.monitor(generation).status().await?;
+        report.add(generation, feed);
+    }
+    report.parked = cassandra.reader().parked(Report::PARKED_MAX).await?.len();
+    let text = if options.json { serde_json::to_string(&report)? } else { report.table() };
+    writeln!(std::io::stdout(), "{}", text.trim_end())?;
+    lifecycle.drain().await;
+    Ok(())
+}
+
+async fn migrate(options: Migrate) -> Result<()> {
+    let migrated = Migrator::new(&cassandra::Options::of(&options.views))?.migrate().await?;
+    let files = if migrated.files.is_empty() { "nothing".to_owned() } else { migrated.files.join(", ") };
+    writeln!(std::io::stdout(), "schema version {}; applied now: {files}", migrated.version)?;
+    Ok(())
+}

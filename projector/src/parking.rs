@@ -1,0 +1,51 @@
+//! Entries that cannot be applied: kept with their cause, and a marker where their number was, so that the
+//! conversation stays whole for readers. A store's failure never parks anything.
+
+use shared::Position;
+use shared::ports::Unreadable;
+use shared::view::{ParkedChange, ParkedRow, TimelineChange, ViewChange};
+
+pub(crate) fn park(position: Position, unreadable: &Unreadable, changes: &mut Vec<ViewChange>) {
+    let cause = unreadable.cause.to_string();
+    tracing::error!(%position, cause, "an event cannot be applied; it is parked");
+    let parked = ParkedRow { position, cause, bytes: unreadable.bytes.clone() };
+    changes.push(ViewChange::Parked(ParkedChange::PutParked(parked)));
+    if let Some((conversation, seq)) = unreadable.place.clone() {
+        changes.push(ViewChange::Timeline(TimelineChange::PutMarker { conversation, seq }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::Conversation;
+    use shared::event::Malformed;
+
+    use super::*;
+
+    #[test]
+    fn a_parked_entry_is_kept_and_marked() {
+        let position = Position { partition: 3, ms: 1_000, counter: 0 };
+        let conversation =
+            Conversation::between(&"lena".parse().unwrap(), &"samer".parse().unwrap()).unwrap();
+        let cause = Malformed::UnknownKind("Exploded".to_owned());
+        let mut unreadable =
+            Unreadable { cause, place: Some((conversation.clone(), 7)), bytes: b"x".to_vec() };
+        let parked = |changes: &[ViewChange]| match &changes[0] {
+            ViewChange::Parked(ParkedChange::PutParked(row)) => {
+                (row.position, row.cause.clone(), row.bytes.clone())
+            }
+            other => panic!("{other:?}"),
+        };
+
+        let mut changes = Vec::new();
+        park(position, &unreadable, &mut changes);
+        let row = (position, "unknown event type \"Exploded\"".to_owned(), b"x".to_vec());
+        assert_eq!(parked(&changes), row);
+        assert_eq!(changes[1..], [ViewChange::Timeline(TimelineChange::PutMarker { conversation, seq: 7 })]);
+
+        unreadable.place = None;
+        changes.clear();
+        park(position, &unreadable, &mut changes);
+        assert_eq!((parked(&changes), changes.len()), (row, 1));
+    }
+}

@@ -1,0 +1,105 @@
+//! The consumer. [`run`] never ends before shutdown: it backs off after an error and goes on. `consume` is the
+//! straight line: read, project, write, acknowledge.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use shared::limits::{BACKOFF_MAX, BACKOFF_MIN, BATCH_EVENTS_MAX};
+use shared::ports::{Delivery, EventFeed, StoreError, ViewWriter};
+use shared::process::telemetry::Metrics;
+use shared::view::ViewChange;
+use tokio_util::sync::CancellationToken;
+
+use crate::parking::park;
+use crate::projections::project;
+
+/// One consumer of a generation, and where its changes go.
+pub struct Projector {
+    pub feed: Box<dyn EventFeed>,
+    pub views: Arc<dyn ViewWriter>,
+    pub counters: Counters,
+}
+
+/// What projectors of this process have done.
+#[derive(Debug, Clone, Default)]
+pub struct Counters {
+    events: Counter,
+    changes: Counter,
+    parked: Counter,
+    failures: Counter,
+}
+
+impl Counters {
+    #[must_use]
+    pub fn new(metrics: &Metrics) -> Self {
+        let counters = Self::default();
+        metrics.register(|registry| {
+            let Self { events, changes, parked, failures } = counters.clone();
+            registry.register("projector_events", "Events acknowledged", events);
+            registry.register("projector_changes", "Changes written to the views", changes);
+            registry.register("projector_parked", "Events that could not be applied", parked);
+            registry.register("projector_failures", "Batches that failed and are tried again", failures);
+        });
+        counters
+    }
+}
+
+/// Projects until shutdown. A failing store is retried for ever, with backoff: what was read and not
+/// acknowledged is delivered again.
+pub async fn run(mut projector: Projector, shutdown: CancellationToken) {
+    let mut backoff = BACKOFF_MIN;
+    while let Err(error) = consume(&mut projector, &shutdown, &mut backoff).await {
+        projector.counters.failures.inc();
+        let retry_ms = backoff.as_millis();
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            retry_ms,
+            "a batch failed; it is tried again"
+        );
+        shutdown.run_until_cancelled(tokio::time::sleep(jittered(backoff))).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+async fn consume(
+    projector: &mut Projector,
+    shutdown: &CancellationToken,
+    backoff: &mut Duration,
+) -> Result<(), StoreError> {
+    let mut changes = Vec::new();
+    while let Some(batch) = shutdown.run_until_cancelled(projector.feed.next_batch(BATCH_EVENTS_MAX)).await {
+        let batch = batch?;
+        changes.clear();
+        for delivery in &batch {
+            change(delivery, &mut changes, &projector.counters);
+        }
+        let read: Vec<_> = batch.iter().map(|delivery| delivery.position).collect();
+        // Before the acknowledgement: a crash in between delivers again, and applying is idempotent.
+        projector.views.apply(&changes, &read).await?;
+        projector.feed.ack(&batch).await?;
+        projector.counters.events.inc_by(batch.len() as u64);
+        projector.counters.changes.inc_by(changes.len() as u64);
+        *backoff = BACKOFF_MIN;
+    }
+    Ok(())
+}
+
+fn change(delivery: &Delivery, changes: &mut Vec<ViewChange>, counters: &Counters) {
+    match &delivery.content {
+        Ok(recorded) => project(recorded, changes),
+        Err(unreadable) => {
+            park(delivery.position, unreadable, changes);
+            counters.parked.inc();
+        }
+    }
+}
+
+/// Between half and all of it, so that projectors that failed together do not come back together.
+fn jittered(backoff: Duration) -> Duration {
+    let half = backoff / 2;
+    let mut byte = [0];
+    // Without randomness the jitter is lost, not the wait.
+    let _ = getrandom::fill(&mut byte);
+    half + half * u32::from(byte[0]) / u32::from(u8::MAX)
+}
