@@ -1,0 +1,81 @@
+//! The settings of the one-process system.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use shared::process::auth::Access;
+use shared::process::config::{ConfigError, IdempotencyOptions, ProcessOptions};
+
+/// The whole chat system in one process, on a local directory
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "standalone",
+    version,
+    after_help = "Example: standalone --data-dir /var/lib/chat --listen 0.0.0.0:8080"
+)]
+pub struct Config {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Where clients connect
+    #[arg(long, env = "CHAT_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
+    pub listen: SocketAddr,
+
+    /// Where /metrics and the probes are shown
+    #[arg(long, env = "CHAT_METRICS_LISTEN", default_value = "127.0.0.1:9080", value_name = "ADDRESS:PORT")]
+    pub metrics_listen: SocketAddr,
+
+    /// The directory that holds everything; made if it is missing
+    #[arg(long, env = "CHAT_DATA_DIR", default_value = "data", value_name = "DIR")]
+    pub data_dir: PathBuf,
+
+    /// `open` takes the sender field as given, without a token: only on a loopback address
+    #[arg(long, env = "CHAT_AUTH", value_enum, default_value = "token")]
+    pub auth: Access,
+
+    #[command(flatten)]
+    pub idempotency: IdempotencyOptions,
+
+    #[command(flatten)]
+    pub process: ProcessOptions,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Print the OpenAPI description of the HTTP API
+    Openapi,
+}
+
+impl Config {
+    /// Combinations that cannot be meant.
+    ///
+    /// # Errors
+    /// One clear line.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.auth == Access::Open && !self.listen.ip().is_loopback() {
+            let listen = self.listen;
+            return Err(ConfigError(format!(
+                "--auth open believes every name it is given: it is refused on {listen}, which is not loopback"
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_believed_on_loopback_only() {
+        let check = |arguments: &[&str]| {
+            let config = Config::try_parse_from(std::iter::once(&"standalone").chain(arguments)).unwrap();
+            config.check().is_ok()
+        };
+        assert!(check(&[]) && check(&["--listen", "0.0.0.0:80"]));
+        assert!(check(&["--auth", "open"]) && check(&["--auth", "open", "--listen", "[::1]:80"]));
+        assert!(!check(&["--auth", "open", "--listen", "0.0.0.0:80"]));
+        assert!(!check(&["--auth", "open", "--listen", "192.0.2.1:80"]));
+    }
+}

@@ -1,0 +1,107 @@
+//! All three roles in one process, on an embedded store: the same routers and the same projector as the real
+//! system, composed differently. No servers are needed.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::Router;
+use projector::{Counters, Projector};
+use shared::Clock;
+use shared::process::health::Health;
+use shared::process::http::Service;
+use shared::process::shutdown::Lifecycle;
+use shared::process::telemetry::Metrics;
+use storage::embedded::{Embedded, Options};
+
+mod config;
+mod description;
+
+pub use config::{Command, Config};
+pub use description::describe;
+
+/// A running system.
+pub struct Standalone {
+    pub address: SocketAddr,
+    pub health: Health,
+    /// For tests: the store behind every port.
+    pub store: Arc<Embedded>,
+}
+
+impl Standalone {
+    /// Opens the directory, binds, and serves until shutdown. When this returns, requests are answered.
+    ///
+    /// # Errors
+    /// When the settings contradict each other, the directory is damaged or in use, or an address cannot be bound.
+    pub async fn start(config: &Config, clock: Clock, lifecycle: &Lifecycle) -> anyhow::Result<Self> {
+        config.check()?;
+        let options = Options {
+            dir: config.data_dir.clone(),
+            idempotency_window: config.idempotency.idempotency_window,
+        };
+        let store = tokio::task::spawn_blocking({
+            let clock = clock.clone();
+            move || Embedded::open(&options, clock)
+        });
+        let store = Arc::new(store.await.context("opening the store")??);
+
+        let metrics = Metrics::default();
+        let projector = Projector {
+            feed: Box::new(store.feed("standalone")),
+            views: store.clone(),
+            counters: Counters::new(&metrics),
+        };
+        lifecycle.spawn(projector::run(projector, lifecycle.shutdown.clone()));
+
+        let health = Health::new(vec![store.clone()], lifecycle.shutdown.clone());
+        let service = Service {
+            router: router(config, &store, &clock).merge(description::routes()?),
+            metrics,
+            health: health.clone(),
+            clock,
+        };
+        let address = service.start(config.listen, config.metrics_listen, lifecycle).await?;
+        Ok(Self { address, health, store })
+    }
+}
+
+/// Where it listens, and how to try it.
+///
+/// # Errors
+/// When standard output is gone.
+pub fn greet(running: &Standalone, config: &Config) -> std::io::Result<()> {
+    let url = format!("http://{}", running.address);
+    let json = "-H 'Content-Type: application/json'";
+    let user = r#"-d '{"username":"samer","password":"password123"}'"#;
+    let mut out = std::io::stdout();
+    writeln!(
+        out,
+        "Chat System listens on {url} (data in {}, API at {url}/docs). Try:",
+        config.data_dir.display()
+    )?;
+    writeln!(out, "  curl {url}/register {json} {user}")?;
+    writeln!(out, "  curl {url}/login {json} {user}")?;
+    writeln!(out, "  curl '{url}/messages?sender=samer&recipient=lena' -H 'Authorization: Bearer TOKEN'")
+}
+
+fn router(config: &Config, store: &Arc<Embedded>, clock: &Clock) -> Router {
+    let commands = command_api::routes().with_state(command_api::AppState {
+        log: store.clone(),
+        accounts: store.clone(),
+        sessions: store.clone(),
+        heads: store.clone(),
+        passwords: command_api::Passwords::for_this_machine(),
+        clock: clock.clone(),
+        access: config.auth,
+        idempotency_window: config.idempotency.idempotency_window,
+    });
+    let queries = query_api::routes().with_state(query_api::AppState {
+        views: store.clone(),
+        heads: store.clone(),
+        sessions: store.clone(),
+        notices: store.clone(),
+        access: config.auth,
+    });
+    commands.merge(queries).into()
+}

@@ -1,0 +1,23 @@
+//! The program `standalone`.
+
+use std::io::Write;
+
+use anyhow::Result;
+use clap::Parser;
+use shared::Clock;
+use shared::process::{shutdown::Lifecycle, telemetry};
+use standalone::{Command, Config, Standalone};
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let config = Config::parse();
+    if config.command == Some(Command::Openapi) {
+        writeln!(std::io::stdout(), "{}", standalone::describe().to_pretty_json()?)?;
+        return Ok(());
+    }
+    telemetry::init_log(&config.process.log)?;
+    let lifecycle = Lifecycle::default();
+    let running = Standalone::start(&config, Clock::system(), &lifecycle).await?;
+    standalone::greet(&running, &config)?;
+    lifecycle.run_to_end(&running.health).await
+}
