@@ -18,7 +18,8 @@ async fn main() -> anyhow::Result<()> {
     let (clock, lifecycle) = (Clock::system(), Lifecycle::default());
     let window = config.idempotency.idempotency_window;
     let options = redis::Options { idempotency_window: window, ..redis::Options::of(&config.log)? };
-    let redis = redis::connect(&options, clock.clone(), &lifecycle.tasks, lifecycle.shutdown.clone())?;
+    let redis =
+        redis::connect(&options, clock.clone(), &lifecycle.store_tasks, lifecycle.stores_stop.clone())?;
     let accounts = Arc::new(redis.accounts());
     let state = AppState {
         log: Arc::new(redis.log()),

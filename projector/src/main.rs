@@ -28,10 +28,17 @@ async fn main() -> Result<()> {
 async fn run(options: Run) -> Result<()> {
     telemetry::init_log(&options.process.log)?;
     let (lifecycle, metrics) = (Lifecycle::default(), telemetry::Metrics::default());
-    let Lifecycle { tasks, shutdown } = &lifecycle;
-    let redis = redis::connect(&redis::Options::of(&options.log)?, Clock::system(), tasks, shutdown.clone())?;
-    let cassandra = Cassandra::connect(&cassandra::Options::of(&options.views), tasks, shutdown.clone())?;
-    let health = Health::new(vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())], shutdown.clone());
+    let Lifecycle { store_tasks, stores_stop, .. } = &lifecycle;
+    let redis = redis::connect(
+        &redis::Options::of(&options.log)?,
+        Clock::system(),
+        store_tasks,
+        stores_stop.clone(),
+    )?;
+    let cassandra =
+        Cassandra::connect(&cassandra::Options::of(&options.views), store_tasks, stores_stop.clone())?;
+    let health =
+        Health::new(vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())], lifecycle.shutdown.clone());
     let operations = http::bind(options.metrics_listen).await?;
     http::serve(operations, telemetry::operations(metrics.clone(), health.clone()), &lifecycle);
     let project = project(redis, cassandra, options.name, Counters::new(&metrics), lifecycle.clone());
@@ -59,10 +66,17 @@ async fn generations(cassandra: &Cassandra) -> Result<Vec<u32>, StoreError> {
 
 async fn status(options: Status) -> Result<()> {
     let lifecycle = Lifecycle::default();
-    let Lifecycle { tasks, shutdown } = &lifecycle;
-    let redis = redis::connect(&redis::Options::of(&options.log)?, Clock::system(), tasks, shutdown.clone())?;
-    let cassandra = Cassandra::connect(&cassandra::Options::of(&options.views), tasks, shutdown.clone())?;
-    let health = Health::new(vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())], shutdown.clone());
+    let Lifecycle { store_tasks, stores_stop, .. } = &lifecycle;
+    let redis = redis::connect(
+        &redis::Options::of(&options.log)?,
+        Clock::system(),
+        store_tasks,
+        stores_stop.clone(),
+    )?;
+    let cassandra =
+        Cassandra::connect(&cassandra::Options::of(&options.views), store_tasks, stores_stop.clone())?;
+    let health =
+        Health::new(vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())], lifecycle.shutdown.clone());
     health.fits().await?;
     let mut report = Report::default();
     for generation in generations(&cassandra).await? {

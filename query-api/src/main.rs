@@ -16,10 +16,14 @@ async fn main() -> anyhow::Result<()> {
     let config = config::Config::parse();
     telemetry::init_log(&config.process.log)?;
     let (clock, lifecycle) = (Clock::system(), Lifecycle::default());
-    let Lifecycle { tasks, shutdown } = &lifecycle;
-    let redis = redis::connect(&redis::Options::of(&config.log)?, clock.clone(), tasks, shutdown.clone())?;
-    let cassandra =
-        cassandra::Cassandra::connect(&cassandra::Options::of(&config.views), tasks, shutdown.clone())?;
+    let Lifecycle { store_tasks, stores_stop, .. } = &lifecycle;
+    let redis =
+        redis::connect(&redis::Options::of(&config.log)?, clock.clone(), store_tasks, stores_stop.clone())?;
+    let cassandra = cassandra::Cassandra::connect(
+        &cassandra::Options::of(&config.views),
+        store_tasks,
+        stores_stop.clone(),
+    )?;
     let accounts = Arc::new(redis.accounts());
     let state = AppState {
         views: Arc::new(cassandra.reader()),
@@ -29,7 +33,8 @@ async fn main() -> anyhow::Result<()> {
         access: Access::Token,
     };
     let router = Router::from(query_api::routes().with_state(state));
-    let health = Health::new(vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())], shutdown.clone());
+    let health =
+        Health::new(vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())], lifecycle.shutdown.clone());
     let metrics = telemetry::Metrics::default();
     let service = Service { router, metrics, health: health.clone(), clock };
     service.start(config.listen, config.metrics_listen, &lifecycle).await?;

@@ -27,7 +27,7 @@ pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// A process with more open connections than this accepts no further one until another closes.
 pub const CONNECTIONS_MAX: usize = 16_384;
 /// From the signal to the exit: what is still open then is cut.
-pub const DRAIN_DEADLINE: Duration = Duration::from_secs(8);
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(7);
 /// From the end of the last connection to the end of the last task.
 pub const TASKS_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -122,7 +122,7 @@ pub const DISK_FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;
 /// What is kept in memory, per keyspace, before it becomes a file.
 pub const MEMTABLE_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// What a start has to read again at most.
-pub const JOURNALS_BYTES_MAX: u64 = 256 * 1024 * 1024;
+pub const JOURNALS_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// Expired records and sessions removed along with one group.
 pub const EXPIRED_PER_GROUP_MAX: usize = 1_024;
 

@@ -1,6 +1,7 @@
 //! The life of a process: its tasks, the signal that ends it, and the deadline by which it is gone.
 
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -10,11 +11,16 @@ use super::health::Health;
 use crate::limits::{DRAIN_DEADLINE, TASKS_DEADLINE};
 use crate::ports::StoreError;
 
-/// The tasks of one process (or of one of several in a test) and the token that ends them.
+/// The tasks of one process (or of one of several in a test) and the tokens that end them. It ends in two steps:
+/// first those that serve, then the stores' own, so that what is in flight can still be finished.
 #[derive(Clone, Debug, Default)]
 pub struct Lifecycle {
+    /// Connections, requests, consumers.
     pub tasks: TaskTracker,
     pub shutdown: CancellationToken,
+    /// What keeps the stores connected.
+    pub store_tasks: TaskTracker,
+    pub stores_stop: CancellationToken,
 }
 
 impl Lifecycle {
@@ -41,22 +47,29 @@ impl Lifecycle {
             }
         };
         let end = tokio::select! {
-            _ = terminate.recv() => Ok(tracing::info!("SIGTERM: draining")),
-            _ = interrupt.recv() => Ok(tracing::info!("interrupted: draining")),
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
             () = self.shutdown.cancelled() => Ok(()),
             error = unfit => Err(error),
         };
+        tracing::info!("draining");
         self.drain().await;
         Ok(end?)
     }
 
-    /// Tells every task to end and waits for all of them, under a deadline.
+    /// Tells every task to end and waits for all of them, each step under a deadline.
     pub async fn drain(&self) {
         self.shutdown.cancel();
-        self.tasks.close();
-        // Connections are cut at DRAIN_DEADLINE; what is left has that long to notice.
-        if tokio::time::timeout(DRAIN_DEADLINE + TASKS_DEADLINE, self.tasks.wait()).await.is_err() {
-            tracing::warn!(tasks = self.tasks.len(), "the drain deadline passed; leaving tasks behind");
-        }
+        // Connections are cut at DRAIN_DEADLINE; what is left has TASKS_DEADLINE to notice.
+        ended(&self.tasks, DRAIN_DEADLINE + TASKS_DEADLINE).await;
+        self.stores_stop.cancel();
+        ended(&self.store_tasks, TASKS_DEADLINE).await;
+    }
+}
+
+async fn ended(tasks: &TaskTracker, deadline: Duration) {
+    tasks.close();
+    if tokio::time::timeout(deadline, tasks.wait()).await.is_err() {
+        tracing::warn!(tasks = tasks.len(), "the drain deadline passed; leaving tasks behind");
     }
 }
