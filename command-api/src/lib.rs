@@ -3,9 +3,11 @@
 
 pub mod commands;
 mod error;
+mod known_users;
 mod passwords;
 mod state;
 
 pub use commands::routes;
+pub use known_users::KnownUsers;
 pub use passwords::Passwords;
 pub use state::AppState;

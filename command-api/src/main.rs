@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use axum::Router;
 use clap::Parser;
-use command_api::{AppState, Passwords};
+use command_api::{AppState, KnownUsers, Passwords};
 use shared::Clock;
-use shared::process::{auth::Access, health::Health, http::Service, shutdown::Lifecycle, telemetry};
+use shared::process::{
+    auth::Access, health::Health, http::Service, sessions::RecentSessions, shutdown::Lifecycle, telemetry,
+};
 use storage::redis;
 
 #[tokio::main]
@@ -24,7 +26,8 @@ async fn main() -> anyhow::Result<()> {
     let state = AppState {
         log: Arc::new(redis.log()),
         accounts: accounts.clone(),
-        sessions: accounts.clone(),
+        known: KnownUsers::default(),
+        sessions: Arc::new(RecentSessions::new(accounts.clone())),
         heads: accounts,
         passwords: Passwords::for_this_machine(),
         clock: clock.clone(),

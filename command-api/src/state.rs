@@ -6,14 +6,17 @@ use axum::extract::FromRef;
 use shared::Clock;
 use shared::ports::{Accounts, EventLog, Heads, Sessions};
 use shared::process::auth::Access;
+use shared::process::sessions::RecentSessions;
 
+use crate::known_users::KnownUsers;
 use crate::passwords::Passwords;
 
 #[derive(Clone)]
 pub struct AppState {
     pub log: Arc<dyn EventLog>,
     pub accounts: Arc<dyn Accounts>,
-    pub sessions: Arc<dyn Sessions>,
+    pub known: KnownUsers,
+    pub sessions: Arc<RecentSessions>,
     pub heads: Arc<dyn Heads>,
     pub passwords: Passwords,
     pub clock: Clock,

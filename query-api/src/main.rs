@@ -8,7 +8,9 @@ use axum::Router;
 use clap::Parser;
 use query_api::AppState;
 use shared::Clock;
-use shared::process::{auth::Access, health::Health, http::Service, shutdown::Lifecycle, telemetry};
+use shared::process::{
+    auth::Access, health::Health, http::Service, sessions::RecentSessions, shutdown::Lifecycle, telemetry,
+};
 use storage::{cassandra, redis};
 
 #[tokio::main]
@@ -28,7 +30,7 @@ async fn main() -> anyhow::Result<()> {
     let state = AppState {
         views: Arc::new(cassandra.reader()),
         heads: accounts.clone(),
-        sessions: accounts,
+        sessions: Arc::new(RecentSessions::new(accounts)),
         notices: Arc::new(redis.notices()),
         access: Access::Token,
     };

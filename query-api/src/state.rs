@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::extract::FromRef;
 use shared::ports::{Heads, Notices, Sessions, ViewReader};
 use shared::process::auth::Access;
+use shared::process::sessions::RecentSessions;
 
 #[derive(Clone)]
 pub struct AppState {
     pub views: Arc<dyn ViewReader>,
     pub heads: Arc<dyn Heads>,
-    pub sessions: Arc<dyn Sessions>,
+    pub sessions: Arc<RecentSessions>,
     pub notices: Arc<dyn Notices>,
     pub access: Access,
 }

@@ -45,10 +45,17 @@ pub const FRESHNESS_POLL: Duration = Duration::from_millis(50);
 /// About a second of work for one core.
 pub const PASSWORD_HASHES_QUEUED_MAX: usize = 32;
 
+/// Names that a process remembers as registered: nobody is ever unregistered.
+pub const KNOWN_USERS_MAX: usize = 100_000;
+
 // Sessions.
 pub const SESSION_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 /// A session in use is renewed when this much of its life is gone: a write a day, not one a request.
 pub const SESSION_RENEWAL_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// A session that ended is accepted by other processes for at most this long.
+pub const SESSION_BELIEVED_MAX: Duration = Duration::from_secs(5);
+/// Sessions that a process remembers: about 150 bytes each.
+pub const SESSIONS_BELIEVED_MAX: usize = 100_000;
 /// The oldest makes room for a new one.
 pub const SESSIONS_PER_USER_MAX: usize = 100;
 

@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use axum::Router;
+use command_api::KnownUsers;
 use projector::{Counters, Projector};
 use shared::Clock;
 use shared::process::health::Health;
 use shared::process::http::Service;
+use shared::process::sessions::RecentSessions;
 use shared::process::shutdown::Lifecycle;
 use shared::process::telemetry::Metrics;
 use storage::embedded::{Embedded, Options};
@@ -86,10 +88,13 @@ pub fn greet(running: &Standalone, config: &Config) -> std::io::Result<()> {
 }
 
 fn router(config: &Config, store: &Arc<Embedded>, clock: &Clock) -> Router {
+    // One for both sides: a logout holds for reads at once.
+    let sessions = Arc::new(RecentSessions::new(store.clone()));
     let commands = command_api::routes().with_state(command_api::AppState {
         log: store.clone(),
         accounts: store.clone(),
-        sessions: store.clone(),
+        known: KnownUsers::default(),
+        sessions: sessions.clone(),
         heads: store.clone(),
         passwords: command_api::Passwords::for_this_machine(),
         clock: clock.clone(),
@@ -99,7 +104,7 @@ fn router(config: &Config, store: &Arc<Embedded>, clock: &Clock) -> Router {
     let queries = query_api::routes().with_state(query_api::AppState {
         views: store.clone(),
         heads: store.clone(),
-        sessions: store.clone(),
+        sessions,
         notices: store.clone(),
         access: config.auth,
     });

@@ -26,8 +26,16 @@ pub(crate) async fn log_out(
     query: Query,
 ) -> Result<StatusCode, Problem> {
     let ended = match query.get("everywhere")? {
-        None | Some("false") => state.accounts.close_session(&caller.session).await,
-        Some("true") => state.accounts.close_all_sessions(&caller.user).await,
+        None | Some("false") => {
+            let ended = state.accounts.close_session(&caller.session).await;
+            state.sessions.forget(&caller.session);
+            ended
+        }
+        Some("true") => {
+            let ended = state.accounts.close_all_sessions(&caller.user).await;
+            state.sessions.forget_all(&caller.user);
+            ended
+        }
         Some(_) => return Err(Problem::invalid("the parameter everywhere is true or false")),
     };
     ended.map_err(|error| writing(&error))?;

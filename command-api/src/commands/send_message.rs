@@ -176,7 +176,8 @@ async fn append(
     key: Option<OnceKey>,
     replayed: StatusCode,
 ) -> Result<Response, Problem> {
-    if !state.accounts.exists(&sent.recipient).await.map_err(|error| reading(&error))? {
+    let known = state.known.is_registered(&sent.recipient, &*state.accounts).await;
+    if !known.map_err(|error| reading(&error))? {
         return Err(Problem::new(Code::RecipientNotFound, "no user has this name"));
     }
     let once = key.map(|key| Once { key, fingerprint: fingerprint(&sent.content) });

@@ -1,5 +1,5 @@
 //! What every process is made of. In reading order: [`config`], [`shutdown`], [`telemetry`], [`problem`]
-//! (errors as clients see them), [`request`] (strict reading of requests), [`auth`], [`health`], [`http`]
+//! (errors as clients see them), [`request`] (strict reading of requests), [`auth`], [`sessions`], [`health`], [`http`]
 //! (the server). Nothing here is global: listeners, clocks, registries and tokens are parameters, so that
 //! several servers fit in one process.
 
@@ -9,5 +9,6 @@ pub mod health;
 pub mod http;
 pub mod problem;
 pub mod request;
+pub mod sessions;
 pub mod shutdown;
 pub mod telemetry;
