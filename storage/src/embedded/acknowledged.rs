@@ -89,7 +89,8 @@ mod tests {
             for offset in offsets {
                 read.insert(offset);
                 set.insert(offset);
-                prop_assert_eq!(Acknowledged::decode(&read.encode()).as_ref(), Some(&read));
+                let decoded = Acknowledged::decode(&read.encode());
+                prop_assert_eq!(decoded.as_ref(), Some(&read));
                 prop_assert_eq!(read.highest(), *set.last().unwrap());
                 let dense = (1..).take_while(|offset| set.contains(offset)).last().unwrap_or(0);
                 prop_assert_eq!(read.up_to(), dense);

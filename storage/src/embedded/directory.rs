@@ -5,7 +5,7 @@
 //! DIR/lock     held as long as the store lives, so that no second process opens it
 //! DIR/mark     up to where the log was acknowledged (see the `mark` module)
 //! DIR/db       fjall: journals and the keyspaces log, state and views_1
-//! DIR/torn-*   only after damage: what fjall would have cut off a journal
+//! DIR/torn-*   only after damage: the end of a journal, from its first damaged byte
 //! ```
 
 use std::fs::{File, TryLockError};
@@ -20,10 +20,7 @@ use shared::ports::StoreError;
 
 use super::mark::Mark;
 use super::verify::{self, Last};
-use super::{STORE, damaged, journal, read_error, unavailable};
-
-/// The keyspaces, and fjall's own.
-const KEYSPACES: usize = 4;
+use super::{STORE, damaged, journal, manifest, read_error, unavailable};
 
 pub(super) struct Directory {
     database: Database,
@@ -49,15 +46,18 @@ pub(super) struct Opened {
 ///
 /// # Errors
 /// - [`StoreError::Unavailable`]: the directory is in use, or the system refused a file.
-/// - [`StoreError::Damaged`]: see [`verify`] and [`journal`]. Nothing was changed, but for what fjall cuts off
-///   the last journal, of which there is a copy then.
+/// - [`StoreError::Damaged`]: see [`verify`], [`journal`] and [`manifest`]. Nothing was changed; but the end of
+///   the last journal may have been moved to a file of its own.
 pub(super) fn open(path: &Path, clock: &Clock) -> Result<Opened, StoreError> {
     std::fs::create_dir_all(path).map_err(|error| in_directory(path, error))?;
     let lock = lock(path)?;
     let mark = Mark::open(&path.join("mark"))?;
     let kept = examine(path, mark.is_some(), clock)?;
-    let directory = open_database(path, lock)?;
     let acknowledged = mark.as_ref().map(|(_, offset)| *offset);
+    let directory = open_database(path, lock).map_err(|error| {
+        let up_to = acknowledged.unwrap_or(0);
+        with(error, |what| format!("{what}, in {} (acknowledged up to log entry {up_to})", path.display()))
+    })?;
     let verified = verify::verify(&directory, acknowledged);
     let last = match &kept {
         Some(copy) => {
@@ -145,43 +145,24 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 }
 
 /// What must be done before fjall opens its files, as it deletes and cuts what it does not understand. Returns
-/// the copy that was made of what it will cut.
+/// the file that holds the end of the last journal, if that had to be cut. `was_complete`: there is a mark.
 fn examine(path: &Path, was_complete: bool, clock: &Clock) -> Result<Option<PathBuf>, StoreError> {
     let database = path.join("db");
     if was_complete {
-        check_files(&database)?;
+        manifest::examine(&database)?;
     } else if !database.exists() {
         return Ok(None);
+    } else if !journal::is_blank(&database)? {
+        return Err(damaged(format!("{} is missing", path.join("mark").display())));
     } else if !database.join("version").exists() {
-        // The marker is what fjall writes last when it makes a database.
-        if !journal::is_blank(&database)? {
-            return Err(damaged(format!("{} is missing", database.join("version").display())));
-        }
+        // It is the last file of a new database, so this one was interrupted while it was made.
         std::fs::remove_dir_all(&database).map_err(unavailable)?;
         return Ok(None);
     }
     let Some(tail) = journal::examine(&database)? else { return Ok(None) };
     let copy = path.join(format!("torn-{}", clock.now().0));
-    journal::set_aside(&tail, &copy).map_err(unavailable)?;
+    tail.cut(&copy).map_err(unavailable)?;
     Ok(Some(copy))
-}
-
-/// Without `version` fjall begins anew, and a keyspace without `current` it deletes.
-fn check_files(database: &Path) -> Result<(), StoreError> {
-    let gone = |path: &Path| Err(damaged(format!("{} is missing", path.display())));
-    if !database.join("version").exists() {
-        return gone(&database.join("version"));
-    }
-    let keyspaces = database.join("keyspaces");
-    let folders = std::fs::read_dir(&keyspaces).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-    let folders = folders.map_err(|error| damaged(format!("{}: {error}", keyspaces.display())))?;
-    if folders.len() < KEYSPACES {
-        return Err(damaged(format!("a keyspace in {} is missing", keyspaces.display())));
-    }
-    match folders.iter().map(|folder| folder.path().join("current")).find(|current| !current.exists()) {
-        Some(current) => gone(&current),
-        None => Ok(()),
-    }
 }
 
 fn open_database(path: &Path, lock: File) -> Result<Directory, StoreError> {
@@ -198,8 +179,7 @@ fn open_database(path: &Path, lock: File) -> Result<Directory, StoreError> {
     };
     // fjall asserts much of what it reads.
     let opened = catch_unwind(AssertUnwindSafe(open)).unwrap_or(Err(fjall::Error::Unrecoverable));
-    let in_path = |what: &str| format!("{what}, in {}", path.display());
-    let (log, state, views, database) = opened.map_err(|error| with(read_error(error), in_path))?;
+    let (log, state, views, database) = opened.map_err(read_error)?;
     Ok(Directory { database, log, state, views, path: path.to_owned(), lock })
 }
 

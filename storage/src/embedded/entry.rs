@@ -19,11 +19,11 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// The envelope's own checksum covers its fields, `seq` and the offset. The time is mixed into it as its
-    /// CRC-32, so that a bit flipped there shows as well; the lengths of the fields need no cover, as another
-    /// length is another field.
+    /// The envelope's own checksum covers its fields and the lower half of `seq` and offset. A CRC-32 of all
+    /// three numbers is mixed into it, so that a bit flipped anywhere in them shows as well. The lengths of the
+    /// fields need no cover: another length is another field.
     pub(super) fn seal(envelope: Envelope, seq: Seq, offset: u64, ms: u64) -> Self {
-        let checksum = envelope.checksum(seq, offset) ^ of_time(ms);
+        let checksum = envelope.checksum(seq, offset) ^ of_numbers(ms, seq, offset);
         Self { envelope, seq, ms, checksum }
     }
 
@@ -53,7 +53,7 @@ impl Entry {
     }
 
     pub(super) fn is_whole(&self, offset: u64) -> bool {
-        self.checksum == self.envelope.checksum(self.seq, offset) ^ of_time(self.ms)
+        self.envelope_checksum(offset) == self.envelope.checksum(self.seq, offset)
     }
 
     /// What the feed gives of it. `bytes` are what it was decoded from.
@@ -68,7 +68,11 @@ impl Entry {
     }
 
     fn open(&self, position: Position, offset: u64) -> Result<RecordedEvent, Malformed> {
-        self.envelope.open(position, offset, self.seq, self.checksum ^ of_time(self.ms))
+        self.envelope.open(position, offset, self.seq, self.envelope_checksum(offset))
+    }
+
+    fn envelope_checksum(&self, offset: u64) -> u32 {
+        self.checksum ^ of_numbers(self.ms, self.seq, offset)
     }
 
     fn place(&self) -> Option<(shared::Conversation, Seq)> {
@@ -90,8 +94,8 @@ pub(super) fn position(ms: u64, offset: u64) -> Position {
     Position { partition: 0, ms, counter: offset }
 }
 
-fn of_time(ms: u64) -> u32 {
-    crc32fast::hash(&ms.to_be_bytes())
+fn of_numbers(ms: u64, seq: Seq, offset: u64) -> u32 {
+    crc32fast::hash([ms, seq, offset].map(u64::to_be_bytes).as_flattened())
 }
 
 #[cfg(test)]
@@ -129,7 +133,9 @@ mod tests {
             let read = Entry::decode(&flipped).filter(|entry| entry.is_whole(1_234));
             assert_eq!(read, None, "bit {bit}");
         }
-        assert!(!entry().is_whole(1_235), "an entry belongs to its offset");
+        for bit in 0..64 {
+            assert!(!entry().is_whole(1_234 ^ (1 << bit)), "an entry belongs to its offset");
+        }
     }
 
     #[test]

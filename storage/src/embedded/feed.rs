@@ -32,7 +32,7 @@ impl Feed {
     /// Starts behind what the views hold.
     pub(super) fn new(store: Embedded, consumer: &str) -> Self {
         let (turn, up_to) = store.progress().take_over(consumer);
-        Self { head: store.head(), store, turn, next: up_to + 1 }
+        Self { head: store.log_end(), store, turn, next: up_to + 1 }
     }
 
     /// The offsets from `next` on that the views do not hold yet, at most `events_max`. Read by the calling
@@ -241,7 +241,7 @@ impl Standing {
 #[async_trait]
 impl FeedMonitor for Embedded {
     async fn status(&self) -> Result<FeedStatus, StoreError> {
-        let head = *self.head().borrow();
+        let head = *self.log_end().borrow();
         let standing = self.progress().standing();
         let pending = standing.given.len() as u64;
         let waiting = head.saturating_sub(standing.given_up_to);

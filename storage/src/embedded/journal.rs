@@ -1,17 +1,21 @@
-//! Looks at fjall's journals before fjall does. fjall cuts a journal at the first byte that it cannot parse and
-//! goes on: right for a torn tail, which is a batch that was never acknowledged; wrong for a damaged byte, as
-//! what follows was acknowledged and is cut away as well. So this file finds where fjall would cut, and
-//! [`examine`] tells damage from a tail where that can be told; what it cannot tell it lets [`set_aside`] keep,
-//! for [`super::verify`] to judge.
+//! Reads fjall's journals before fjall does, and decides what of them it will see. fjall itself cuts a journal
+//! at the first byte that it cannot parse and goes on, which is right for a torn tail (a batch that was never
+//! acknowledged) and wrong for a damaged byte, as what follows was acknowledged and goes with it. A tail torn by
+//! a power cut, on the other hand, may have lost a page in its middle, which fjall takes for damage.
 //!
-//! It reads the framing only (fjall 3: `Start`, items, `End` with a trailer), not the content: that has
-//! checksums, on which fjall itself stops without cutting anything.
+//! So: whatever is wrong in a journal before the last is damage, as it was synced whole before the next was
+//! begun. What is wrong in the last one begins its tail, which is kept in a file of its own and cut; whether
+//! something acknowledged was in it is for [`super::verify`] to judge.
+//!
+//! The format is that of fjall 3, and this file knows no more of it than batches, their numbers and their
+//! checksums.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use shared::ports::StoreError;
+use xxhash_rust::xxh3::Xxh3Default;
 
 use super::{damaged, unavailable};
 
@@ -20,26 +24,36 @@ const ITEM: u8 = 2;
 const END: u8 = 3;
 const CLEAR: u8 = 4;
 const TRAILER: [u8; 4] = *b"FJL\x03";
-/// Bytes of an item before its key: value type, compression, keyspace, three lengths.
-const ITEM_HEAD_BYTES: usize = 20;
+
 const CHUNK_BYTES: usize = 64 * 1024;
 /// fjall begins a journal as 64 MiB of zeros, so zeros behind the last batch are a clean end.
 static ZEROS: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
 
-/// The end of a journal that fjall would cut away, and which is not empty.
+/// The end of the last journal, from its first byte that is not of a whole batch.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Tail {
     journal: PathBuf,
-    /// The first byte after the last whole batch.
     from: u64,
+}
+
+impl Tail {
+    /// Moves it to `copy`, durably.
+    pub(super) fn cut(&self, copy: &Path) -> io::Result<()> {
+        let mut journal = OpenOptions::new().read(true).write(true).open(&self.journal)?;
+        journal.seek(SeekFrom::Start(self.from))?;
+        let mut copy = File::create_new(copy)?;
+        io::copy(&mut journal, &mut copy)?;
+        copy.sync_all()?;
+        journal.set_len(self.from)?;
+        journal.sync_all()
+    }
 }
 
 /// Goes through the journals of a closed database, oldest first. `None`: all end cleanly.
 ///
 /// # Errors
-/// [`StoreError::Damaged`]
-/// - when a journal before the last is cut short: it was synced whole before the next was begun;
-/// - when batches are out of order, or a journal between others is gone.
+/// [`StoreError::Damaged`] when one before the last is not whole, when batches are out of order, or when a
+/// journal between others is gone.
 pub(super) fn examine(database: &Path) -> Result<Option<Tail>, StoreError> {
     let journals = list(database)?;
     let mut last_batch = None;
@@ -56,7 +70,7 @@ pub(super) fn examine(database: &Path) -> Result<Option<Tail>, StoreError> {
     Ok(tail)
 }
 
-/// Whether no batch was ever written: creating the database may have been interrupted.
+/// Whether nothing was ever written: creating the database may have been interrupted.
 pub(super) fn is_blank(database: &Path) -> Result<bool, StoreError> {
     let mut last_batch = None;
     for (_, path) in list(database)? {
@@ -65,17 +79,6 @@ pub(super) fn is_blank(database: &Path) -> Result<bool, StoreError> {
         }
     }
     Ok(true)
-}
-
-/// Copies the tail to `copy`, durably. fjall will cut it off; should it turn out that acknowledged events were
-/// in it, they are still there for a human.
-pub(super) fn set_aside(tail: &Tail, copy: &Path) -> io::Result<()> {
-    let mut journal = File::open(&tail.journal)?;
-    journal.seek(SeekFrom::Start(tail.from))?;
-    let mut copy = File::create_new(copy)?;
-    io::copy(&mut journal, &mut copy)?;
-    copy.flush()?;
-    copy.sync_all()
 }
 
 /// By their ids, oldest first.
@@ -94,73 +97,99 @@ fn list(database: &Path) -> Result<Vec<(u64, PathBuf)>, StoreError> {
 }
 
 fn walk(path: &Path, last_batch: &mut Option<u64>) -> Result<Option<Tail>, StoreError> {
-    let file = File::open(path).map_err(unavailable)?;
-    let mut reader = BufReader::with_capacity(CHUNK_BYTES, file);
+    let mut journal = Journal::open(path).map_err(unavailable)?;
     let mut end = 0;
-    while let Some(batch) = read_batch(&mut reader).map_err(unavailable)? {
-        // fjall does not cover this number with its checksum, and a wrong one lets old rows shadow new ones.
+    while let Some(batch) = journal.next_batch().map_err(unavailable)? {
+        // This number is not under the batch's checksum, and a wrong one lets old rows shadow new ones.
         if last_batch.is_some_and(|last| batch <= last) {
             return Err(damaged(format!("{}: a batch at byte {end} is out of order", path.display())));
         }
         *last_batch = Some(batch);
-        end = reader.stream_position().map_err(unavailable)?;
+        end = journal.at;
     }
-    let blank = is_zero_from(reader.into_inner(), end).map_err(unavailable)?;
+    let blank = journal.is_zero_from(end).map_err(unavailable)?;
     Ok((!blank).then(|| Tail { journal: path.to_owned(), from: end }))
 }
 
-/// Reads over one batch and returns its number; `None` where there is no whole one.
-fn read_batch(reader: &mut BufReader<File>) -> io::Result<Option<u64>> {
-    let Some([START, _, _, _, _, number @ ..]) = read_array::<13>(reader)? else { return Ok(None) };
-    loop {
-        let Some([tag]) = read_array(reader)? else { return Ok(None) };
-        let whole = match tag {
-            ITEM => skip_item(reader)?,
-            CLEAR => read_array::<8>(reader)?.is_some(),
-            END => {
-                let end = read_array::<12>(reader)?;
-                let whole = end.is_some_and(|end| end.ends_with(&TRAILER));
-                return Ok(whole.then_some(u64::from_le_bytes(number)));
+struct Journal {
+    reader: BufReader<File>,
+    length: u64,
+    /// How far it was read.
+    at: u64,
+    /// The entry that was read last, as it stands in the file.
+    entry: Vec<u8>,
+}
+
+impl Journal {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        Ok(Self { reader: BufReader::with_capacity(CHUNK_BYTES, file), length, at: 0, entry: Vec::new() })
+    }
+
+    /// Reads one batch and returns its number; `None` where there is no whole one.
+    fn next_batch(&mut self) -> io::Result<Option<u64>> {
+        self.entry.clear();
+        let Some([START, _, _, _, _, number @ ..]) = self.read::<13>()? else { return Ok(None) };
+        let mut checksum = Xxh3Default::new();
+        loop {
+            self.entry.clear();
+            let Some([tag]) = self.read()? else { return Ok(None) };
+            let whole = match tag {
+                ITEM => self.read_item()?,
+                CLEAR => self.read::<8>()?.is_some(),
+                END => {
+                    let end = self.read::<12>()?;
+                    let expected = [&checksum.digest().to_le_bytes()[..], &TRAILER].concat();
+                    let whole = end.is_some_and(|end| end[..] == expected);
+                    return Ok(whole.then_some(u64::from_le_bytes(number)));
+                }
+                _ => false,
+            };
+            if !whole {
+                return Ok(None);
             }
-            _ => false,
-        };
-        if !whole {
-            return Ok(None);
+            checksum.update(&self.entry);
         }
     }
-}
 
-/// Whether it is an item as this store writes them: not compressed (see [`super::directory`]).
-fn skip_item(reader: &mut BufReader<File>) -> io::Result<bool> {
-    let Some(head) = read_array::<ITEM_HEAD_BYTES>(reader)? else { return Ok(false) };
-    let [kind, compression, _, _, _, _, _, _, _, _, k0, k1, v @ ..] = head;
-    let [v0, v1, v2, v3, d0, d1, d2, d3] = v;
-    let key = u16::from_le_bytes([k0, k1]);
-    let (value, on_disk) = (u32::from_le_bytes([v0, v1, v2, v3]), u32::from_le_bytes([d0, d1, d2, d3]));
-    // Past the end of the file the next read finds nothing.
-    reader.seek_relative(i64::from(key) + i64::from(on_disk))?;
-    Ok(kind <= 2 && compression == 0 && value == on_disk)
-}
-
-/// `None` at the end of the file.
-fn read_array<const N: usize>(reader: &mut BufReader<File>) -> io::Result<Option<[u8; N]>> {
-    let mut array = [0; N];
-    match reader.read_exact(&mut array) {
-        Ok(()) => Ok(Some(array)),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) => Err(error),
+    /// Value type, compression (none, see [`super::directory`]), keyspace, three lengths, key, value.
+    fn read_item(&mut self) -> io::Result<bool> {
+        let Some([kind, compression, lengths @ ..]) = self.read::<20>()? else { return Ok(false) };
+        let [_, _, _, _, _, _, _, _, k0, k1, v0, v1, v2, v3, s0, s1, s2, s3] = lengths;
+        let key = u16::from_le_bytes([k0, k1]);
+        let (value, stored) = (u32::from_le_bytes([v0, v1, v2, v3]), u32::from_le_bytes([s0, s1, s2, s3]));
+        let fits = kind <= 2 && compression == 0 && value == stored;
+        Ok(fits && self.read_more(u64::from(key) + u64::from(stored))?)
     }
-}
 
-fn is_zero_from(mut file: File, start: u64) -> io::Result<bool> {
-    file.seek(SeekFrom::Start(start))?;
-    let mut chunk = vec![0; CHUNK_BYTES];
-    loop {
-        match file.read(&mut chunk)? {
-            0 => return Ok(true),
-            // A comparison of slices is one call, where a loop over bytes would take a while for 64 MiB.
-            read if chunk[..read] != ZEROS[..read] => return Ok(false),
-            _ => {}
+    /// The next bytes of the entry; `None` where the file ends before.
+    fn read<const N: usize>(&mut self) -> io::Result<Option<[u8; N]>> {
+        let whole = self.read_more(N as u64)?;
+        Ok(self.entry.last_chunk().copied().filter(|_| whole))
+    }
+
+    /// A length may be damaged, so it is compared with what there is before anything is made room for.
+    fn read_more(&mut self, bytes: u64) -> io::Result<bool> {
+        if bytes > self.length - self.at {
+            return Ok(false);
+        }
+        let read = (&mut self.reader).take(bytes).read_to_end(&mut self.entry)? as u64;
+        self.at += read;
+        Ok(read == bytes)
+    }
+
+    fn is_zero_from(self, start: u64) -> io::Result<bool> {
+        let mut file = self.reader.into_inner();
+        file.seek(SeekFrom::Start(start))?;
+        let mut chunk = vec![0; CHUNK_BYTES];
+        loop {
+            match file.read(&mut chunk)? {
+                0 => return Ok(true),
+                // One comparison of slices, as a loop over the bytes of 64 MiB would take a while.
+                read if chunk[..read] != ZEROS[..read] => return Ok(false),
+                _ => {}
+            }
         }
     }
 }

@@ -23,9 +23,12 @@ mod inbox;
 mod journal;
 mod keys;
 mod log;
+mod manifest;
 mod mark;
 mod parked;
 mod rows;
+#[cfg(test)]
+mod tests;
 mod timeline;
 mod users;
 mod verify;
@@ -145,7 +148,7 @@ impl Embedded {
         &self.0.directory
     }
 
-    fn head(&self) -> watch::Receiver<u64> {
+    fn log_end(&self) -> watch::Receiver<u64> {
         self.0.head.clone()
     }
 

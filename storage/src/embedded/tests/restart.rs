@@ -1,0 +1,179 @@
+//! A directory that is opened again, and who may open it.
+
+use std::time::Duration;
+
+use shared::clock::{Clock, Timestamp};
+use shared::limits::{SESSION_LIFETIME, SESSIONS_PER_USER_MAX};
+use shared::ports::{
+    Accounts, Append, AppendError, Appended, EventFeed, EventLog, FeedMonitor, Heads, Once, OnceKey, Probe,
+    Refusal, SessionKey, Sessions, StoreError, ViewReader,
+};
+
+use super::super::{directory, keys};
+use super::{mark, message, name, next, open, open_at, pair, project, registration, send};
+
+#[tokio::test]
+async fn everything_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let once = Append {
+        once: Some(Once { key: OnceKey::Header("key".to_owned()), fingerprint: [7; 16] }),
+        ..message("samer", "lena", "once")
+    };
+    let store = open(dir.path()).unwrap();
+    store.append(registration("samer")).await.unwrap();
+    store.open_session(&name("samer"), &SessionKey([1; 32])).await.unwrap();
+    let Appended::New(receipt) = store.append(once.clone()).await.unwrap() else { panic!("it is new") };
+    store.append(mark("samer", "lena", 1)).await.unwrap();
+    let mut feed = store.feed("one");
+    let batch = next(&mut feed, 2).await;
+    project(&store, &batch).await;
+    feed.ack(&batch).await.unwrap();
+    drop((store, feed));
+
+    let store = open(dir.path()).unwrap();
+    assert_eq!(store.password_hash(&name("samer")).await.unwrap().as_deref(), Some("hash of samer"));
+    assert_eq!(store.find(&SessionKey([1; 32])).await.unwrap(), Some(name("samer")));
+    assert_eq!(store.head(&pair("samer", "lena")).await.unwrap(), 1);
+    assert_eq!(store.append(once).await.unwrap(), Appended::Replayed(receipt));
+    assert_eq!(store.append(mark("samer", "lena", 1)).await.unwrap(), Appended::Unchanged);
+    let taken = store.append(registration("samer")).await;
+    assert!(matches!(taken, Err(AppendError::Refused(Refusal::UsernameTaken))));
+    assert_eq!(store.timeline(&pair("samer", "lena"), 1, 100).await.unwrap().len(), 1);
+    let status = store.status().await.unwrap();
+    assert_eq!((status.partitions[0].head, status.lag(), status.consumers[0].applied), (3, 1, 2));
+    let Appended::New(next) = store.append(message("lena", "samer", "next")).await.unwrap() else { panic!() };
+    assert_eq!((next.seq, next.position.counter), (2, 4));
+}
+
+#[tokio::test]
+async fn what_the_views_hold_is_not_delivered_again_even_if_it_was_not_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    send(&store, 10).await;
+    let mut feed = store.feed("one");
+    let first = next(&mut feed, 4).await;
+    let second = next(&mut feed, 4).await;
+    project(&store, &second).await;
+    drop((store, feed));
+
+    let store = open(dir.path()).unwrap();
+    let mut feed = store.feed("one");
+    let left = next(&mut feed, 10).await;
+    let offsets: Vec<_> = left.iter().map(|delivery| delivery.position.counter).collect();
+    assert_eq!(offsets, [1, 2, 3, 4, 9, 10]);
+    assert_eq!(left[..4], first);
+    assert_eq!(store.status().await.unwrap().lag(), 6);
+}
+
+#[tokio::test]
+async fn a_second_store_on_the_directory_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let refused = open(dir.path()).err().expect("it is refused");
+    assert!(matches!(refused, StoreError::Unavailable { .. }));
+    let why = std::error::Error::source(&refused).unwrap().to_string();
+    assert_eq!(why, format!("the directory {} is in use by another process", dir.path().display()));
+
+    let beside = open(other.path()).unwrap();
+    send(&beside, 1).await;
+    send(&store, 1).await;
+    // A feed is a handle as well.
+    let feed = store.feed("one");
+    drop(store);
+    assert!(open(dir.path()).is_err());
+    drop(feed);
+    open(dir.path()).unwrap();
+}
+
+#[tokio::test]
+async fn what_was_queued_is_written_before_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let appends = (0..100).map(|_| store.append(message("samer", "lena", "hi")));
+    let answers = futures_util::future::join_all(appends).await;
+    assert!(answers.iter().all(Result::is_ok));
+    // Polled once, so that it is queued, and given up.
+    let given_up = store.append(message("samer", "lena", "hi"));
+    assert!(futures_util::FutureExt::now_or_never(given_up).is_none());
+    drop(store);
+    assert_eq!(open(dir.path()).unwrap().head(&pair("samer", "lena")).await.unwrap(), 101);
+}
+
+#[tokio::test]
+async fn a_new_consumer_takes_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    send(&store, 3).await;
+    let mut old = store.feed("old");
+    let given = next(&mut old, 2).await;
+    let mut new = store.feed("new");
+    assert_eq!(next(&mut new, 10).await.len(), 3);
+    assert!(matches!(old.next_batch(1).await, Err(StoreError::Unfit { .. })));
+    old.ack(&given).await.unwrap();
+    let status = store.status().await.unwrap();
+    let applied: Vec<_> = status.consumers.iter().map(|c| (c.name.as_str(), c.applied, c.pending)).collect();
+    assert_eq!(applied, [("new", 0, 3), ("old", 0, 0)], "what it acknowledged was no longer its own");
+}
+
+#[tokio::test]
+async fn time_never_falls_when_the_clock_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let ahead = Clock::standing_at(Timestamp(2_000_000_000_000));
+    let append = |number: u64| message("samer", "lena", &number.to_string());
+    let at = |appended| if let Appended::New(receipt) = appended { receipt.at } else { panic!("it is new") };
+    let store = open_at(dir.path(), ahead).unwrap();
+    let first = at(store.append(append(1)).await.unwrap());
+    drop(store);
+    let store = open_at(dir.path(), Clock::standing_at(Timestamp(1_000_000_000_000))).unwrap();
+    assert_eq!(at(store.append(append(2)).await.unwrap()), first);
+}
+
+#[tokio::test]
+async fn what_is_over_gives_its_space_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::standing_at(Timestamp(1_795_339_800_000));
+    let store = open_at(dir.path(), clock.clone()).unwrap();
+    let (samer, empty) = (name("samer"), store.directory().state.len().unwrap());
+    for number in 0..SESSIONS_PER_USER_MAX + 10 {
+        store.open_session(&samer, &SessionKey([u8::try_from(number).unwrap(); 32])).await.unwrap();
+    }
+    clock.advance(SESSION_LIFETIME / 2);
+    // Renewed: its first entry in the index is over before it is.
+    assert!(store.find(&SessionKey([50; 32])).await.unwrap().is_some());
+    clock.advance(SESSION_LIFETIME / 2);
+    store.close_session(&SessionKey([0; 32])).await.unwrap();
+    assert_eq!(store.find(&SessionKey([50; 32])).await.unwrap(), Some(samer.clone()));
+    assert_eq!(store.directory().state.get(keys::sessions(&samer)).unwrap().unwrap().len(), 32);
+    assert_eq!(store.directory().state.len().unwrap(), empty + 4, "session, list, an index row per renewal");
+
+    clock.advance(SESSION_LIFETIME);
+    let once = |number| Append {
+        once: Some(Once { key: OnceKey::Header(format!("{number}")), fingerprint: [7; 16] }),
+        ..message("samer", "lena", "once")
+    };
+    for number in 0..20 {
+        store.append(once(number)).await.unwrap();
+    }
+    let full = store.directory().state.len().unwrap();
+    clock.advance(Duration::from_secs(3 * 3600));
+    assert!(matches!(store.append(once(3)).await.unwrap(), Appended::New(_)), "its record is over");
+    let pruned = store.directory().state.len().unwrap();
+    assert_eq!(full - pruned, 2 * 19, "records and their index, but for the new one's");
+}
+
+#[tokio::test]
+async fn an_interrupted_creation_is_begun_again() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()).unwrap());
+    std::fs::remove_file(dir.path().join("mark")).unwrap();
+    for file in ["keyspaces/2/current", "version"] {
+        std::fs::remove_file(dir.path().join("db").join(file)).unwrap();
+        let store = open(dir.path()).unwrap();
+        store.check().await.unwrap();
+        drop(store);
+        std::fs::remove_file(dir.path().join("mark")).unwrap();
+    }
+    let opened = directory::open(dir.path(), &Clock::system()).unwrap();
+    assert_eq!(opened.last.offset, 0);
+}
