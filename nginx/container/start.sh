@@ -1,0 +1,26 @@
+#!/bin/sh
+# nginx as the container's main process, and beside it a watch on the names of the services: nginx asks for their addresses only
+# when it starts or reloads, and they change when a service is scaled or made anew.
+set -eu
+
+PERIOD_SECONDS=2
+
+edge() { nginx -e stderr -p /edge/ -c /edge/nginx.conf "$@"; }
+
+addresses() { getent ahostsv4 command-api query-api | awk '{print $1}' | sort -u; }
+
+watch() {
+    known=$1
+    while sleep "$PERIOD_SECONDS"; do
+        now=$(addresses) || continue
+        # A reload is refused while a name has no address; then the next round tries again.
+        if [ "$now" != "$known" ] && edge -s reload; then
+            known=$now
+        fi
+    done
+}
+
+# nginx does not start without them.
+until getent ahostsv4 command-api query-api >/dev/null; do sleep 1; done
+watch "$(addresses)" &
+exec nginx -e stderr -p /edge/ -c /edge/nginx.conf

@@ -1,0 +1,82 @@
+//! One Cassandra node, run from the jars of the release.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::process::{Identity, Process};
+use super::{Options, ask, check_free, localhost};
+
+mod config;
+mod install;
+
+const READY_TIME_MAX: Duration = Duration::from_secs(120);
+const MAIN_CLASS: &str = "org.apache.cassandra.service.CassandraDaemon";
+
+/// A frame of protocol version 4 without body: version, flags, stream (2), opcode OPTIONS, length (4).
+const OPTIONS_FRAME: [u8; 9] = [4, 0, 0, 0, 5, 0, 0, 0, 0];
+const FRAME_HEADER_BYTES: usize = 9;
+const OPCODE_AT: usize = 4;
+const OPCODE_SUPPORTED: u8 = 6;
+
+/// What the node's data is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeping {
+    /// As in production: what was acknowledged survives a kill.
+    Data,
+    /// For the length of a test run: schema changes do not wait for the disk, and a kill may lose them.
+    Nothing,
+}
+
+#[derive(Debug)]
+pub struct Cassandra {
+    process: Process,
+    port: u16,
+}
+
+impl Cassandra {
+    /// Returns when it answers on the native port. The first time on a machine it downloads the server (66
+    /// MB).
+    pub fn start(options: &Options, keeping: Keeping) -> Result<Self> {
+        let addr = localhost(options.port);
+        check_free(addr)?;
+        let java = install::java()?;
+        let jars = install::jars()?;
+        fs::create_dir_all(&options.dir).with_context(|| format!("{}", options.dir.display()))?;
+        let dir = options.dir.canonicalize()?;
+        let arguments = config::write(&dir, options.port, keeping)?;
+        let mut command = Process::command(java);
+        command.args(arguments).arg("-cp").arg(jars.join("*")).arg(MAIN_CLASS).current_dir(&dir);
+        let mut process = Process::spawn("cassandra", command, &dir.join("cassandra.log"))?;
+        process.wait_until(READY_TIME_MAX, || {
+            ask(addr, &OPTIONS_FRAME, FRAME_HEADER_BYTES)
+                .is_some_and(|answer| answer[OPCODE_AT] == OPCODE_SUPPORTED)
+        })?;
+        Ok(Self { process, port: options.port })
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        localhost(self.port)
+    }
+
+    pub fn detach(self) -> Result<Identity> {
+        self.process.detach()
+    }
+}
+
+impl Deref for Cassandra {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for Cassandra {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
