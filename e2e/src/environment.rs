@@ -1,0 +1,43 @@
+//! The only place that reads the environment: what `cargo xtask test` says about its servers, and how patient
+//! tests are. What is missing is an error with a clear line, never a skipped test.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a condition may take to come true: seconds in `CHAT_TEST_PATIENCE`, 10 by default. No test waits
+/// that long when all is well.
+#[must_use]
+pub fn patience() -> Duration {
+    let seconds = read("CHAT_TEST_PATIENCE")
+        .map_or(10, |text| text.parse().expect("CHAT_TEST_PATIENCE: whole seconds"));
+    Duration::from_secs(seconds)
+}
+
+/// `redis://127.0.0.1:PORT/`.
+pub(crate) fn redis_url() -> String {
+    required("CHAT_TEST_REDIS_URL")
+}
+
+/// `127.0.0.1:PORT`.
+#[must_use]
+pub fn cassandra_node() -> String {
+    required("CHAT_TEST_CASSANDRA")
+}
+
+/// Where the services' binaries are.
+pub(crate) fn binaries() -> PathBuf {
+    required("CHAT_TEST_BIN_DIR").into()
+}
+
+fn required(name: &str) -> String {
+    read(name)
+        .unwrap_or_else(|| panic!("{name} is not set: run `cargo xtask test`, which starts the servers"))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test has no config struct; this is the one place that reads"
+)]
+fn read(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

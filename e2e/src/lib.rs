@@ -1,0 +1,82 @@
+//! The system as its clients see it: everything here speaks HTTP to a running system, or does something bad to
+//! it. In reading order: [`app`] (one system for one test, on either backend), [`client`], [`user`],
+//! [`waiting`], [`traffic`] (what was acknowledged, and is it visible), [`proxy`] and [`process`] (faults).
+//!
+//! ```ignore
+//! e2e::scenarios!(a_message_is_seen_at_once);
+//!
+//! async fn a_message_is_seen_at_once(app: &TestApp) { … }
+//! ```
+//!
+//! makes the tests `a_message_is_seen_at_once::embedded` and, with the feature `real`,
+//! `a_message_is_seen_at_once::real`. The latter needs real servers, which `cargo xtask test` starts.
+
+pub mod app;
+pub mod client;
+mod embedded;
+pub mod environment;
+pub mod ports;
+pub mod process;
+pub mod proxy;
+pub mod real;
+mod services;
+pub mod traffic;
+pub mod user;
+pub mod waiting;
+
+pub use app::{Backend, Settings, Standing, TestApp};
+pub use client::{Answer, Client, Request};
+pub use proxy::Proxy;
+pub use services::{Role, Shape};
+pub use user::{User, new_id, seqs};
+pub use waiting::{eventually, within};
+
+/// Tests that run on every backend: functions `async fn(&TestApp)` beside the call.
+#[macro_export]
+macro_rules! scenarios {
+    ($($name:ident),* $(,)?) => {
+        $(mod $name {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn embedded() {
+                let app = $crate::TestApp::start($crate::Backend::Embedded).await;
+                super::$name(&app).await;
+                app.finish().await;
+            }
+
+            #[cfg(feature = "real")]
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn real() {
+                let app = $crate::TestApp::start($crate::Backend::Real).await;
+                super::$name(&app).await;
+                app.finish().await;
+            }
+        })*
+    };
+}
+
+/// Tests of faults that only processes can have, or of nginx: functions `async fn()` beside the call, which make
+/// a [`TestApp::real`] of the shape they need and finish it.
+#[macro_export]
+macro_rules! real_scenarios {
+    ($($name:ident),* $(,)?) => {
+        $(mod $name {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn real() {
+                super::$name().await;
+            }
+        })*
+    };
+}
+
+/// Tests of what only the embedded backend has, likewise.
+#[macro_export]
+macro_rules! embedded_scenarios {
+    ($($name:ident),* $(,)?) => {
+        $(mod $name {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn embedded() {
+                super::$name().await;
+            }
+        })*
+    };
+}

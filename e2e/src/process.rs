@@ -1,0 +1,161 @@
+//! A child process under test: its output goes to a file, it can be killed, paused and restarted, and it never
+//! outlives its handle. It stays in the test's process group, so Ctrl-C ends it too.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, kill_process};
+
+pub use rustix::process::Signal;
+
+/// From SIGTERM to the exit, for every service (API.md, FAULTS.md).
+pub const EXIT_TIME_MAX: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(5);
+const LOG_TAIL_LINES: usize = 25;
+
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    program: PathBuf,
+    arguments: Vec<String>,
+    log: PathBuf,
+    child: Child,
+    killed: bool,
+}
+
+impl Process {
+    /// Starts `program`; what it writes is appended to `dir/name.log`.
+    ///
+    /// # Errors
+    /// When it cannot be started at all.
+    pub fn start(name: &str, program: &Path, arguments: Vec<String>, dir: &Path) -> Result<Self> {
+        let log = dir.join(format!("{name}.log"));
+        let child = spawn(program, &arguments, &log)?;
+        Ok(Self { name: name.to_owned(), program: program.to_owned(), arguments, log, child, killed: false })
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Everything it has written so far, over all its starts.
+    #[must_use]
+    pub fn output(&self) -> String {
+        fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// The last lines that it wrote, under its name.
+    #[must_use]
+    pub fn tail(&self) -> String {
+        let output = self.output();
+        let lines: Vec<_> = output.lines().collect();
+        let last = &lines[lines.len().saturating_sub(LOG_TAIL_LINES)..];
+        format!("---- {} ----\n{}\n", self.name, last.join("\n"))
+    }
+
+    /// `None` while it runs.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn exit_status(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().with_context(|| self.name.clone())
+    }
+
+    /// # Errors
+    /// When it has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).with_context(|| format!("{}: signal {signal:?}", self.name))
+    }
+
+    /// As a crash would: nothing is flushed, nobody is told.
+    ///
+    /// # Errors
+    /// When it has ended before.
+    pub fn kill(&mut self) -> Result<()> {
+        ensure!(
+            self.exit_status()?.is_none(),
+            "{} has ended before it was killed\n{}",
+            self.name,
+            self.tail()
+        );
+        self.child.kill()?;
+        self.child.wait()?;
+        self.killed = true;
+        Ok(())
+    }
+
+    /// And was not restarted since.
+    #[must_use]
+    pub fn was_killed(&self) -> bool {
+        self.killed
+    }
+
+    /// It keeps its connections and does nothing until [`Process::resume`].
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// # Errors
+    /// When it has ended.
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    /// The same program with the same arguments again.
+    ///
+    /// # Errors
+    /// When it still runs.
+    pub fn restart(&mut self) -> Result<()> {
+        ensure!(self.exit_status()?.is_some(), "{} still runs", self.name);
+        self.child = spawn(&self.program, &self.arguments, &self.log)?;
+        self.killed = false;
+        Ok(())
+    }
+
+    /// Waits for the exit that `signal`, sent before, asks for.
+    ///
+    /// # Errors
+    /// When it has not ended within [`EXIT_TIME_MAX`], or not with status 0.
+    pub async fn ended(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = self.exit_status()? {
+                break status;
+            }
+            ensure!(begun.elapsed() < EXIT_TIME_MAX, "{} has not ended after {EXIT_TIME_MAX:?}", self.name);
+            tokio::time::sleep(POLL).await;
+        };
+        ensure!(status.success(), "{}: {status}\n{}", self.name, self.tail());
+        Ok(())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It has ended already in every test that went well; about an error nothing can be done here.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(program: &Path, arguments: &[String], log: &Path) -> Result<Child> {
+    let output =
+        File::options().create(true).append(true).open(log).with_context(|| log.display().to_string())?;
+    let mut command = Command::new(program);
+    // The settings of a developer's shell must not reach the program.
+    let ours =
+        std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("CHAT_"));
+    for name in ours {
+        command.env_remove(name);
+    }
+    command.args(arguments).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+    command.spawn().with_context(|| format!("cannot start {}", program.display()))
+}

@@ -1,0 +1,246 @@
+//! The system as it is operated: the services' own binaries as child processes, behind a real nginx, on the Redis
+//! and the Cassandra of the test run, under a key prefix and a keyspace of their own.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+use xtask::servers::{Nginx, NginxOptions};
+
+use crate::app::Standing;
+use crate::client::Client;
+use crate::ports::free_address;
+use crate::process::Process;
+use crate::services::{Instance, Role, Services, Shape};
+use crate::waiting::eventually;
+
+/// Names are `command-api-1`, `query-api-2`, `projector-1`, … in the order of their start.
+pub struct System {
+    instances: Mutex<BTreeMap<String, Instance>>,
+    nginx: Mutex<Nginx>,
+    address: SocketAddr,
+    operations: Vec<SocketAddr>,
+    services: Services,
+    /// Last, so that it outlives what writes into it.
+    dir: TempDir,
+}
+
+impl System {
+    pub(crate) async fn start(shape: Shape) -> Self {
+        let services = Services::new(&shape);
+        let dir = tempfile::Builder::new().prefix("chat-e2e-").tempdir().expect("a temporary directory");
+        services.run("projector", &services.migration()).await.expect("the schema is made");
+
+        let mut instances = BTreeMap::new();
+        for (role, count) in [
+            (Role::CommandApi, shape.command_apis),
+            (Role::QueryApi, shape.query_apis),
+            (Role::Projector, shape.projectors),
+        ] {
+            for number in 1..=count {
+                let name = format!("{role}-{number}");
+                instances.insert(name.clone(), services.start(role, &name, dir.path()).expect("it starts"));
+            }
+        }
+        for (name, instance) in &mut instances {
+            ready(name, instance).await;
+        }
+        let address = free_address();
+        let nginx = start_nginx(dir.path().join("nginx"), address, &instances).await;
+        let first = ["command-api-1", "query-api-1", "projector-1"];
+        let operations = first
+            .iter()
+            .filter_map(|name| instances.get(*name))
+            .map(|instance| instance.operations)
+            .collect();
+        Self {
+            instances: Mutex::new(instances),
+            nginx: Mutex::new(nginx),
+            address,
+            operations,
+            services,
+            dir,
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn operations(&self) -> Vec<SocketAddr> {
+        self.operations.clone()
+    }
+
+    /// A client of one instance, past nginx.
+    ///
+    /// # Panics
+    /// When there is none of that name.
+    pub async fn direct(&self, name: &str) -> Client {
+        Client::new(self.instances.lock().await[name].listen)
+    }
+
+    /// kill -9.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub async fn kill(&self, name: &str) {
+        self.with(name, Process::kill).await;
+    }
+
+    /// SIGSTOP.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub async fn pause(&self, name: &str) {
+        self.with(name, |process| process.pause()).await;
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub async fn resume(&self, name: &str) {
+        self.with(name, |process| process.resume()).await;
+    }
+
+    /// SIGTERM, and the exit with status 0 in time.
+    ///
+    /// # Panics
+    /// When it does not end so.
+    pub async fn terminate(&self, name: &str) {
+        let mut instances = self.instances.lock().await;
+        let process = &mut instances.get_mut(name).expect("an instance of this name").process;
+        process.signal(Signal::TERM).expect("it runs");
+        process.ended().await.expect("it ends in good order");
+    }
+
+    /// Starts what was killed or terminated again, on its old port, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    pub async fn restart(&self, name: &str) {
+        let mut instances = self.instances.lock().await;
+        let instance = instances.get_mut(name).expect("an instance of this name");
+        instance.process.restart().expect("it starts");
+        ready(name, instance).await;
+    }
+
+    /// One more instance, and its name. nginx is told of APIs.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    pub async fn start_one_more(&self, role: Role) -> String {
+        let mut instances = self.instances.lock().await;
+        let number = instances.values().filter(|instance| instance.role == role).count() + 1;
+        let name = format!("{role}-{number}");
+        let mut instance = self.services.start(role, &name, self.dir.path()).expect("it starts");
+        ready(&name, &mut instance).await;
+        instances.insert(name.clone(), instance);
+        if role != Role::Projector {
+            let (command_apis, query_apis) = upstreams(&instances);
+            let dir = self.dir.path().join("nginx");
+            let options = NginxOptions {
+                dir,
+                listen: self.address,
+                command_apis: &command_apis,
+                query_apis: &query_apis,
+            };
+            self.nginx.lock().await.reload(&options).expect("nginx reloads");
+        }
+        name
+    }
+
+    /// `projector status`.
+    ///
+    /// # Panics
+    /// When it cannot be had.
+    pub async fn status(&self) -> Value {
+        let text = self.services.run("projector", &self.services.status()).await.expect("a status");
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    pub(crate) async fn standing(&self) -> Standing {
+        standing(&self.status().await)
+    }
+
+    /// Ends everything in good order, all at once.
+    pub(crate) async fn stop(&self) {
+        self.nginx.lock().await.stop().expect("nginx ends");
+        let mut instances = self.instances.lock().await;
+        for instance in instances.values_mut() {
+            if instance.process.exit_status().expect("a status").is_none() {
+                instance.process.signal(Signal::TERM).expect("it runs");
+            }
+        }
+        for instance in instances.values_mut() {
+            if !instance.process.was_killed() {
+                instance.process.ended().await.expect("it ends in good order");
+            }
+        }
+    }
+
+    pub(crate) fn show_logs(&mut self) {
+        for instance in self.instances.get_mut().values() {
+            eprint!("{}", instance.process.tail());
+        }
+    }
+
+    async fn with(&self, name: &str, act: impl FnOnce(&mut Process) -> Result<()>) {
+        let mut instances = self.instances.lock().await;
+        act(&mut instances.get_mut(name).expect("an instance of this name").process).expect("it runs");
+    }
+}
+
+async fn ready(name: &str, instance: &mut Instance) {
+    let client = Client::new(instance.operations);
+    let process = &mut instance.process;
+    eventually(&format!("{name} is ready"), async || {
+        if let Some(status) = process.exit_status().expect("a status") {
+            panic!("{status}\n{}", process.tail());
+        }
+        let answer = client.get("/readyz").try_send().await.ok()?;
+        (answer.status == 200).then_some(())
+    })
+    .await;
+}
+
+async fn start_nginx(dir: PathBuf, listen: SocketAddr, instances: &BTreeMap<String, Instance>) -> Nginx {
+    let (command_apis, query_apis) = upstreams(instances);
+    let starting = tokio::task::spawn_blocking(move || {
+        Nginx::start(&NginxOptions { dir, listen, command_apis: &command_apis, query_apis: &query_apis })
+    });
+    starting.await.expect("no panic").expect("nginx starts")
+}
+
+/// Command APIs and query APIs.
+fn upstreams(instances: &BTreeMap<String, Instance>) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+    let of = |role| {
+        instances
+            .values()
+            .filter(move |instance: &&Instance| instance.role == role)
+            .map(|instance| instance.listen)
+    };
+    (of(Role::CommandApi).collect(), of(Role::QueryApi).collect())
+}
+
+fn standing(status: &Value) -> Standing {
+    let all = |list: &str| {
+        let generations = status["generations"].as_array().expect("generations").iter();
+        generations
+            .flat_map(|generation| generation[list].as_array().expect("a list").clone())
+            .collect::<Vec<_>>()
+    };
+    let partitions = all("partitions");
+    let sum = |key: &str| partitions.iter().map(|partition| partition[key].as_u64().expect("a number")).sum();
+    Standing {
+        lag: sum("lag"),
+        pending: sum("pending"),
+        parked: status["parked"].as_u64().expect("a number of parked events"),
+        consumers: all("consumers").len(),
+    }
+}

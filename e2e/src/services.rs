@@ -1,0 +1,149 @@
+//! The services' binaries and what they are told: one set of flags for each role.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use shared::Clock;
+
+use crate::app::Settings;
+use crate::environment;
+use crate::ports::free_address;
+use crate::process::Process;
+
+/// How many of each, and on what.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    pub command_apis: usize,
+    pub query_apis: usize,
+    pub projectors: usize,
+    /// `None`: the one of the test run.
+    pub redis_url: Option<String>,
+    /// `None`: the one of the test run.
+    pub cassandra_node: Option<String>,
+    pub settings: Settings,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            command_apis: 2,
+            query_apis: 2,
+            projectors: 2,
+            redis_url: None,
+            cassandra_node: None,
+            settings: Settings::default(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    CommandApi,
+    QueryApi,
+    Projector,
+}
+
+/// The name of the binary.
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::CommandApi => "command-api",
+            Self::QueryApi => "query-api",
+            Self::Projector => "projector",
+        })
+    }
+}
+
+/// A service process and where it listens.
+pub(crate) struct Instance {
+    pub(crate) role: Role,
+    /// For clients; a projector has none.
+    pub(crate) listen: SocketAddr,
+    pub(crate) operations: SocketAddr,
+    pub(crate) process: Process,
+}
+
+/// What the services are told of the servers.
+#[derive(Debug, Clone)]
+pub(crate) struct Services {
+    binaries: PathBuf,
+    redis_url: String,
+    key_prefix: String,
+    cassandra_node: String,
+    keyspace: String,
+    settings: Settings,
+}
+
+impl Services {
+    pub(crate) fn new(shape: &Shape) -> Self {
+        // Keyspaces have no upper case.
+        let unique = Clock::system().new_id().to_string().to_lowercase();
+        Self {
+            binaries: environment::binaries(),
+            redis_url: shape.redis_url.clone().unwrap_or_else(environment::redis_url),
+            key_prefix: format!("{unique}:"),
+            cassandra_node: shape.cassandra_node.clone().unwrap_or_else(environment::cassandra_node),
+            keyspace: format!("t{unique}"),
+            settings: shape.settings.clone(),
+        }
+    }
+
+    fn log(&self) -> [&str; 4] {
+        ["--redis-url", &self.redis_url, "--key-prefix", &self.key_prefix]
+    }
+
+    fn views(&self) -> [&str; 4] {
+        ["--cassandra-nodes", &self.cassandra_node, "--keyspace", &self.keyspace]
+    }
+
+    pub(crate) fn migration(&self) -> Vec<&str> {
+        [&["migrate"][..], &self.views()].concat()
+    }
+
+    pub(crate) fn status(&self) -> Vec<&str> {
+        [&["status", "--json"][..], &self.log(), &self.views()].concat()
+    }
+
+    /// One service, on ports of its own.
+    pub(crate) fn start(&self, role: Role, name: &str, dir: &Path) -> Result<Instance> {
+        let (listen, operations) = (free_address(), free_address());
+        let (listen_text, operations_text) = (listen.to_string(), operations.to_string());
+        let window = self.settings.idempotency_window.map(|window| format!("{}s", window.as_secs()));
+        let mut arguments: Vec<&str> = Vec::new();
+        match role {
+            Role::CommandApi => {
+                arguments.extend(["--listen", &listen_text]);
+                arguments.extend(self.log());
+                arguments.extend(window.iter().flat_map(|window| ["--idempotency-window", window.as_str()]));
+            }
+            Role::QueryApi => {
+                arguments.extend(["--listen", &listen_text]);
+                arguments.extend(self.log());
+                arguments.extend(self.views());
+            }
+            Role::Projector => {
+                arguments.extend(["run", "--name", name]);
+                arguments.extend(self.log());
+                arguments.extend(self.views());
+            }
+        }
+        arguments.extend(["--metrics-listen", &operations_text]);
+        let arguments = arguments.into_iter().map(str::to_owned).collect();
+        let process = Process::start(name, &self.binaries.join(role.to_string()), arguments, dir)?;
+        Ok(Instance { role, listen, operations, process })
+    }
+
+    /// Runs a command to its end and returns what it printed.
+    pub(crate) async fn run(&self, binary: &str, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(self.binaries.join(binary));
+        command.args(arguments);
+        let output = tokio::task::spawn_blocking(move || command.output()).await?;
+        let output = output.with_context(|| binary.to_owned())?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{binary} {}: {}\n{errors}", arguments.join(" "), output.status);
+        Ok(String::from_utf8(output.stdout)?)
+    }
+}

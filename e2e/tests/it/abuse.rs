@@ -1,0 +1,130 @@
+//! What is not a request, and requests that mean harm. Whatever comes, the system serves others.
+
+use std::time::{Duration, Instant};
+
+use e2e::{Backend, TestApp};
+use serde_json::json;
+use shared::limits::{BODY_DEADLINE, HEADERS_DEADLINE};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+e2e::scenarios!(what_is_not_http, names_that_mean_harm, slow_clients_are_closed);
+
+async fn what_is_not_http(app: &TestApp) {
+    let request =
+        |line: &str, headers: &str| format!("{line}\r\nHost: chat\r\n{headers}Connection: close\r\n\r\n");
+    let long = "a".repeat(40_000);
+    let many: String = (0..200).map(|n| format!("X-Header-{n}: x\r\n")).collect();
+    for bytes in [
+        "\0\0\0\0\r\n\r\n".to_owned(),
+        "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}\u{3}\u{3}\r\n\r\n".to_owned(),
+        "HELO chat\r\n\r\n".to_owned(),
+        "GET\r\n\r\n".to_owned(),
+        request("GET /messages", "").replace("GET /messages\r\n", "GET /messages HTTP/9.9\r\n"),
+        request("GET mess ages HTTP/1.1", ""),
+        request("GET /healthz HTTP/1.1", "no colon\r\n"),
+        request("GET /healthz HTTP/1.1", "X: a\0b\r\n"),
+        request("GET /healthz HTTP/1.1", "X y: z\r\n"),
+        request("POST /login HTTP/1.1", "Content-Length: -1\r\n"),
+        request("POST /login HTTP/1.1", "Content-Length: 1\r\nContent-Length: 2\r\n"),
+        request("POST /login HTTP/1.1", "Content-Length: 99999999999999999999999\r\n"),
+        request(&format!("GET /{long}{long} HTTP/1.1"), ""),
+        request("GET /conversations HTTP/1.1", &format!("X-Long: {long}\r\n")),
+        request("GET /conversations HTTP/1.1", &many),
+    ] {
+        let answer = app.raw(bytes.as_bytes()).await;
+        let answer = String::from_utf8_lossy(&answer);
+        let refused = ["HTTP/1.1 400 ", "HTTP/1.1 414 ", "HTTP/1.1 431 "];
+        let closed = answer.is_empty() || refused.iter().any(|status| answer.starts_with(status));
+        assert!(closed, "{bytes:.100?}: {answer:.500}");
+        assert!(!answer.contains('<'), "no HTML: {answer:.500}");
+    }
+    app.get("/healthz").send().await.expect(200);
+}
+
+async fn names_that_mean_harm(app: &TestApp) {
+    let (samer, lena) = (app.register("samer").await, app.register("lena").await);
+    let harmful = [
+        "lena\r\nX-Injected: 1",
+        "lena\n{\"level\":\"INFO\"}",
+        "*",
+        "lena:samer",
+        "{0}:events",
+        "lena' OR '1'='1",
+        "lena\u{0}",
+        "../lena",
+        "%2e%2e%2flena",
+        "$(id)",
+        "\u{1b}[31mlena",
+        "lena\u{202e}",
+        "ⅼena",
+        "ＬＥＮＡ",
+        "lena ",
+    ];
+    for name in harmful {
+        let body = json!({ "recipient": name, "content": "hi" });
+        samer.post("/send").json(&body).send().await.expect_problem(422, "invalid_fields");
+        let body = json!({ "username": name, "password": "password123" });
+        app.post("/register").json(&body).send().await.expect_problem(422, "invalid_fields");
+        app.post("/login").json(&body).send().await.expect_problem(401, "invalid_credentials");
+        let encoded: String = name.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let query = format!("/messages?sender=samer&recipient={encoded}");
+        samer.get(&query).send().await.expect_problem(400, "invalid_request");
+        let path = format!("/conversations/{encoded}/read");
+        let answer = samer.put(&path).json(&json!({ "seq": 1 })).send().await;
+        // Two dots are a step up for nginx, as they are for URLs: there is nothing there.
+        match (app.backend(), name.contains("../")) {
+            (Backend::Real, true) => answer.expect_problem(404, "not_found"),
+            _ => answer.expect_problem(400, "invalid_request"),
+        };
+    }
+    // Dots and slashes that a proxy might resolve lead nowhere.
+    for path in [
+        "/x/../send",
+        "/./send",
+        "/conversations/../send",
+        "/messages/..%2f..%2fsend",
+        "/conversations/%2e%2e/send",
+    ] {
+        let answer = samer.post(path).json(&json!({ "recipient": "lena", "content": "hi" })).send().await;
+        assert!(matches!(answer.status, 400 | 404 | 405), "{answer:?}");
+    }
+    assert_eq!(samer.conversation(&lena).await.len(), 0);
+    assert_eq!(samer.send(&lena, "hi").await["seq"], 1);
+}
+
+/// Writes `bytes`, and then nothing: what comes back until the server closes, and how long that takes.
+async fn fall_silent(app: &TestApp, bytes: &str) -> (String, Duration) {
+    let begun = Instant::now();
+    let mut stream = TcpStream::connect(app.address()).await.expect("the server accepts");
+    stream.write_all(bytes.as_bytes()).await.expect("the server reads");
+    let mut answer = Vec::new();
+    let patience = HEADERS_DEADLINE.max(BODY_DEADLINE) + Duration::from_secs(5);
+    let closed = tokio::time::timeout(patience, stream.read_to_end(&mut answer)).await;
+    // A reset is a close too.
+    let _ = closed.unwrap_or_else(|_| panic!("still open after {patience:?}: {bytes:?}"));
+    (String::from_utf8_lossy(&answer).into_owned(), begun.elapsed())
+}
+
+async fn slow_clients_are_closed(app: &TestApp) {
+    let half_a_body =
+        "POST /login HTTP/1.1\r\nHost: chat\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{";
+    let (silent, headers, body) = tokio::join!(
+        fall_silent(app, ""),
+        fall_silent(app, "GET /healthz HTTP/1.1\r\nHost: ch"),
+        fall_silent(app, half_a_body),
+    );
+    assert_eq!((silent.0.as_str(), headers.0.as_str()), ("", ""));
+    match app.backend() {
+        Backend::Embedded => {
+            assert!(body.0.starts_with("HTTP/1.1 408 "), "{body:?}");
+            assert!(body.0.contains("\"code\":\"timeout\""), "{body:?}");
+        }
+        // nginx has no answer for a client that stops in the middle: it closes the connection.
+        Backend::Real => assert_eq!(body.0, ""),
+    }
+    for (_, took) in [silent, headers, body] {
+        assert!(took > Duration::from_secs(5), "closed after {took:?}: no client is that slow");
+    }
+    app.get("/healthz").send().await.expect(200);
+}

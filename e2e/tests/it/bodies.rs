@@ -1,0 +1,192 @@
+//! Bodies: their type, their size, and strict JSON.
+
+use e2e::TestApp;
+use serde_json::{Value, json};
+use shared::limits::BODY_BYTES_MAX;
+
+e2e::scenarios!(only_plain_json_is_read, a_body_has_a_size, json_is_read_strictly);
+
+async fn only_plain_json_is_read(app: &TestApp) {
+    let (samer, _lena) = (app.register("samer").await, app.register("lena").await);
+    let body = || json!({ "recipient": "lena", "content": "hi" }).to_string();
+    for (content_type, accepted) in [
+        (Some("application/json"), true),
+        (Some("Application/JSON"), true),
+        (Some("application/json; charset=utf-8"), true),
+        (Some("application/json;charset=UTF-8"), true),
+        (Some("application/json; charset=\"utf-8\""), true),
+        (None, false),
+        (Some(""), false),
+        (Some("text/plain"), false),
+        (Some("text/json"), false),
+        (Some("application/jsonx"), false),
+        (Some("application/problem+json"), false),
+        (Some("application/x-www-form-urlencoded"), false),
+        (Some("multipart/form-data; boundary=x"), false),
+        (Some("application/json; charset=latin1"), false),
+        (Some("application/json; charset=utf-16"), false),
+    ] {
+        let request = samer.post("/send").body(body());
+        let request = match content_type {
+            Some(content_type) => request.header("content-type", content_type),
+            None => request,
+        };
+        let answer = request.send().await;
+        if accepted {
+            assert_eq!(answer.status, 201, "{content_type:?}: {answer:?}");
+        } else {
+            answer.expect_problem(415, "unsupported_media_type");
+        }
+    }
+    for encoding in ["gzip", "br", "deflate", "x"] {
+        let request = samer.post("/send").header("content-type", "application/json").body(body());
+        let answer = request.header("content-encoding", encoding).send().await;
+        answer.expect_problem(415, "unsupported_media_type");
+    }
+    // Not only sends: every route with a body.
+    for path in ["/register", "/login"] {
+        app.post(path).body(body()).send().await.expect_problem(415, "unsupported_media_type");
+    }
+    samer
+        .put("/conversations/lena/read")
+        .body("{}")
+        .send()
+        .await
+        .expect_problem(415, "unsupported_media_type");
+}
+
+async fn a_body_has_a_size(app: &TestApp) {
+    let (samer, lena) = (app.register("samer").await, app.register("lena").await);
+    let padded = |length: usize| {
+        let body = json!({ "recipient": "lena", "content": "hi" }).to_string();
+        let spaces = " ".repeat(length - body.len());
+        body + &spaces
+    };
+    let send =
+        |body: String| samer.post("/send").header("content-type", "application/json").body(body).send();
+    send(padded(BODY_BYTES_MAX)).await.expect(201);
+    // Valid or not: over the limit it is not looked at.
+    send(padded(BODY_BYTES_MAX + 1)).await.expect_problem(413, "body_too_large");
+    send("x".repeat(BODY_BYTES_MAX + 1)).await.expect_problem(413, "body_too_large");
+    send(padded(20 * BODY_BYTES_MAX)).await.expect_problem(413, "body_too_large");
+    for path in ["/register", "/login"] {
+        let request =
+            app.post(path).header("content-type", "application/json").body(padded(BODY_BYTES_MAX + 1));
+        request.send().await.expect_problem(413, "body_too_large");
+    }
+
+    // In chunks, so that no length is announced.
+    for (bytes, status) in [(BODY_BYTES_MAX, "201"), (BODY_BYTES_MAX + 1, "413")] {
+        let answer = app.raw(&in_chunks(&samer.token, &padded(bytes))).await;
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{bytes} bytes in chunks: {answer:.500}");
+    }
+    // Without end: refused, or cut off before all of it was read.
+    let answer = app.raw(&in_chunks(&samer.token, &padded(8 * 1024 * 1024))).await;
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 413 "), "{answer:.500}");
+    assert_eq!(samer.conversation(&lena).await.len(), 2);
+}
+
+fn in_chunks(token: &str, body: &str) -> Vec<u8> {
+    let mut bytes = format!(
+        "POST /send HTTP/1.1\r\nHost: chat\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
+         Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    )
+    .into_bytes();
+    for chunk in body.as_bytes().chunks(1_000) {
+        bytes.extend(format!("{:x}\r\n", chunk.len()).into_bytes());
+        bytes.extend(chunk);
+        bytes.extend(b"\r\n");
+    }
+    bytes.extend(b"0\r\n\r\n");
+    bytes
+}
+
+async fn json_is_read_strictly(app: &TestApp) {
+    let (samer, lena) = (app.register("samer").await, app.register("lena").await);
+    let refused = async |body: &[u8], status: u16, code: &str| {
+        let id = e2e::new_id();
+        for request in [samer.post("/send"), samer.put(&format!("/messages/{id}"))] {
+            let request = request.header("content-type", "application/json").body(body.to_vec());
+            let answer = request.send().await;
+            assert_eq!(answer.status, status, "{:.200}: {answer:?}", String::from_utf8_lossy(body));
+            answer.expect_problem(status, code);
+        }
+    };
+    let deep = |depth: usize| {
+        format!(r#"{{"recipient":"lena","content":{}{}}}"#, "[".repeat(depth), "]".repeat(depth))
+    };
+    for body in [
+        "",
+        " ",
+        "{",
+        "}",
+        "nul",
+        "'{}'",
+        "{}{}",
+        "{} x",
+        "[",
+        r#"{"recipient":"lena","content":"hi"} x"#,
+        r#"{"recipient":"lena","content":"hi",}"#,
+        r#"{"recipient":"lena" "content":"hi"}"#,
+        r#"{recipient:"lena","content":"hi"}"#,
+        r#"{'recipient':'lena','content':'hi'}"#,
+        r#"{"recipient":"lena","content":"hi"} // no comment"#,
+        r#"{"recipient":"lena","content":NaN}"#,
+        r#"{"recipient":"lena","content":1e999}"#,
+        r#"{"recipient":"lena","content":Infinity}"#,
+        r#"{"recipient":"lena","content":01}"#,
+        r#"{"recipient":"lena","content":"\ud800"}"#,
+        r#"{"recipient":"lena","content":"\udc00\ud800"}"#,
+        r#"{"recipient":"lena","content":"\x41"}"#,
+        "{\"recipient\":\"lena\",\"content\":\"a\nb\"}",
+        "{\"recipient\":\"lena\",\"content\":\"a\0b\"}",
+        "\u{feff}{\"recipient\":\"lena\",\"content\":\"hi\"}",
+        r#"{"x":"\ud800"}"#,
+        r#"{"x":1,"recipient""#,
+        &deep(1_000),
+        &deep(8_000),
+        &"[".repeat(16_000),
+    ] {
+        refused(body.as_bytes(), 400, "invalid_request").await;
+    }
+    for bytes in [
+        &b"{\"recipient\":\"lena\",\"content\":\"\xff\"}"[..],
+        b"{\"recipient\":\"lena\",\"content\":\"\xc3\"}",
+        b"{\"recipient\":\"lena\",\"content\":\"\xed\xa0\x80\"}",
+        b"\xff\xfe{\x00}\x00",
+        b"\x1f\x8b\x08\x00",
+    ] {
+        refused(bytes, 400, "invalid_request").await;
+    }
+    for body in [
+        "null",
+        "true",
+        "1",
+        "\"text\"",
+        "[]",
+        r#"["lena","hi"]"#,
+        r#"[{"recipient":"lena","content":"hi"}]"#,
+        "{}",
+        r#"{"recipient":"lena"}"#,
+        r#"{"recipient":"lena","content":"hi","x":1}"#,
+        r#"{"recipient":"lena","content":"hi","Content":"hi"}"#,
+        r#"{"recipient":"lena","content":"a","content":"b"}"#,
+        r#"{"recipient":"lena","content":"a","conten\u0074":"a"}"#,
+        r#"{"recipient":"lena","content":{"text":"hi"}}"#,
+        r#"{"recipient":"lena","content":["hi"]}"#,
+        r#"{"recipient":"lena","content":1}"#,
+        r#"{"recipient":"lena","content":true}"#,
+        r#"{"recipient":"lena","content":null}"#,
+        &deep(50),
+    ] {
+        refused(body.as_bytes(), 422, "invalid_fields").await;
+    }
+    assert_eq!(lena.conversation(&samer).await, Vec::<Value>::new());
+    // Strict, and no stricter: white space, escapes and any order of fields are JSON.
+    let body = " \r\n\t{ \"content\" : \"\\u0068\\ud83d\\ude42\\/\" , \"recipient\":\"lena\" } \n";
+    let sent =
+        samer.post("/send").header("content-type", "application/json").body(body).send().await.expect(201);
+    assert_eq!(sent.json()["content"], "h\u{1f642}/");
+}

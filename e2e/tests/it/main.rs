@@ -1,0 +1,35 @@
+//! The API's promises, one file per feature; every test runs on every backend that it makes sense on. Tables, not
+//! one test per case: on the real backend each test starts a system of its own.
+
+mod abuse;
+mod bodies;
+mod conventions;
+mod conversations;
+mod idempotency;
+mod messages;
+mod open_mode;
+mod order_of_checks;
+mod original;
+mod paging;
+mod register;
+mod send;
+mod sessions;
+
+#[cfg(feature = "real")]
+mod edge;
+#[cfg(feature = "real")]
+mod outage;
+#[cfg(feature = "real")]
+mod restart;
+
+/// The answers to `count` requests that are made at once.
+async fn at_once<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+    count: usize,
+    request: impl Fn() -> F,
+) -> Vec<T> {
+    let mut requests = tokio::task::JoinSet::new();
+    for _ in 0..count {
+        requests.spawn(request());
+    }
+    requests.join_all().await
+}

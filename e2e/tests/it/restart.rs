@@ -1,0 +1,175 @@
+//! Services that are killed, paused and restarted under load: rows of FAULTS.md, and its promises P1 to P5.
+
+use std::time::Duration;
+
+use e2e::traffic::{Pair, Readers, Reads, Sent, Traffic, assert_all_visible};
+use e2e::{Answer, Role, Shape, TestApp, eventually, seqs};
+
+e2e::real_scenarios!(
+    one_of_each_killed_under_load,
+    a_projector_paused_and_resumed_under_load,
+    rolling_restart_of_everything_under_load,
+    projectors_one_four_one_under_load,
+    sends_go_on_without_projectors,
+);
+
+/// 50 conversations.
+async fn pairs(app: &TestApp) -> Vec<Pair> {
+    Pair::of(&app.users(11).await, 50)
+}
+
+/// No client saw a failed PUT or GET.
+fn assert_unnoticed(sent: &[Sent], reads: &Reads) {
+    let puts = sent.iter().flat_map(|sent| &sent.failures);
+    let failed: Vec<_> = puts.chain(&reads.failures).filter(|failure| !is_a_slow_machine(failure)).collect();
+    assert!(failed.is_empty(), "{} failed: {:?}", failed.len(), failed[0]);
+    assert!(reads.pages > 0, "nobody read");
+}
+
+/// A service says that its store took longer than it may: true of a machine with much else to do, and nothing
+/// that the edge or an instance that is gone could say.
+fn is_a_slow_machine(failure: &Option<Answer>) -> bool {
+    let Some(answer) = failure else { return false };
+    let of_a_store = ["log_unavailable", "views_unavailable"].contains(&answer.problem_code().as_str());
+    of_a_store && answer.status == 503
+}
+
+/// Events applied by each projector, by name.
+async fn applied(app: &TestApp) -> Vec<(String, u64)> {
+    let status = app.processes().status().await;
+    let consumers = status["generations"][0]["consumers"].as_array().expect("consumers").clone();
+    let row = |consumer: &serde_json::Value| {
+        let name = consumer["name"].as_str().expect("a name").to_owned();
+        (name, consumer["applied"].as_u64().expect("a number"))
+    };
+    let mut applied: Vec<_> = consumers.iter().map(row).collect();
+    applied.sort();
+    applied
+}
+
+async fn one_of_each_killed_under_load() {
+    let app = TestApp::real(Shape::default()).await;
+    let pairs = pairs(&app).await;
+    let (traffic, readers) = (Traffic::start(&pairs, 16), Readers::start(&pairs, 2));
+    for name in ["projector-1", "command-api-1", "query-api-1"] {
+        traffic.go_on_for(250).await;
+        app.processes().kill(name).await;
+    }
+    traffic.go_on_for(250).await;
+    let (sent, reads) = (traffic.end().await, readers.end().await);
+    assert!(sent.len() >= 1_000);
+    assert_unnoticed(&sent, &reads);
+    assert_all_visible(&pairs, &sent).await;
+
+    let settled = async || (app.standing().await.lag == 0).then_some(());
+    eventually("the lag is 0", settled).await;
+    let applied = applied(&app).await;
+    let names: Vec<_> = applied.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["projector-1", "projector-2"]);
+    assert!(applied.iter().all(|(_, events)| *events > 0), "{applied:?}");
+    app.finish().await;
+}
+
+/// Another one takes over what it holds; its own late writes change nothing.
+async fn a_projector_paused_and_resumed_under_load() {
+    let app = TestApp::real(Shape::default()).await;
+    let pairs = pairs(&app).await;
+    let (traffic, readers) = (Traffic::start(&pairs, 16), Readers::start(&pairs, 2));
+    traffic.go_on_for(300).await;
+    app.processes().pause("projector-1").await;
+    traffic.go_on_for(300).await;
+    let (sent, reads) = (traffic.end().await, readers.end().await);
+    assert_unnoticed(&sent, &reads);
+    assert_all_visible(&pairs, &sent).await;
+    app.processes().resume("projector-1").await;
+    let settled = async || {
+        let standing = app.standing().await;
+        (standing.lag == 0 && standing.pending == 0).then_some(())
+    };
+    eventually("everything is applied", settled).await;
+    assert_all_visible(&pairs, &sent).await;
+    for Pair { sender, recipient } in &pairs {
+        let inbox = recipient.conversations().await;
+        let row = inbox.iter().find(|row| row["peer"] == sender.name).expect("the conversation is listed");
+        let last = recipient.page(sender, "limit=1").await.items();
+        assert_eq!((&row["last"], &row["unread"]), (&last[0], &last[0]["seq"]), "{row}");
+    }
+    app.finish().await;
+}
+
+async fn rolling_restart_of_everything_under_load() {
+    let app = TestApp::real(Shape::default()).await;
+    let pairs = pairs(&app).await;
+    let (traffic, readers) = (Traffic::start(&pairs, 8), Readers::start(&pairs, 2));
+    for role in [Role::CommandApi, Role::QueryApi, Role::Projector] {
+        for number in [1, 2] {
+            let name = format!("{role}-{number}");
+            traffic.go_on_for(50).await;
+            app.processes().terminate(&name).await;
+            traffic.go_on_for(50).await;
+            app.processes().restart(&name).await;
+        }
+    }
+    traffic.go_on_for(50).await;
+    let (sent, reads) = (traffic.end().await, readers.end().await);
+    assert_unnoticed(&sent, &reads);
+    assert_all_visible(&pairs, &sent).await;
+    app.finish().await;
+}
+
+async fn projectors_one_four_one_under_load() {
+    let app = TestApp::real(Shape { projectors: 1, ..Shape::default() }).await;
+    let pairs = pairs(&app).await;
+    let (traffic, readers) = (Traffic::start(&pairs, 16), Readers::start(&pairs, 2));
+    traffic.go_on_for(100).await;
+    for number in 2..=4 {
+        assert_eq!(app.processes().start_one_more(Role::Projector).await, format!("projector-{number}"));
+    }
+    traffic.go_on_for(500).await;
+    let all_work = async || {
+        let applied = applied(&app).await;
+        (applied.len() == 4 && applied.iter().all(|(_, events)| *events > 0)).then_some(())
+    };
+    eventually("all four have applied events", all_work).await;
+    for number in 2..=4 {
+        app.processes().terminate(&format!("projector-{number}")).await;
+    }
+    traffic.go_on_for(100).await;
+    let (sent, reads) = (traffic.end().await, readers.end().await);
+    assert_unnoticed(&sent, &reads);
+    assert_all_visible(&pairs, &sent).await;
+    app.finish().await;
+}
+
+async fn sends_go_on_without_projectors() {
+    let app = TestApp::real(Shape::default()).await;
+    let (samer, lena) = (app.register("samer").await, app.register("lena").await);
+    for n in 1..=3 {
+        samer.send(&lena, &format!("message {n}")).await;
+    }
+    assert_eq!(lena.conversation(&samer).await.len(), 3);
+    for name in ["projector-1", "projector-2"] {
+        app.processes().kill(name).await;
+    }
+    for n in 4..=10 {
+        assert_eq!(samer.send(&lena, &format!("message {n}")).await["seq"], n);
+    }
+    // What is not visible is said, never left out in silence.
+    for (query, shown, behind) in [
+        ("", vec![1, 2, 3], Some("7")),
+        ("limit=3", vec![1, 2, 3], Some("7")),
+        ("after=1&limit=5", vec![2, 3], Some("3")),
+        ("after=5&limit=3", vec![], Some("3")),
+        ("before=3", vec![1, 2], None),
+    ] {
+        let page = lena.page(&samer, query).await.expect(200);
+        assert_eq!((seqs(&page.items()), page.header("chat-behind")), (shown, behind), "{query}");
+    }
+    app.processes().restart("projector-1").await;
+    e2e::within(Duration::from_secs(10), "the page is whole again", async || {
+        let page = lena.page(&samer, "").await.expect(200);
+        (page.items().len() == 10 && page.header("chat-behind").is_none()).then_some(())
+    })
+    .await;
+    app.finish().await;
+}
