@@ -1,0 +1,205 @@
+//! Puts load on a server from threads of their own and measures a window of it: after a warm-up, until its end.
+//! Each thread drives its share of the connections on one single-threaded runtime, which costs the least.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use tokio::runtime;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::closed_loop;
+use crate::connection::Connection;
+use crate::open_loop::{self, Schedule};
+use crate::sends::Source;
+use crate::tally::Tally;
+use crate::usage::{self, Part};
+
+const THREADS_MAX: usize = 2;
+/// From the last connection to the first request.
+const START_DELAY: Duration = Duration::from_millis(5);
+/// How long answers are waited for after the window. What comes later is counted as not answered.
+const ANSWERS_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How much a load that yields gives way: a tenth of the share of a server that wants the same core.
+const YIELDING_NICENESS: i32 = 10;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Load {
+    pub(crate) address: SocketAddr,
+    pub(crate) connections: usize,
+    pub(crate) pace: Pace,
+    pub(crate) timing: Timing,
+    /// Leaves the cores to the servers when they want them, as a client on another machine would.
+    pub(crate) yields: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Pace {
+    /// Each connection sends its next request when it has the answer to the last.
+    Closed,
+    /// Requests come due at a fixed rate, whatever became of those before.
+    Open { per_second: f64, when_late: WhenLate },
+}
+
+/// What becomes of a request that comes due while all connections are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WhenLate {
+    /// It waits for one; its latency counts from when it was due.
+    Wait,
+    /// It is given up and counted.
+    Skip,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Timing {
+    pub(crate) warm_up: Duration,
+    pub(crate) measured: Duration,
+}
+
+/// What counts lies in `begin..end`; load is there from `start` on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Window {
+    pub(crate) start: Instant,
+    pub(crate) begin: Instant,
+    pub(crate) end: Instant,
+}
+
+impl Window {
+    fn starting_at(start: Instant, timing: Timing) -> Self {
+        let begin = start + timing.warm_up;
+        Self { start, begin, end: begin + timing.measured }
+    }
+
+    pub(crate) fn counts(&self, at: Instant) -> bool {
+        (self.begin..self.end).contains(&at)
+    }
+}
+
+/// What one measurement found.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    pub(crate) tally: Tally,
+    pub(crate) seconds: f64,
+    /// CPU seconds used by each part within the window.
+    pub(crate) cpu: Vec<(&'static str, f64)>,
+}
+
+/// Runs a load to its end. Dropping the future ends the load.
+pub(crate) async fn measure(load: &Load, source: &Arc<dyn Source>, parts: &[Part]) -> Result<Measured> {
+    let stop = CancellationToken::new();
+    let _stop_when_dropped = stop.clone().drop_guard();
+    let (window_sender, window) = watch::channel(None);
+    let threads = load.connections.clamp(1, THREADS_MAX);
+    let mut running = Vec::new();
+    for thread in 0..threads {
+        let (ready_sender, is_ready) = oneshot::channel();
+        let (done_sender, is_done) = oneshot::channel();
+        let share =
+            Share { load: load.clone(), source: source.clone(), thread, threads, window: window.clone() };
+        let stop = stop.clone();
+        std::thread::Builder::new().name(format!("load-{thread}")).spawn(move || {
+            // Nobody asks any more if the measurement was given up.
+            drop(done_sender.send(share.run(ready_sender, &stop)));
+        })?;
+        running.push((is_ready, is_done));
+    }
+    let mut done = Vec::new();
+    for (is_ready, is_done) in running {
+        if is_ready.await.is_err() {
+            finished(is_done).await?;
+            bail!("a thread of the load ended before it began");
+        }
+        done.push(is_done);
+    }
+    let window = Window::starting_at(Instant::now() + START_DELAY, load.timing);
+    window_sender.send_replace(Some(window));
+    let mut before = Vec::new();
+    tokio::time::sleep_until(window.begin).await;
+    usage::sample(parts, &mut before)?;
+    tokio::time::sleep_until(window.end).await;
+    let mut after = Vec::new();
+    usage::sample(parts, &mut after)?;
+
+    let mut tally = Tally::new();
+    for is_done in done {
+        tally.add(&finished(is_done).await?);
+    }
+    let seconds = (window.end - window.begin).as_secs_f64();
+    let used = before.iter().zip(&after).map(|((part, before), (_, after))| (*part, after - before));
+    Ok(Measured { tally, seconds, cpu: used.collect() })
+}
+
+async fn finished(is_done: oneshot::Receiver<Result<Tally>>) -> Result<Tally> {
+    is_done.await.map_err(|_| anyhow!("a thread of the load panicked"))?
+}
+
+/// What one thread does of a load.
+struct Share {
+    load: Load,
+    source: Arc<dyn Source>,
+    thread: usize,
+    threads: usize,
+    window: watch::Receiver<Option<Window>>,
+}
+
+impl Share {
+    fn run(self, ready: oneshot::Sender<()>, stop: &CancellationToken) -> Result<Tally> {
+        if self.load.yields {
+            rustix::process::nice(YIELDING_NICENESS).context("giving way to the servers")?;
+        }
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let tally = runtime.block_on(stop.run_until_cancelled(self.drive(ready)));
+        runtime.shutdown_background();
+        tally.unwrap_or_else(|| Ok(Tally::new()))
+    }
+
+    async fn drive(mut self, ready: oneshot::Sender<()>) -> Result<Tally> {
+        let mut connections = Vec::new();
+        for number in (self.thread..self.load.connections).step_by(self.threads) {
+            let connection = Connection::open(self.load.address).await.context("connecting to the server")?;
+            connections.push((connection, self.source.requests(number)));
+        }
+        // Nobody asks any more if the measurement was given up.
+        let _ = ready.send(());
+        let window = self.window.wait_for(Option::is_some).await.map(|window| *window)?;
+        let window = window.expect("waited until it is there");
+        tokio::time::sleep_until(window.start).await;
+
+        let tally = Arc::new(Mutex::new(Tally::new()));
+        let tasks = TaskTracker::new();
+        match self.load.pace {
+            Pace::Closed => closed_loop::drive(connections, window, &tally, &tasks).await?,
+            Pace::Open { per_second, when_late } => {
+                let schedule = Schedule::share(window.start, per_second, self.thread, self.threads);
+                open_loop::drive(connections, &schedule, when_late, window, &tally, &tasks).await?;
+            }
+        }
+        let tally = tally.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(tally)
+    }
+}
+
+/// Waits for the tasks of a load. False if some request is not answered in time.
+pub(crate) async fn all_answered(tasks: &TaskTracker, window: Window) -> bool {
+    tasks.close();
+    tokio::time::timeout_at(window.end + ANSWERS_WAIT_MAX, tasks.wait()).await.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_lies_in_the_window_counts() {
+        let ms = Duration::from_millis;
+        let start = Instant::now();
+        let window = Window::starting_at(start, Timing { warm_up: ms(10), measured: ms(100) });
+        for (after, counts) in [(0, false), (9, false), (10, true), (109, true), (110, false)] {
+            assert_eq!(window.counts(start + ms(after)), counts, "{after} ms");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The scenarios: each starts what it needs, measures in rounds, and returns what it found.
+
+use anyhow::Result;
+
+use crate::findings::{Findings, Found};
+use crate::load::{Pace, WhenLate};
+use crate::stage::{Contender, Stage};
+
+mod append;
+mod growth;
+mod idle;
+mod login;
+mod memory;
+mod overload;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Scenario {
+    /// Sends per second and their latency, beside the baselines
+    Append,
+    /// Sends while logins flood in
+    Login,
+    /// More sends than can be done: 1×, 2×, 5× and 10× of the peak
+    Overload,
+    /// Sends beside 10,000 idle and 1,000 slow connections
+    Idle,
+    /// Sends with up to 1,000,000 users and conversations (--target real)
+    Growth,
+    /// Resident memory during a minute at peak
+    Memory,
+}
+
+impl Scenario {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::Login => "login",
+            Self::Overload => "overload",
+            Self::Idle => "idle",
+            Self::Growth => "growth",
+            Self::Memory => "memory",
+        }
+    }
+
+    /// Seconds of one measurement, unless told otherwise.
+    pub(crate) fn seconds(self) -> f64 {
+        match self {
+            Self::Append | Self::Growth => 5.0,
+            Self::Login | Self::Overload | Self::Idle => 10.0,
+            Self::Memory => 60.0,
+        }
+    }
+
+    pub(crate) async fn run(self, stage: &Stage) -> Result<Findings> {
+        match self {
+            Self::Append => append::run(stage).await,
+            Self::Login => login::run(stage).await,
+            Self::Overload => overload::run(stage).await,
+            Self::Idle => idle::run(stage).await,
+            Self::Growth => growth::run(stage).await,
+            Self::Memory => memory::run(stage).await,
+        }
+    }
+}
+
+/// Where sends reach their peak on two cores.
+const PEAK_CONNECTIONS: usize = 64;
+
+/// Sends at a steady rate, far from what the system can do: whoever suffers beside a flood.
+const STEADY_PER_SECOND: f64 = 1_000.0;
+/// Enough that a send never waits for a connection.
+const STEADY_CONNECTIONS: usize = 32;
+
+/// The steady sends of other people.
+async fn steady(
+    stage: &Stage,
+    system: &Contender,
+    (round, label): (usize, &str),
+    findings: &mut Findings,
+) -> Result<Found> {
+    let pace = Pace::Open { per_second: STEADY_PER_SECOND, when_late: WhenLate::Wait };
+    stage.measure(system, (STEADY_CONNECTIONS, pace), (round, label), findings).await
+}

@@ -1,0 +1,66 @@
+//! A send must cost the same however many users and conversations there are. Every size is a system of its own on
+//! the same Redis, so that they take turns in every round.
+
+use anyhow::Result;
+
+use super::PEAK_CONNECTIONS;
+use crate::findings::Findings;
+use crate::load::Pace;
+use crate::sends::Population;
+use crate::stage::{SYSTEM, Stage};
+
+/// With users grow the conversations that the sends are spread over, so that they meet all users.
+const USERS: [u64; 3] = [100, 10_000, 1_000_000];
+/// All with the highest number of users.
+const CONVERSATIONS: [u64; 2] = [100, 1_000_000];
+/// In a quick run, a million is so many.
+const QUICK_MOST: u64 = 20_000;
+
+pub(super) async fn run(stage: &Stage) -> Result<Findings> {
+    stage.redis()?;
+    let most = if stage.settings.quick { QUICK_MOST } else { u64::MAX };
+    let mut populations: Vec<Population> = USERS
+        .iter()
+        .map(|users| Population { users: *users.min(&most), conversations: *users.min(&most) })
+        .collect();
+    let users = populations.last().map_or(0, |largest| largest.users);
+    populations.extend(
+        CONVERSATIONS.map(|conversations| Population { users, conversations: conversations.min(most) }),
+    );
+    populations.dedup();
+
+    let mut systems = Vec::new();
+    for population in populations {
+        let Population { users, conversations } = population;
+        stage.progress.say(&format!("preparing {users} users and {conversations} conversations"));
+        systems.push((population, stage.start_system(population).await?));
+    }
+    stage.progress.expect(stage.settings.rounds * systems.len());
+    let mut findings = Findings::default();
+    for round in 1..=stage.settings.rounds {
+        for (population, system) in &systems {
+            let label = label(population);
+            stage.measure(system, (PEAK_CONNECTIONS, Pace::Closed), (round, &label), &mut findings).await?;
+        }
+    }
+    let grown: Vec<Population> = systems.iter().map(|(population, _)| *population).collect();
+    let by_users: Vec<Population> =
+        grown.iter().copied().filter(|one| one.users == one.conversations).collect();
+    let by_conversations: Vec<Population> = grown.iter().copied().filter(|one| one.users == users).collect();
+    let (users, conversations) =
+        (least_of_most(&findings, &by_users), least_of_most(&findings, &by_conversations));
+    findings.figure("least_of_most_users", users);
+    findings.figure("least_of_most_conversations", conversations);
+    Ok(findings)
+}
+
+fn label(population: &Population) -> String {
+    format!("{} users, {} conversations", population.users, population.conversations)
+}
+
+/// The lowest rate as a share of the highest.
+fn least_of_most(findings: &Findings, populations: &[Population]) -> f64 {
+    let rate = |one: &Population| findings.typical(&label(one), SYSTEM).map(|found| found.per_second);
+    let rates = || populations.iter().filter_map(rate);
+    rates().fold(f64::INFINITY, f64::min) / rates().fold(0.0, f64::max)
+}
