@@ -20,6 +20,7 @@ pub const BODY_BYTES_MAX: usize = 16 * 1024;
 pub const BODY_BYTES_DISCARDED_MAX: usize = 256 * 1024;
 pub const HEADERS_BYTES_MAX: usize = 16 * 1024;
 pub const HEADERS_COUNT_MAX: usize = 64;
+/// Also how long a connection may be idle between requests: whoever keeps connections (nginx) closes them sooner.
 pub const HEADERS_DEADLINE: Duration = Duration::from_secs(10);
 pub const BODY_DEADLINE: Duration = Duration::from_secs(10);
 /// From the last byte of the headers to the first of the answer; event streams are exempt.
