@@ -9,7 +9,7 @@ RUN mkdir /manifests \
         -exec cp --parents -t /manifests {} + \
  && find . \( -path './*/src/lib.rs' -o -path './*/src/main.rs' -o -path './*/src/bin/*.rs' -o -path './*/tests/*/main.rs' \
         -o -path './*/benches/*.rs' -o -path './*/build.rs' \) \
-        -exec sh -c 'for file; do mkdir -p "/manifests/${file%/*}"; echo "fn main() {}" >"/manifests/$file"; done' sh {} +
+        -exec sh -c 'for file; do mkdir -p "/manifests/${file%/*}"; echo "fn main() { }" >"/manifests/$file"; done' sh {} +
 
 # So the dependencies, which take most of the time, are a layer of their own.
 FROM rust:1.95-slim-bookworm AS build

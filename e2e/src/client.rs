@@ -47,7 +47,6 @@ impl Client {
     ///
     /// # Panics
     /// When `method` is not one.
-    #[must_use]
     pub fn request(&self, method: &str, path: &str) -> Request {
         Request {
             client: self.clone(),
@@ -58,17 +57,14 @@ impl Client {
         }
     }
 
-    #[must_use]
     pub fn get(&self, path: &str) -> Request {
         self.request("GET", path)
     }
 
-    #[must_use]
     pub fn post(&self, path: &str) -> Request {
         self.request("POST", path)
     }
 
-    #[must_use]
     pub fn put(&self, path: &str) -> Request {
         self.request("PUT", path)
     }
@@ -230,7 +226,6 @@ impl Answer {
     /// # Panics
     /// When anything about it is not as API.md says.
     #[track_caller]
-    #[expect(clippy::must_use_candidate, reason = "most callers only check")]
     pub fn expect_problem(&self, status: u16, code: &str) -> Value {
         assert_eq!((self.status, self.problem_code().as_str()), (status, code), "{self:?}");
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");

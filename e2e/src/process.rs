@@ -51,10 +51,7 @@ impl Process {
     /// The last lines that it wrote, under its name.
     #[must_use]
     pub fn tail(&self) -> String {
-        let output = self.output();
-        let lines: Vec<_> = output.lines().collect();
-        let last = &lines[lines.len().saturating_sub(LOG_TAIL_LINES)..];
-        format!("---- {} ----\n{}\n", self.name, last.join("\n"))
+        tail(&self.name, &self.output())
     }
 
     /// `None` while it runs.
@@ -149,13 +146,24 @@ impl Drop for Process {
 fn spawn(program: &Path, arguments: &[String], log: &Path) -> Result<Child> {
     let output =
         File::options().create(true).append(true).open(log).with_context(|| log.display().to_string())?;
-    let mut command = Command::new(program);
-    // The settings of a developer's shell must not reach the program.
-    let ours =
-        std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("CHAT_"));
-    for name in ours {
-        command.env_remove(name);
-    }
+    let mut command = command(program);
     command.args(arguments).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
     command.spawn().with_context(|| format!("cannot start {}", program.display()))
+}
+
+/// A command that sees none of the settings of a developer's shell.
+#[must_use]
+pub fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    let names = std::env::vars_os().map(|(name, _)| name);
+    for name in names.filter(|name| name.to_string_lossy().starts_with("CHAT_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+pub(crate) fn tail(name: &str, output: &str) -> String {
+    let lines: Vec<_> = output.lines().collect();
+    let last = &lines[lines.len().saturating_sub(LOG_TAIL_LINES)..];
+    format!("---- {name} ----\n{}\n", last.join("\n"))
 }

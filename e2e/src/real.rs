@@ -15,7 +15,7 @@ use xtask::servers::{Nginx, NginxOptions};
 use crate::app::Standing;
 use crate::client::Client;
 use crate::ports::free_address;
-use crate::process::Process;
+use crate::process::{self, Process};
 use crate::services::{Instance, Role, Services, Shape};
 use crate::waiting::eventually;
 
@@ -188,6 +188,8 @@ impl System {
         for instance in self.instances.get_mut().values() {
             eprint!("{}", instance.process.tail());
         }
+        let nginx = std::fs::read(self.dir.path().join("nginx").join("nginx.log")).unwrap_or_default();
+        eprint!("{}", process::tail("nginx", &String::from_utf8_lossy(&nginx)));
     }
 
     async fn with(&self, name: &str, act: impl FnOnce(&mut Process) -> Result<()>) {

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use shared::Clock;
@@ -11,7 +10,7 @@ use shared::Clock;
 use crate::app::Settings;
 use crate::environment;
 use crate::ports::free_address;
-use crate::process::Process;
+use crate::process::{self, Process};
 
 /// How many of each, and on what.
 #[derive(Debug, Clone)]
@@ -138,7 +137,7 @@ impl Services {
 
     /// Runs a command to its end and returns what it printed.
     pub(crate) async fn run(&self, binary: &str, arguments: &[&str]) -> Result<String> {
-        let mut command = Command::new(self.binaries.join(binary));
+        let mut command = process::command(&self.binaries.join(binary));
         command.args(arguments);
         let output = tokio::task::spawn_blocking(move || command.output()).await?;
         let output = output.with_context(|| binary.to_owned())?;

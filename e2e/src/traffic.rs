@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::client::Answer;
 use crate::user::{User, new_id, seqs};
-use crate::waiting::{eventually, within};
+use crate::waiting::within;
 
 /// Between two tries of one message.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
@@ -163,13 +163,8 @@ pub async fn assert_all_visible(pairs: &[Pair], sent: &[Sent]) {
         expected.sort_by_key(|message| message["seq"].as_u64());
         let dense: Vec<u64> = (1..=expected.len() as u64).collect();
         assert_eq!(seqs(&expected), dense, "acknowledged from {} to {}", sender.name, recipient.name);
-        // A page that is behind says so; this waits for the projection and for nothing else.
-        let what = format!("{} sees what {} sent", recipient.name, sender.name);
-        let shown = async || {
-            let shown = recipient.conversation(sender).await;
-            (shown.len() >= expected.len()).then_some(shown)
-        };
-        assert_eq!(eventually(&what, shown).await, expected, "from {} to {}", sender.name, recipient.name);
+        let shown = recipient.conversation(sender).await;
+        assert_eq!(shown, expected, "from {} to {}", sender.name, recipient.name);
     }
 }
 

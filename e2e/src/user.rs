@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use shared::{Clock, EventId};
 
 use crate::client::{Answer, Client, Request};
+use crate::waiting::eventually;
 
 /// The password of every user of a test.
 pub const PASSWORD: &str = "password123";
@@ -30,8 +31,12 @@ impl User {
     pub async fn log_in(client: &Client, name: &str) -> Self {
         let body = json!({ "username": name, "password": PASSWORD });
         let answer = client.post("/login").json(&body).send().await.expect(200).json();
-        let token = answer["token"].as_str().expect("a token").to_owned();
-        Self { name: name.to_owned(), token, client: client.clone() }
+        Self::with_token(client, name, answer["token"].as_str().expect("a token"))
+    }
+
+    #[must_use]
+    pub fn with_token(client: &Client, name: &str, token: &str) -> Self {
+        Self { name: name.to_owned(), token: token.to_owned(), client: client.clone() }
     }
 
     /// The same user through another door.
@@ -78,16 +83,30 @@ impl User {
         self.get(&path).send().await
     }
 
+    /// A page that is not behind: asks again while the answer says that it is. One that is behind and does not
+    /// say so is the caller's to find.
+    ///
+    /// # Panics
+    /// When it cannot be had.
+    pub async fn fresh(&self, path: &str) -> Answer {
+        eventually(&format!("{path} is up to date"), async || {
+            let page = self.get(path).send().await.expect(200);
+            page.header("chat-behind").is_none().then_some(page)
+        })
+        .await
+    }
+
     /// The whole conversation with `peer`, by following `next` from its beginning.
     ///
     /// # Panics
     /// When a page cannot be had.
     pub async fn conversation(&self, peer: &Self) -> Vec<Value> {
         // There is no `after=0`: the first page is the one before the second.
-        let mut page = self.page(peer, "limit=100&before=101").await.expect(200);
+        let first = format!("/messages?sender={}&recipient={}&limit=100&before=101", self.name, peer.name);
+        let mut page = self.fresh(&first).await;
         let mut messages = page.items();
         while let Some(next) = page.link("next") {
-            page = self.get(&next).send().await.expect(200);
+            page = self.fresh(&next).await;
             messages.extend(page.items());
         }
         messages

@@ -128,7 +128,7 @@ pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// With less space on the disk writes are refused, so that the store always has room for its own work.
 pub const DISK_FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;
 /// What is kept in memory, per keyspace, before it becomes a file.
-pub const MEMTABLE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+pub const MEMTABLE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// What a start has to read again at most.
 pub const JOURNALS_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// Expired records and sessions removed along with one group.

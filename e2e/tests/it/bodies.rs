@@ -103,6 +103,65 @@ fn in_chunks(token: &str, body: &str) -> Vec<u8> {
     bytes
 }
 
+const NOT_JSON: &[&str] = &[
+    "",
+    " ",
+    "{",
+    "}",
+    "nul",
+    "'{}'",
+    "{}{}",
+    "{} x",
+    "[",
+    r#"{"recipient":"lena","content":"hi"} x"#,
+    r#"{"recipient":"lena","content":"hi",}"#,
+    r#"{"recipient":"lena" "content":"hi"}"#,
+    r#"{recipient:"lena","content":"hi"}"#,
+    r#"{'recipient':'lena','content':'hi'}"#,
+    r#"{"recipient":"lena","content":"hi"} // no comment"#,
+    r#"{"recipient":"lena","content":NaN}"#,
+    r#"{"recipient":"lena","content":1e999}"#,
+    r#"{"recipient":"lena","content":Infinity}"#,
+    r#"{"recipient":"lena","content":01}"#,
+    r#"{"recipient":"lena","content":"\ud800"}"#,
+    r#"{"recipient":"lena","content":"\udc00\ud800"}"#,
+    r#"{"recipient":"lena","content":"\x41"}"#,
+    "{\"recipient\":\"lena\",\"content\":\"a\nb\"}",
+    "{\"recipient\":\"lena\",\"content\":\"a\0b\"}",
+    "\u{feff}{\"recipient\":\"lena\",\"content\":\"hi\"}",
+    r#"{"x":"\ud800"}"#,
+    r#"{"x":1,"recipient""#,
+];
+
+const NOT_UTF_8: &[&[u8]] = &[
+    b"{\"recipient\":\"lena\",\"content\":\"\xff\"}",
+    b"{\"recipient\":\"lena\",\"content\":\"\xc3\"}",
+    b"{\"recipient\":\"lena\",\"content\":\"\xed\xa0\x80\"}",
+    b"\xff\xfe{\x00}\x00",
+    b"\x1f\x8b\x08\x00",
+];
+
+const ANOTHER_SHAPE: &[&str] = &[
+    "null",
+    "true",
+    "1",
+    "\"text\"",
+    "[]",
+    r#"["lena","hi"]"#,
+    r#"[{"recipient":"lena","content":"hi"}]"#,
+    "{}",
+    r#"{"recipient":"lena"}"#,
+    r#"{"recipient":"lena","content":"hi","x":1}"#,
+    r#"{"recipient":"lena","content":"hi","Content":"hi"}"#,
+    r#"{"recipient":"lena","content":"a","content":"b"}"#,
+    r#"{"recipient":"lena","content":"a","conten\u0074":"a"}"#,
+    r#"{"recipient":"lena","content":{"text":"hi"}}"#,
+    r#"{"recipient":"lena","content":["hi"]}"#,
+    r#"{"recipient":"lena","content":1}"#,
+    r#"{"recipient":"lena","content":true}"#,
+    r#"{"recipient":"lena","content":null}"#,
+];
+
 async fn json_is_read_strictly(app: &TestApp) {
     let (samer, lena) = (app.register("samer").await, app.register("lena").await);
     let refused = async |body: &[u8], status: u16, code: &str| {
@@ -117,72 +176,19 @@ async fn json_is_read_strictly(app: &TestApp) {
     let deep = |depth: usize| {
         format!(r#"{{"recipient":"lena","content":{}{}}}"#, "[".repeat(depth), "]".repeat(depth))
     };
-    for body in [
-        "",
-        " ",
-        "{",
-        "}",
-        "nul",
-        "'{}'",
-        "{}{}",
-        "{} x",
-        "[",
-        r#"{"recipient":"lena","content":"hi"} x"#,
-        r#"{"recipient":"lena","content":"hi",}"#,
-        r#"{"recipient":"lena" "content":"hi"}"#,
-        r#"{recipient:"lena","content":"hi"}"#,
-        r#"{'recipient':'lena','content':'hi'}"#,
-        r#"{"recipient":"lena","content":"hi"} // no comment"#,
-        r#"{"recipient":"lena","content":NaN}"#,
-        r#"{"recipient":"lena","content":1e999}"#,
-        r#"{"recipient":"lena","content":Infinity}"#,
-        r#"{"recipient":"lena","content":01}"#,
-        r#"{"recipient":"lena","content":"\ud800"}"#,
-        r#"{"recipient":"lena","content":"\udc00\ud800"}"#,
-        r#"{"recipient":"lena","content":"\x41"}"#,
-        "{\"recipient\":\"lena\",\"content\":\"a\nb\"}",
-        "{\"recipient\":\"lena\",\"content\":\"a\0b\"}",
-        "\u{feff}{\"recipient\":\"lena\",\"content\":\"hi\"}",
-        r#"{"x":"\ud800"}"#,
-        r#"{"x":1,"recipient""#,
-        &deep(1_000),
-        &deep(8_000),
-        &"[".repeat(16_000),
-    ] {
+    for body in NOT_JSON {
         refused(body.as_bytes(), 400, "invalid_request").await;
     }
-    for bytes in [
-        &b"{\"recipient\":\"lena\",\"content\":\"\xff\"}"[..],
-        b"{\"recipient\":\"lena\",\"content\":\"\xc3\"}",
-        b"{\"recipient\":\"lena\",\"content\":\"\xed\xa0\x80\"}",
-        b"\xff\xfe{\x00}\x00",
-        b"\x1f\x8b\x08\x00",
-    ] {
-        refused(bytes, 400, "invalid_request").await;
+    for body in [deep(1_000), deep(8_000), "[".repeat(16_000)] {
+        refused(body.as_bytes(), 400, "invalid_request").await;
     }
-    for body in [
-        "null",
-        "true",
-        "1",
-        "\"text\"",
-        "[]",
-        r#"["lena","hi"]"#,
-        r#"[{"recipient":"lena","content":"hi"}]"#,
-        "{}",
-        r#"{"recipient":"lena"}"#,
-        r#"{"recipient":"lena","content":"hi","x":1}"#,
-        r#"{"recipient":"lena","content":"hi","Content":"hi"}"#,
-        r#"{"recipient":"lena","content":"a","content":"b"}"#,
-        r#"{"recipient":"lena","content":"a","conten\u0074":"a"}"#,
-        r#"{"recipient":"lena","content":{"text":"hi"}}"#,
-        r#"{"recipient":"lena","content":["hi"]}"#,
-        r#"{"recipient":"lena","content":1}"#,
-        r#"{"recipient":"lena","content":true}"#,
-        r#"{"recipient":"lena","content":null}"#,
-        &deep(50),
-    ] {
+    for body in NOT_UTF_8 {
+        refused(body, 400, "invalid_request").await;
+    }
+    for body in ANOTHER_SHAPE {
         refused(body.as_bytes(), 422, "invalid_fields").await;
     }
+    refused(deep(50).as_bytes(), 422, "invalid_fields").await;
     assert_eq!(lena.conversation(&samer).await, Vec::<Value>::new());
     // Strict, and no stricter: white space, escapes and any order of fields are JSON.
     let body = " \r\n\t{ \"content\" : \"\\u0068\\ud83d\\ude42\\/\" , \"recipient\":\"lena\" } \n";

@@ -32,11 +32,10 @@ async fn which_page_a_query_shows(app: &TestApp) {
         ("after=10", 50, 11..=60, Some("before=11"), None),
         ("limit=2&unknown=1&unknown=2", 2, 59..=60, Some("before=59"), None),
     ] {
-        let page = samer.page(&lena, query).await.expect(200);
+        let page = samer.fresh(&format!("/messages?sender=samer&recipient=lena&{query}")).await;
         assert_eq!(seqs(&page.items()), shown.collect::<Vec<_>>(), "{query}");
         assert_eq!(page.link("prev"), prev.map(|cursor| link(cursor, limit)), "{query}");
         assert_eq!(page.link("next"), next.map(|cursor| link(cursor, limit)), "{query}");
-        assert_eq!(page.header("chat-behind"), None, "{query}");
     }
     for query in ["before=1", "after=60", "after=61", "after=18446744073709551615"] {
         let page = samer.page(&lena, query).await.expect(200);
@@ -48,6 +47,7 @@ async fn who_may_read(app: &TestApp) {
     let [samer, lena, tarek] =
         [app.register("samer").await, app.register("lena").await, app.register("tarek").await];
     let message = samer.send(&lena, "between us").await;
+    assert_eq!(lena.conversation(&samer).await.len(), 1);
     let read = |sender: &str, recipient: &str| format!("/messages?sender={sender}&recipient={recipient}");
     for (user, sender, recipient, expected) in [
         (&samer, "samer", "lena", Some(json!([message]))),

@@ -14,8 +14,7 @@ async fn walk(user: &User, path: &str, relation: &str) -> Vec<Vec<Value>> {
     let mut pages = Vec::new();
     let mut next = Some(path.to_owned());
     while let Some(path) = next {
-        let page = user.get(&path).send().await.expect(200);
-        assert_eq!(page.header("chat-behind"), None, "{path}");
+        let page = user.fresh(&path).await;
         next = page.link(relation);
         pages.push(page.items());
     }

@@ -74,7 +74,7 @@ async fn a_name_is_taken_once(app: &TestApp) {
 
     // Of many at once one wins; of the others each is told the truth.
     let body = json!({ "username": "lena", "password": PASSWORD });
-    let all = crate::at_once(20, || app.post("/register").json(&body).send()).await;
+    let all = crate::at_once(8, || app.post("/register").json(&body).send()).await;
     let won = all.iter().filter(|answer| answer.status == 201).count();
     for answer in all.iter().filter(|answer| answer.status != 201) {
         answer.expect_problem(409, "username_taken");

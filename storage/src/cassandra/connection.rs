@@ -13,7 +13,8 @@ use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::statement::Consistency;
 use shared::limits::{
-    GENERATION_CHECK_INTERVAL, VIEW_CONNECTIONS_PER_NODE, VIEWS_CONNECT_TIMEOUT, VIEWS_RECONNECT_PAUSE, VIEWS_TIMEOUT,
+    GENERATION_CHECK_INTERVAL, VIEW_CONNECTIONS_PER_NODE, VIEWS_CONNECT_TIMEOUT, VIEWS_RECONNECT_PAUSE,
+    VIEWS_TIMEOUT,
 };
 use shared::ports::StoreError;
 use tokio::sync::{Notify, watch};
@@ -64,7 +65,8 @@ impl Connection {
 
     /// Waits for a store, or for the certainty that it does not fit.
     pub(super) async fn connected(&self) -> Result<(), StoreError> {
-        let settled = |store: &Result<_, StoreError>| store.as_ref().err().is_none_or(|error| !error.is_retryable());
+        let settled =
+            |store: &Result<_, StoreError>| store.as_ref().err().is_none_or(|error| !error.is_retryable());
         match self.store.clone().wait_for(settled).await {
             Ok(store) => store.as_ref().map(|_| ()).map_err(Clone::clone),
             Err(closed) => Err(StoreError::unavailable(STORE, closed)),
@@ -87,13 +89,21 @@ async fn keep(options: &Options, published: &watch::Sender<Result<Arc<Store>, St
         match Store::open(options).await {
             Ok(store) => {
                 let store = Arc::new(store);
-                tracing::info!(keyspace = options.keyspace, serving = store.serving, "connected to cassandra");
+                tracing::info!(
+                    keyspace = options.keyspace,
+                    serving = store.serving,
+                    "connected to cassandra"
+                );
                 published.send_modify(|last| *last = Ok(store.clone()));
                 store.outlived(doubt).await;
                 tracing::warn!(keyspace = options.keyspace, "connecting to cassandra anew");
             }
             Err(error) => {
-                let changed = published.borrow().as_ref().err().is_none_or(|last| last.to_string() != error.to_string());
+                let changed = published
+                    .borrow()
+                    .as_ref()
+                    .err()
+                    .is_none_or(|last| last.to_string() != error.to_string());
                 if changed {
                     tracing::warn!(keyspace = options.keyspace, %error, cause = ?error, "cannot use cassandra");
                 }
@@ -133,7 +143,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unfit`] for a generation that is not registered.
     pub(super) fn views(&self, generation: u32) -> Result<&Views, StoreError> {
-        let unknown = || StoreError::Unfit { store: STORE, what: format!("there is no generation {generation}") };
+        let unknown =
+            || StoreError::Unfit { store: STORE, what: format!("there is no generation {generation}") };
         self.views.get(&generation).ok_or_else(unknown)
     }
 

@@ -4,8 +4,8 @@
 use std::error::Error;
 
 use scylla::errors::{
-    DbError, ExecutionError, NextPageError, NextRowError, PagerExecutionError, PrepareError, RequestAttemptError,
-    RequestError,
+    DbError, ExecutionError, NextPageError, NextRowError, PagerExecutionError, PrepareError,
+    RequestAttemptError, RequestError,
 };
 use shared::ports::StoreError;
 
@@ -106,7 +106,10 @@ fn of_next_page(error: &NextPageError) -> Outcome {
         NextPageError::RequestFailure(RequestError::LastAttemptError(error)) => of_attempt(error),
         NextPageError::ResultMetadataParseError(_) | NextPageError::PartitionKeyError(_) => Outcome::Unfit,
         NextPageError::RequestFailure(
-            RequestError::EmptyPlan | RequestError::ConnectionPoolError(_) | RequestError::RequestTimeout(_) | _,
+            RequestError::EmptyPlan
+            | RequestError::ConnectionPoolError(_)
+            | RequestError::RequestTimeout(_)
+            | _,
         )
         | _ => Outcome::NotDone,
     }

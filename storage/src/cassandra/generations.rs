@@ -61,7 +61,9 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) async fn prepare(session: &Session, keyspace: &str) -> Result<Self, StoreError> {
-        let select = format!("SELECT number, state, serving FROM {keyspace}.generations WHERE register = '{REGISTER}'");
+        let select = format!(
+            "SELECT number, state, serving FROM {keyspace}.generations WHERE register = '{REGISTER}'"
+        );
         Ok(Self { select: prepare(session, &select).await? })
     }
 
@@ -69,7 +71,8 @@ impl Table {
     pub(super) async fn list(&self, session: &Session) -> Result<Vec<Generation>, StoreError> {
         let rows = read(session, &self.select, ()).await?;
         let mut generations = Vec::with_capacity(rows.rows_num());
-        let rows = rows.rows::<(Option<i32>, Option<&str>, Option<i32>)>().map_err(|error| error::unfit(&error))?;
+        let rows =
+            rows.rows::<(Option<i32>, Option<&str>, Option<i32>)>().map_err(|error| error::unfit(&error))?;
         for row in rows {
             // Before the first generation there is a row of the common column alone.
             let (Some(number), state, serving) = row.map_err(error::damaged)? else { continue };

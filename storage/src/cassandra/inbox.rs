@@ -45,7 +45,9 @@ impl Table {
     pub(super) async fn prepare(session: &Session, keyspace: &str) -> Result<Self, StoreError> {
         let put = |cells: &str| {
             let values = ", ?".repeat(cells.split(", ").count());
-            format!("INSERT INTO {keyspace}.inbox (owner, peer, {cells}) VALUES (?, ?{values}) USING TIMESTAMP ?")
+            format!(
+                "INSERT INTO {keyspace}.inbox (owner, peer, {cells}) VALUES (?, ?{values}) USING TIMESTAMP ?"
+            )
         };
         let select = format!(
             "SELECT peer, seq, id, sender, content, sent_at, own_seq, read_mark FROM {keyspace}.inbox WHERE owner = ?"
@@ -62,15 +64,24 @@ impl Table {
         })
     }
 
-    pub(super) async fn read(&self, session: &Session, owner: &Username) -> Result<Vec<InboxRow>, StoreError> {
-        let pages = session.execute_iter(self.select.clone(), (owner.as_str(),)).await.map_err(error::of_pager)?;
+    pub(super) async fn read(
+        &self,
+        session: &Session,
+        owner: &Username,
+    ) -> Result<Vec<InboxRow>, StoreError> {
+        let pages =
+            session.execute_iter(self.select.clone(), (owner.as_str(),)).await.map_err(error::of_pager)?;
         let rows = pages.rows_stream::<Row>().map_err(|error| error::unfit(&error))?;
         let rows = rows.map_err(error::of_next_row).try_filter_map(async |row| row.open(owner));
         rows.try_collect().await
     }
 
     /// The highest number in the conversation, of a message or a parked event; 0: none.
-    pub(super) async fn head(&self, session: &Session, conversation: &Conversation) -> Result<Seq, StoreError> {
+    pub(super) async fn head(
+        &self,
+        session: &Session,
+        conversation: &Conversation,
+    ) -> Result<Seq, StoreError> {
         let key = (conversation.low().as_str(), conversation.high().as_str());
         let rows = read(session, &self.select_head, key).await?;
         let row = rows.maybe_first_row::<(Option<i64>, Option<i64>)>().map_err(error::damaged)?;

@@ -4,7 +4,7 @@
 //!
 //! **Writes** are `INSERT … USING TIMESTAMP`, the timestamp being the version of the change: Cassandra's own
 //! last-writer-wins does the merging, so nothing is read before it is written, and a write may be repeated,
-//! delayed or overtaken. They travel in UNLOGGED batches ([`batch`]), which promise nothing as a whole and cost
+//! delayed or overtaken. They travel in UNLOGGED batches (`batch.rs`), which promise nothing as a whole and cost
 //! nothing for it. No statement makes a tombstone: there are no deletes and no nulls. Every statement is prepared
 //! once, at connect, and idempotent.
 //!
@@ -16,7 +16,7 @@
 //! retryable error.
 //!
 //! **Connection**: [`Cassandra::connect`] does not wait for the store. Until it is there, calls fail as
-//! `Unavailable` at once ([`connection`]).
+//! `Unavailable` at once (`connection.rs`).
 
 #![deny(clippy::wildcard_enum_match_arm, clippy::match_wildcard_for_single_variants)]
 

@@ -58,10 +58,12 @@ impl Table {
             let mut rows =
                 pages.rows_stream::<(i64, i64, String, Vec<u8>)>().map_err(|error| error::unfit(&error))?;
             while parked.len() < rows_max {
-                let Some((ms, counter, cause, bytes)) = rows.try_next().await.map_err(error::of_next_row)? else {
+                let Some((ms, counter, cause, bytes)) = rows.try_next().await.map_err(error::of_next_row)?
+                else {
                     break;
                 };
-                let position = Position { partition, ms: ms.cast_unsigned(), counter: counter.cast_unsigned() };
+                let position =
+                    Position { partition, ms: ms.cast_unsigned(), counter: counter.cast_unsigned() };
                 parked.push(ParkedRow { position, cause, bytes });
             }
         }
@@ -70,7 +72,8 @@ impl Table {
 
     /// The partitions of the log with parked events, ascending.
     async fn partitions(&self, session: &Session, generation: u32) -> Result<Vec<u16>, StoreError> {
-        let pages = session.execute_iter(self.select_partitions.clone(), ()).await.map_err(error::of_pager)?;
+        let pages =
+            session.execute_iter(self.select_partitions.clone(), ()).await.map_err(error::of_pager)?;
         let rows = pages.rows_stream::<(i32, i32)>().map_err(|error| error::unfit(&error))?;
         let keys: Vec<_> = rows.map_err(error::of_next_row).try_collect().await?;
         let ours = keys.into_iter().filter(|(number, _)| *number == generation.cast_signed());

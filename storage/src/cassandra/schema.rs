@@ -45,7 +45,10 @@ pub(super) async fn check(session: &Session, keyspace: &str) -> Result<(), Store
 
 /// The schema is not there, or not all of it.
 pub(super) fn unfinished(keyspace: &str, what: &str) -> StoreError {
-    StoreError::Unfit { store: STORE, what: format!("{what} in keyspace {keyspace}: run `projector migrate`") }
+    StoreError::Unfit {
+        store: STORE,
+        what: format!("{what} in keyspace {keyspace}: run `projector migrate`"),
+    }
 }
 
 fn refuse_newer(applied: &BTreeSet<i32>, keyspace: &str) -> Result<(), StoreError> {
@@ -121,7 +124,8 @@ mod tests {
             replication_factor,
         };
         assert!(check_options(&options("chat", &["127.0.0.1:9042"], 1)).is_ok());
-        for keyspace in ["", "Chat", "1chat", "_chat", "chat;", "chat\"", "chat.x", "chät", &"c".repeat(41)] {
+        for keyspace in ["", "Chat", "1chat", "_chat", "chat;", "chat\"", "chat.x", "chät", &"c".repeat(41)]
+        {
             assert!(check_options(&options(keyspace, &["127.0.0.1:9042"], 1)).is_err(), "{keyspace}");
         }
         assert!(check_options(&options("chat", &[], 1)).is_err());

@@ -116,5 +116,6 @@ pub(super) fn bigint(number: u64) -> Result<i64, StoreError> {
 
 /// Back from CQL: nothing negative was ever written.
 pub(super) fn unsigned(number: i64) -> Result<u64, StoreError> {
-    u64::try_from(number).map_err(|_| error::damaged(format_args!("{number} stands where only positive numbers do")))
+    u64::try_from(number)
+        .map_err(|_| error::damaged(format_args!("{number} stands where only positive numbers do")))
 }

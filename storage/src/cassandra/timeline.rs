@@ -94,7 +94,8 @@ fn entry(conversation: &Conversation, row: &Row<'_>) -> Result<Option<TimelineEn
     let (Some(sender), Some(content), Some(sent_at)) = (row.sender, row.content, row.sent_at) else {
         return Err(broken());
     };
-    let recipient = if sender == conversation.low().as_str() { conversation.high() } else { conversation.low() };
+    let recipient =
+        if sender == conversation.low().as_str() { conversation.high() } else { conversation.low() };
     Ok(Some(TimelineEntry::Message(Message {
         id: id.parse().map_err(|_| broken())?,
         seq,
@@ -140,7 +141,12 @@ impl<'a> Changes<'a> {
 }
 
 impl Table {
-    fn write<'a>(&'a self, key: String, seq: Seq, message: Option<&'a Message>) -> Result<Write<'a>, StoreError> {
+    fn write<'a>(
+        &'a self,
+        key: String,
+        seq: Seq,
+        message: Option<&'a Message>,
+    ) -> Result<Write<'a>, StoreError> {
         let mut values = vec![Value::text(key), Value::big(bucket(seq))?, Value::seq(seq)?];
         let Some(message) = message else {
             values.push(Value::big(version::marker(seq))?);

@@ -20,15 +20,21 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) async fn prepare(session: &Session, keyspace: &str) -> Result<Self, StoreError> {
-        let put = format!("INSERT INTO {keyspace}.users (username, registered_at) VALUES (?, ?) USING TIMESTAMP ?");
+        let put =
+            format!("INSERT INTO {keyspace}.users (username, registered_at) VALUES (?, ?) USING TIMESTAMP ?");
         let select = format!("SELECT registered_at FROM {keyspace}.users WHERE username = ?");
         Ok(Self { put: prepare(session, &put).await?, select: prepare(session, &select).await? })
     }
 
-    pub(super) async fn read(&self, session: &Session, user: &Username) -> Result<Option<UserRow>, StoreError> {
+    pub(super) async fn read(
+        &self,
+        session: &Session,
+        user: &Username,
+    ) -> Result<Option<UserRow>, StoreError> {
         let rows = read(session, &self.select, (user.as_str(),)).await?;
         let row = rows.maybe_first_row::<(CqlTimestamp,)>().map_err(error::damaged)?;
-        row.map(|(at,)| Ok(UserRow { username: user.clone(), registered_at: Timestamp(unsigned(at.0)?) })).transpose()
+        row.map(|(at,)| Ok(UserRow { username: user.clone(), registered_at: Timestamp(unsigned(at.0)?) }))
+            .transpose()
     }
 }
 

@@ -4,17 +4,15 @@
 #![expect(clippy::unwrap_used, reason = "these are tests, though they live in the library")]
 
 use shared::clock::Timestamp;
-use shared::ids::{Conversation, EventId, Position, Seq, Ulid, Username};
+use shared::ids::Position;
 use shared::limits::{BUCKET_MESSAGES, PAGE_MESSAGES_MAX};
-use shared::message::Message;
-use shared::view::{
-    InboxChange, InboxRow, ParkedChange, ParkedRow, TimelineChange, TimelineEntry, UserRow, UsersChange,
-    ViewChange,
-};
+use shared::view::{InboxRow, ParkedChange, ParkedRow, TimelineEntry, UserRow, UsersChange, ViewChange};
 
 use super::ViewStores;
+use words::{between, entry, mark, marker, message, name, sent};
 
 mod merge;
+mod words;
 
 /// One `#[tokio::test]` per function of this file. `$open` is an `async fn() -> ViewStores` on an empty store.
 #[macro_export]
@@ -300,61 +298,4 @@ pub async fn a_parked_row_may_hold_a_mebibyte(stores: ViewStores) {
 
 pub async fn any_order_any_repetition_any_split_and_two_writers_make_equal_views(stores: ViewStores) {
     merge::check(&stores).await;
-}
-
-impl ViewStores {
-    async fn apply(&self, changes: &[ViewChange]) {
-        self.writer.apply(changes, &[]).await.unwrap();
-    }
-
-    async fn page(&self, conversation: &Conversation, first: Seq, last: Seq) -> Vec<TimelineEntry> {
-        self.reader.timeline(conversation, first, last).await.unwrap()
-    }
-
-    /// By peer: the port gives no order.
-    async fn inbox(&self, owner: &str) -> Vec<InboxRow> {
-        let mut rows = self.reader.inbox(&name(owner)).await.unwrap();
-        rows.sort_by(|one, other| one.peer.cmp(&other.peer));
-        rows
-    }
-}
-
-fn name(text: &str) -> Username {
-    text.parse().unwrap()
-}
-
-fn between(one: &str, other: &str) -> Conversation {
-    Conversation::between(&name(one), &name(other)).unwrap()
-}
-
-fn message(sender: &str, recipient: &str, seq: Seq, content: &str) -> Message {
-    Message {
-        id: EventId(Ulid::from_parts(1_795_339_800_000 + seq, u128::from(seq) << 40)),
-        seq,
-        sender: name(sender),
-        recipient: name(recipient),
-        content: content.to_owned(),
-        timestamp: Timestamp(1_795_339_800_125 + seq),
-    }
-}
-
-fn entry(message: &Message) -> TimelineEntry {
-    TimelineEntry::Message(message.clone())
-}
-
-/// All changes of one sent message.
-fn sent(message: &Message) -> [ViewChange; 3] {
-    let to = |owner: &Username| {
-        ViewChange::Inbox(InboxChange::PutMessage { owner: owner.clone(), message: message.clone() })
-    };
-    let timeline = ViewChange::Timeline(TimelineChange::PutMessage(message.clone()));
-    [timeline, to(&message.sender), to(&message.recipient)]
-}
-
-fn marker(conversation: &Conversation, seq: Seq) -> ViewChange {
-    ViewChange::Timeline(TimelineChange::PutMarker { conversation: conversation.clone(), seq })
-}
-
-fn mark(owner: &str, peer: &str, seq: Seq) -> ViewChange {
-    ViewChange::Inbox(InboxChange::PutReadMark { owner: name(owner), peer: name(peer), seq })
 }

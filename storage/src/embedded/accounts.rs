@@ -45,7 +45,8 @@ impl Sessions for Embedded {
     async fn find(&self, key: &SessionKey) -> Result<Option<Username>, StoreError> {
         let now = self.now();
         let row = self.directory().state.get(keys::session(key)).map_err(read_error)?;
-        let Some(session) = row.map(|row| Session::decode(&row)).transpose()?.filter(|s| now < s.expires) else {
+        let Some(session) = row.map(|row| Session::decode(&row)).transpose()?.filter(|s| now < s.expires)
+        else {
             return Ok(None);
         };
         if session.is_due(now) {

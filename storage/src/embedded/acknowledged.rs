@@ -21,7 +21,9 @@ pub(super) struct Acknowledged {
 
 impl Acknowledged {
     pub(super) fn load(views: &Keyspace) -> Result<Self, StoreError> {
-        let Some(bytes) = views.get(keys::ACKNOWLEDGED).map_err(read_error)? else { return Ok(Self::default()) };
+        let Some(bytes) = views.get(keys::ACKNOWLEDGED).map_err(read_error)? else {
+            return Ok(Self::default());
+        };
         Self::decode(&bytes).ok_or_else(|| damaged("the cursor of the views cannot be read".to_owned()))
     }
 
@@ -40,7 +42,8 @@ impl Acknowledged {
 
     /// How many of the offsets after `after` it contains.
     pub(super) fn count_after(&self, after: u64) -> u64 {
-        let beyond = self.beyond.iter().map(|(first, last)| (last + 1).saturating_sub(*first.max(&(after + 1))));
+        let beyond =
+            self.beyond.iter().map(|(first, last)| (last + 1).saturating_sub(*first.max(&(after + 1))));
         self.up_to.saturating_sub(after) + beyond.sum::<u64>()
     }
 

@@ -13,7 +13,9 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Snapshot};
+use fjall::{
+    CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Snapshot,
+};
 use shared::clock::Clock;
 use shared::limits::{DISK_FREE_BYTES_MIN, JOURNALS_BYTES_MAX, MEMTABLE_BYTES_MAX};
 use shared::ports::StoreError;

@@ -10,7 +10,8 @@ use fjall::Keyspace;
 use shared::event::Event;
 use shared::ids::{Conversation, Seq};
 use shared::ports::{
-    Applied, ConsumerStatus, Delivery, EventFeed, FeedMonitor, FeedStatus, Notices, PartitionStatus, StoreError,
+    Applied, ConsumerStatus, Delivery, EventFeed, FeedMonitor, FeedStatus, Notices, PartitionStatus,
+    StoreError,
 };
 use tokio::sync::{broadcast, watch};
 

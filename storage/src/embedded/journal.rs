@@ -107,7 +107,7 @@ fn walk(path: &Path, last_batch: &mut Option<u64>) -> Result<Option<Tail>, Store
         *last_batch = Some(batch);
         end = journal.at;
     }
-    let blank = journal.is_zero_from(end).map_err(unavailable)?;
+    let blank = journal.has_only_zeros_from(end).map_err(unavailable)?;
     Ok((!blank).then(|| Tail { journal: path.to_owned(), from: end }))
 }
 
@@ -179,12 +179,11 @@ impl Journal {
         Ok(read == bytes)
     }
 
-    fn is_zero_from(self, start: u64) -> io::Result<bool> {
-        let mut file = self.reader.into_inner();
-        file.seek(SeekFrom::Start(start))?;
+    fn has_only_zeros_from(&mut self, start: u64) -> io::Result<bool> {
+        self.reader.seek(SeekFrom::Start(start))?;
         let mut chunk = vec![0; CHUNK_BYTES];
         loop {
-            match file.read(&mut chunk)? {
+            match self.reader.read(&mut chunk)? {
                 0 => return Ok(true),
                 // One comparison of slices, as a loop over the bytes of 64 MiB would take a while.
                 read if chunk[..read] != ZEROS[..read] => return Ok(false),

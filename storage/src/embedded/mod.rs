@@ -5,7 +5,8 @@
 //! Storage is fjall, an LSM tree with a journal. One thread writes log and accounts (`writer`), in groups that
 //! are synced before they are answered; views and cursor are written by whoever applies a batch (`views`), not
 //! synced. [`Embedded::open`] refuses what is damaged: fjall's own recovery drops what it cannot read, so what
-//! must be there is verified against numbers, checksums and a high-water mark (`verify`, `journal`, `mark`).
+//! must be there is verified against numbers, checksums and a high-water mark (`verify`, `journal`, `manifest`,
+//! `mark`).
 //!
 //! It decides nothing about messages and users, keeps one partition, and serves one consumer of its feed at a
 //! time.
@@ -196,7 +197,8 @@ impl Probe for Embedded {
     }
 
     fn durability(&self) -> Option<String> {
-        let text = "embedded: fdatasync before every acknowledgement (an acknowledged event survives a power cut)";
+        let text =
+            "embedded: fdatasync before every acknowledgement (an acknowledged event survives a power cut)";
         Some(text.to_owned())
     }
 }

@@ -18,12 +18,14 @@ const VERSION: u8 = 1;
 pub(super) fn put(rows: &mut Rows<'_>, change: &TimelineChange) -> Result<(), StoreError> {
     let (conversation, row) = match change {
         TimelineChange::PutMessage(message) => (message.conversation(), Row::of(message)),
-        TimelineChange::PutMarker { conversation, seq } => {
-            (conversation.clone(), Row { version: version::marker(*seq), entry: TimelineEntry::Parked { seq: *seq } })
-        }
+        TimelineChange::PutMarker { conversation, seq } => (
+            conversation.clone(),
+            Row { version: version::marker(*seq), entry: TimelineEntry::Parked { seq: *seq } },
+        ),
     };
     let key = keys::message(&conversation, row.entry.seq());
-    let stands = rows.get(&key)?.map(|bytes| Row::read(&conversation, row.entry.seq(), &bytes)).transpose()?;
+    let stands =
+        rows.get(&key)?.map(|bytes| Row::read(&conversation, row.entry.seq(), &bytes)).transpose()?;
     if stands.is_none_or(|stands| stands.version < row.version) {
         rows.put(key, row.encode());
     }
@@ -77,7 +79,8 @@ impl Row {
         match &self.entry {
             TimelineEntry::Parked { .. } => encoder.u8(0).finish(),
             TimelineEntry::Message(message) => {
-                encode_message(encoder.u8(1), message, message.conversation().low() == &message.sender).finish()
+                encode_message(encoder.u8(1), message, message.conversation().low() == &message.sender)
+                    .finish()
             }
         }
     }

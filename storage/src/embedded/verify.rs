@@ -8,9 +8,9 @@
 use fjall::Keyspace;
 use shared::ports::StoreError;
 
+use super::acknowledged::Acknowledged;
 use super::directory::Directory;
 use super::entry::Entry;
-use super::acknowledged::Acknowledged;
 use super::{damaged, encoding, keys, read_error};
 
 /// The end of the log; zeros when it is empty.
@@ -27,7 +27,8 @@ pub(super) struct Last {
 pub(super) fn verify(directory: &Directory, mark: Option<u64>) -> Result<Last, StoreError> {
     let place = directory.path().display();
     let last = entries(directory)?;
-    let missing = |why: &str| Err(damaged(format!("log entry {} in {place} is missing: {why}", last.offset + 1)));
+    let missing =
+        |why: &str| Err(damaged(format!("log entry {} in {place} is missing: {why}", last.offset + 1)));
     match mark {
         Some(mark) if mark > last.offset => return missing(&format!("all up to {mark} were acknowledged")),
         None if last.offset > 0 => return Err(damaged(format!("{place}/mark is missing"))),
@@ -39,7 +40,9 @@ pub(super) fn verify(directory: &Directory, mark: Option<u64>) -> Result<Last, S
     }
     if seen < last.offset {
         let entry = seen + 1;
-        return Err(damaged(format!("heads and accounts in {place} lack log entry {entry} and what follows")));
+        return Err(damaged(format!(
+            "heads and accounts in {place} lack log entry {entry} and what follows"
+        )));
     }
     let shown = Acknowledged::load(&directory.views)?.highest();
     if shown > last.offset {
@@ -59,9 +62,8 @@ fn entries(directory: &Directory) -> Result<Last, StoreError> {
     let part = end.div_ceil(cores).max(1);
     let firsts = (0..cores).map(|core| core * part + 1).take_while(|first| *first <= end);
     std::thread::scope(|scope| {
-        let check = |first| {
-            (first, scope.spawn(move || entries_of(directory, first, end.min(first + part - 1))))
-        };
+        let check =
+            |first| (first, scope.spawn(move || entries_of(directory, first, end.min(first + part - 1))));
         let parts: Vec<_> = firsts.map(check).collect();
         let mut last = Last::default();
         for (first, part) in parts {

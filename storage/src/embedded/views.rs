@@ -27,8 +27,10 @@ use super::{Embedded, inbox, parked, timeline, users};
 impl ViewWriter for Embedded {
     async fn apply(&self, changes: &[ViewChange], read: &[Position]) -> Result<(), StoreError> {
         let (changes, read) = (changes.to_vec(), read.to_vec());
-        self.blocking(move |store| store.applying().apply(store.directory(), store.progress(), &changes, &read))
-            .await
+        self.blocking(move |store| {
+            store.applying().apply(store.directory(), store.progress(), &changes, &read)
+        })
+        .await
     }
 }
 

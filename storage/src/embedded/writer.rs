@@ -68,6 +68,8 @@ pub(super) struct Writer {
     idempotency_window: Duration,
     /// The last offset that readers may see.
     head: watch::Sender<u64>,
+    /// Whether the last group was not written.
+    refusing: bool,
 }
 
 impl Writer {
@@ -77,7 +79,8 @@ impl Writer {
         idempotency_window: Duration,
     ) -> Self {
         let (directory, head) = (Arc::new(directory), watch::Sender::new(last.offset));
-        Self { directory, mark, last, expiry: Expiry::default(), clock, idempotency_window, head }
+        let expiry = Expiry::default();
+        Self { directory, mark, last, expiry, clock, idempotency_window, head, refusing: false }
     }
 
     pub(super) fn directory(&self) -> &Arc<Directory> {
@@ -118,13 +121,25 @@ impl Writer {
         let answers: Vec<_> = commands.map(|command| group.decide(command)).collect();
         group.prune(&self.directory);
         let told = group.commit(&self.directory).map(|last| self.publish(last));
-        if let Err(error) = &told {
-            // What it took out of its index is still there.
-            self.expiry = Expiry::default();
-            let source = std::error::Error::source(error).map(ToString::to_string);
-            tracing::error!(%error, source, commands = answers.len(), "a group of commands was not written");
-        }
+        self.note(&told, answers.len());
         answers.into_iter().for_each(|answer| answer.tell(&told));
+    }
+
+    /// Every caller is told; the log hears of it when it begins and when it ends.
+    fn note(&mut self, told: &Result<(), StoreError>, commands: usize) {
+        match told {
+            Ok(()) if self.refusing => tracing::info!("the store takes writes again"),
+            Ok(()) => {}
+            Err(error) => {
+                // What it took out of its index is still there.
+                self.expiry = Expiry::default();
+                if !self.refusing {
+                    let source = std::error::Error::source(error).map(ToString::to_string);
+                    tracing::error!(%error, source, commands, "commands were not written");
+                }
+            }
+        }
+        self.refusing = told.is_err();
     }
 
     fn publish(&mut self, last: Last) {

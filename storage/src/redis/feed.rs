@@ -78,15 +78,10 @@ impl Feed {
 #[async_trait]
 impl EventFeed for Feed {
     async fn next_batch(&mut self, events_max: usize) -> Result<Vec<Delivery>, StoreError> {
-        // Stays so until a batch is handed out: this may be dropped at any await.
-        let mut place = std::mem::replace(&mut self.place, Place::Unsure);
-        if matches!(place, Place::Unsure) {
-            self.connection = None;
-            place = Place::Own(vec![FIRST.to_owned(); self.streams.len()]);
-        }
-        if self.connection.is_none() {
-            self.connection = Some(self.server.connect(FEED_TIMEOUT).await?);
-        }
+        let mut place = match self.begin().await? {
+            Place::Unsure => Place::Own(vec![FIRST.to_owned(); self.streams.len()]),
+            place => place,
+        };
         let mut read = self.read(&mut place, events_max.max(1)).await;
         if read.as_ref().is_err_and(|error| code(error).as_deref() == Some("NOGROUP")) {
             self.make_groups().await.map_err(unavailable)?;
@@ -101,10 +96,7 @@ impl EventFeed for Feed {
         if batch.is_empty() {
             return Ok(());
         }
-        let place = std::mem::replace(&mut self.place, Place::Unsure);
-        if self.connection.is_none() {
-            self.connection = Some(self.server.connect(FEED_TIMEOUT).await?);
-        }
+        let place = self.begin().await?;
         let pipeline = self.ack_commands(batch);
         let acked = self.ask::<()>(&pipeline).await;
         acked.map_err(|error| unavailable_or_unknown(error, pipeline.len()))?;
@@ -114,6 +106,19 @@ impl EventFeed for Feed {
 }
 
 impl Feed {
+    /// Connects if need be. The place is unsure from here until the caller, having done what it came for, puts
+    /// it back: it may be dropped at any await, and then a read may still be waiting in the connection.
+    async fn begin(&mut self) -> Result<Place, StoreError> {
+        let place = std::mem::replace(&mut self.place, Place::Unsure);
+        if matches!(place, Place::Unsure) {
+            self.connection = None;
+        }
+        if self.connection.is_none() {
+            self.connection = Some(self.server.connect(FEED_TIMEOUT).await?);
+        }
+        Ok(place)
+    }
+
     async fn read(&mut self, place: &mut Place, events_max: usize) -> RedisResult<Vec<Delivery>> {
         loop {
             let batch = match place {

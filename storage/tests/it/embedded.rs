@@ -1,4 +1,7 @@
-//! The embedded store: the contract suite, and what is its own: one directory, opened again, by one process.
+//! The contract on the embedded store, in a directory of its own for every test.
+//! What becomes of it after a restart or damage is tested beside its code.
+
+#![expect(clippy::unwrap_used, reason = "all of this is test code")]
 
 use std::path::Path;
 use std::sync::Arc;

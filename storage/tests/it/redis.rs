@@ -316,6 +316,24 @@ async fn a_damaged_head_stops_its_subject_only() {
 }
 
 #[tokio::test]
+async fn a_lost_head_gives_no_number_twice() {
+    let fresh = fresh().await;
+    let append = once(message("anna", "ben"), OnceKey::Id);
+    put(&fresh.store, append.clone()).await;
+    put(&fresh.store, message("anna", "ben")).await;
+    let heads = format!("{}:heads", fresh.keys_of(&append));
+    plain().await.del(&heads).await.unwrap();
+    for append in [append, message("anna", "ben")] {
+        let refused = fresh.store.log().append(append).await;
+        let what = match refused {
+            Err(AppendError::Store(StoreError::Damaged { what, .. })) => what,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(what, "the head of the log is 0, its last entry has offset 2");
+    }
+}
+
+#[tokio::test]
 async fn another_number_of_partitions_is_refused() {
     let fresh = fresh().await;
     let stop = CancellationToken::new();

@@ -133,13 +133,18 @@ impl Migration {
         }
         let register = generations::Table::prepare(&self.session, &self.keyspace).await?;
         let listed = register.list(&self.session).await?;
-        Ok(if listed.is_empty() { vec![FIRST_GENERATION] } else { listed.iter().map(|one| one.number).collect() })
+        Ok(if listed.is_empty() {
+            vec![FIRST_GENERATION]
+        } else {
+            listed.iter().map(|one| one.number).collect()
+        })
     }
 
     /// On a new system; else it changes nothing.
     async fn serve_first_generation(&self) -> Result<(), StoreError> {
         let first = FIRST_GENERATION.cast_signed();
-        let insert = "INSERT INTO {keyspace}.generations (register, number, state) VALUES (?, ?, ?) IF NOT EXISTS";
+        let insert =
+            "INSERT INTO {keyspace}.generations (register, number, state) VALUES (?, ?, ?) IF NOT EXISTS";
         self.execute(insert, (generations::REGISTER, first, PROJECTING)).await?;
         let serve = "UPDATE {keyspace}.generations SET serving = ? WHERE register = ? IF serving = NULL";
         self.execute(serve, (first, generations::REGISTER)).await?;
@@ -181,7 +186,8 @@ impl Migration {
     /// A statement of a schema file, for the views of one generation if it is about them. Answers when all nodes
     /// agree on its outcome.
     async fn run(&self, text: &str, generation: Option<u32>) -> Result<(), StoreError> {
-        let views = generation.map(|number| generations::keyspace(&self.keyspace, number)).unwrap_or_default();
+        let views =
+            generation.map(|number| generations::keyspace(&self.keyspace, number)).unwrap_or_default();
         let text = text.replace("{views}", &views).replace("{replication}", &self.replication);
         self.execute(&text, ()).await?;
         Ok(())
@@ -207,7 +213,10 @@ fn lock_seconds() -> i32 {
 fn statements(file: &str) -> Vec<String> {
     let lines = file.lines().filter(|line| !line.starts_with("--"));
     let text = lines.collect::<Vec<_>>().join("\n");
-    text.split(";\n").map(|text| text.trim().trim_end_matches(';').to_owned()).filter(|text| !text.is_empty()).collect()
+    text.split(";\n")
+        .map(|text| text.trim().trim_end_matches(';').to_owned())
+        .filter(|text| !text.is_empty())
+        .collect()
 }
 
 /// Whether a conditional write was done: the first column of its answer.

@@ -10,7 +10,7 @@ use shared::view::{
     InboxChange, InboxRow, ParkedChange, TimelineChange, TimelineEntry, UserRow, UsersChange, ViewChange,
 };
 
-use super::{between, mark, marker, message, name, sent};
+use super::words::{between, mark, marker, message, name, sent};
 use crate::contract::ViewStores;
 
 const SEEDS: u64 = 6;
@@ -75,7 +75,8 @@ fn generate(random: &mut Random, names: &[String; 3]) -> Vec<ViewChange> {
         let (low, high) = [(0, 1), (0, 2), (1, 2)][random.below_usize(3)];
         let seq = 1 + random.below(SEQ_MAX);
         // Who sent number `seq` of a conversation is decided once, as in a log.
-        let (sender, recipient) = if (seq + low as u64).is_multiple_of(3) { (low, high) } else { (high, low) };
+        let (sender, recipient) =
+            if (seq + low as u64).is_multiple_of(3) { (low, high) } else { (high, low) };
         let message = message(&names[sender], &names[recipient], seq, &format!("{seq} from {sender}"));
         match random.below(4) {
             0 => changes.push(marker(&message.conversation(), seq)),

@@ -60,7 +60,10 @@ async fn send(store: &Embedded, messages: u64) {
 }
 
 async fn next(feed: &mut impl EventFeed, events_max: usize) -> Vec<Delivery> {
-    tokio::time::timeout(Duration::from_secs(10), feed.next_batch(events_max)).await.expect("in time").unwrap()
+    tokio::time::timeout(Duration::from_secs(10), feed.next_batch(events_max))
+        .await
+        .expect("in time")
+        .unwrap()
 }
 
 /// As a projector does, up to the acknowledgement.

@@ -391,6 +391,29 @@ async fn the_probe_tells_the_durability() {
     assert!(text.contains("every second") && text.contains("evict"), "{text}");
 }
 
+#[tokio::test]
+async fn a_password_is_used_and_never_told() {
+    let server = Server::start().await;
+    server.ask(&["CONFIG", "SET", "requirepass", "s3cret"]).await;
+    let with = |userinfo: &str| Options {
+        url: format!("redis://{userinfo}127.0.0.1:{}/2", server.port),
+        ..server.options()
+    };
+    let Fresh { store, _stop, .. } = start(&with(":s3cret@")).await;
+    put(&store, message("anna", "ben")).await;
+    read(&mut store.feed(GENERATION, "one"), 1).await;
+
+    for userinfo in ["", ":wr0ng@"] {
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let store = storage::redis::connect(&with(userinfo), Clock::system(), &tasks, stop.clone()).unwrap();
+        let _stop = stop.drop_guard();
+        let error = store.feed(GENERATION, "one").next_batch(1).await.unwrap_err();
+        assert!(error.is_retryable());
+        assert!(!format!("{error:?}").contains("wr0ng"), "{error:?}");
+    }
+}
+
 fn conversation() -> shared::ids::Conversation {
     "anna:ben".parse().unwrap()
 }

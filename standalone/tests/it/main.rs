@@ -1,0 +1,51 @@
+//! The program itself: how it starts, how it ends, what it refuses, and what is left when it is killed.
+#![expect(clippy::unwrap_used, reason = "tests may; clippy knows that only of the functions marked so")]
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use e2e::ports::free_address;
+use e2e::process::Process;
+use e2e::{Client, eventually};
+
+mod killed;
+mod lifecycle;
+mod refused;
+
+/// The program on a directory, where it listens, and its client.
+struct Running {
+    process: Process,
+    client: Client,
+    address: SocketAddr,
+}
+
+impl Running {
+    /// Waits until it is ready. What it writes goes to a file in `dir`, its data to a directory there.
+    async fn start(dir: &Path, more: &[&str]) -> Self {
+        let address = free_address();
+        let mut running =
+            Self { process: spawn("standalone", dir, address, more), client: Client::new(address), address };
+        running.ready().await;
+        running
+    }
+
+    async fn ready(&mut self) {
+        eventually("it is ready", async || {
+            if let Some(status) = self.process.exit_status().unwrap() {
+                panic!("{status}\n{}", self.process.tail());
+            }
+            let answer = self.client.get("/readyz").try_send().await.ok()?;
+            (answer.status == 200).then_some(())
+        })
+        .await;
+    }
+}
+
+fn spawn(name: &str, dir: &Path, address: SocketAddr, more: &[&str]) -> Process {
+    let (address, operations) = (address.to_string(), free_address().to_string());
+    let data = dir.join("data").display().to_string();
+    let mut arguments = vec!["--listen", &address, "--metrics-listen", &operations, "--data-dir", &data];
+    arguments.extend(more);
+    let arguments = arguments.into_iter().map(str::to_owned).collect();
+    Process::start(name, Path::new(env!("CARGO_BIN_EXE_standalone")), arguments, dir).unwrap()
+}
