@@ -84,7 +84,7 @@ mod tests {
     fn the_disk_of_a_directory() {
         let mounts = "/dev/a / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n/dev/b /srv/data xfs rw 0 0\n";
         for (dir, found) in [
-            ("/home/x", "ext4 on /dev/a"),
+            ("/opt/x", "ext4 on /dev/a"),
             ("/tmp/x", "tmpfs on tmpfs"),
             ("/srv/data", "xfs on /dev/b"),
             ("/srv/database", "ext4 on /dev/a"),

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -21,6 +21,9 @@ use crate::environment::patience;
 
 /// Longer than every deadline of the API: who waits for this long is not answered at all.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// nginx waits at least this long for a service that says nothing.
+const SILENCE_TIME_MIN: Duration = Duration::from_millis(1_500);
 
 /// Clients of one address; clones share their connections.
 #[derive(Clone, Debug)]
@@ -137,10 +140,12 @@ impl Request {
         let uri: Uri = format!("http://{}{path}", client.address).parse().context("the path")?;
         let mut request = hyper::Request::new(Full::new(body));
         (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, uri, headers);
+        let begun = Instant::now();
         let answered = async {
             let (parts, body) = client.pool.request(request).await.context("no answer")?.into_parts();
             let body = body.collect().await.context("half an answer")?.to_bytes();
-            Ok(Answer { asked, status: parts.status.as_u16(), headers: parts.headers, body })
+            let status = parts.status.as_u16();
+            Ok(Answer { asked, status, headers: parts.headers, body, took: begun.elapsed() })
         };
         tokio::time::timeout(ANSWER_TIME_MAX, answered).await.context("no answer in time")?
     }
@@ -154,6 +159,8 @@ pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// From the request to the end of the body.
+    pub took: Duration,
 }
 
 impl Answer {
@@ -212,6 +219,18 @@ impl Answer {
         body["code"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// A service says truly that a store did not answer it in time, or nginx says so of a service: that happens
+    /// on a machine with much else to do. What has gone is known sooner than that.
+    #[must_use]
+    pub fn is_of_a_slow_machine(&self) -> bool {
+        match (self.status, self.problem_code().as_str()) {
+            (503, "log_unavailable" | "views_unavailable") => true,
+            (504, "outcome_unknown") => true,
+            (503, "unavailable") => self.took > SILENCE_TIME_MIN,
+            _ => false,
+        }
+    }
+
     /// # Panics
     /// When it is another status.
     #[track_caller]
@@ -253,7 +272,7 @@ impl Answer {
 
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { asked, status, headers, body } = self;
-        write!(f, "{asked} -> {status} {headers:?} {:.2000}", String::from_utf8_lossy(body))
+        let Self { asked, status, headers, body, took } = self;
+        write!(f, "{asked} -> {status} in {took:?} {headers:?} {:.2000}", String::from_utf8_lossy(body))
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +18,8 @@ use crate::waiting::within;
 
 /// Between two tries of one message.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
+/// One request in this many may fail because the machine is busy.
+const SLOW_SHARE_MAX: usize = 20;
 /// Longer than any fault of a test.
 const CERTAINTY_TIME_MAX: Duration = Duration::from_secs(60);
 
@@ -53,15 +55,17 @@ pub struct Sent {
     pub message: Value,
     /// Answers that were not an acknowledgement; `None` stands for no answer at all.
     pub failures: Vec<Option<Answer>>,
-    /// The acknowledgement repeats one that was lost: an unknown outcome was resolved.
-    pub replayed: bool,
 }
+
+/// One traffic at a time in a test binary: two of them would only show how busy the machine is.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// Clients that send until they are told to end.
 #[derive(Debug)]
 pub struct Traffic {
     state: Arc<State>,
     tasks: TaskTracker,
+    _turn: MutexGuard<'static, ()>,
 }
 
 #[derive(Debug)]
@@ -75,8 +79,8 @@ struct State {
 
 impl Traffic {
     /// `clients` at once, each sending its next message when the last one is certain, to one pair after the other.
-    #[must_use]
-    pub fn start(pairs: &[Pair], clients: usize) -> Self {
+    pub async fn start(pairs: &[Pair], clients: usize) -> Self {
+        let turn = ONE_AT_A_TIME.lock().await;
         let state = Arc::new(State {
             pairs: pairs.to_vec(),
             begun: AtomicUsize::new(0),
@@ -89,7 +93,7 @@ impl Traffic {
             tasks.spawn(send_all(state.clone()));
         }
         tasks.close();
-        Self { state, tasks }
+        Self { state, tasks, _turn: turn }
     }
 
     /// Until `count` more messages are acknowledged.
@@ -134,8 +138,7 @@ async fn send_until_certain(Pair { sender, recipient }: &Pair, pair: usize, cont
     loop {
         match sender.put_message(id, recipient, content).try_send().await {
             Ok(answer) if matches!(answer.status, 200 | 201) => {
-                let replayed = answer.status == 200;
-                return Sent { pair, message: answer.json(), failures, replayed };
+                return Sent { pair, message: answer.json(), failures };
             }
             Ok(answer) => {
                 assert!(matches!(answer.status, 503 | 504), "a send failed for good: {answer:?}");
@@ -147,6 +150,21 @@ async fn send_until_certain(Pair { sender, recipient }: &Pair, pair: usize, cont
         assert!(begun.elapsed() < CERTAINTY_TIME_MAX, "no certain answer: {:?}", failures.last());
         tokio::time::sleep(RETRY_AFTER).await;
     }
+}
+
+/// Nobody noticed the fault: no PUT of `sent` and no GET of `reads` failed, but for the few that a busy machine
+/// fails by itself.
+///
+/// # Panics
+/// When it is not so.
+pub fn assert_unnoticed(sent: &[Sent], reads: &Reads) {
+    let of_a_slow_machine =
+        |failure: &&Option<Answer>| failure.as_ref().is_some_and(Answer::is_of_a_slow_machine);
+    let failures = sent.iter().flat_map(|sent| &sent.failures).chain(&reads.failures);
+    let (slow, failed): (Vec<_>, Vec<_>) = failures.partition(of_a_slow_machine);
+    assert!(failed.is_empty(), "{} requests failed: {:?}", failed.len(), failed[0]);
+    let requests = sent.len() + reads.pages;
+    assert!(slow.len() * SLOW_SHARE_MAX <= requests, "{} of {requests} failed: {:?}", slow.len(), slow[0]);
 }
 
 /// What is visible is what was acknowledged, message by message: nothing lost, nothing twice, numbered 1, 2, 3, …
@@ -168,8 +186,8 @@ pub async fn assert_all_visible(pairs: &[Pair], sent: &[Sent]) {
     }
 }
 
-/// Clients that read the newest page of one pair after the other until they are told to end. A page with a hole
-/// is a panic.
+/// Clients that read the newest page of one pair after the other until they are told to end. A page with a
+/// hole fails the test.
 #[derive(Debug)]
 pub struct Readers {
     reads: Arc<Mutex<Reads>>,
@@ -182,6 +200,7 @@ pub struct Reads {
     pub pages: usize,
     /// Answers that were no page; `None` stands for no answer at all.
     pub failures: Vec<Option<Answer>>,
+    hole: bool,
 }
 
 impl Readers {
@@ -196,11 +215,14 @@ impl Readers {
     }
 
     /// # Panics
-    /// When a reader met a page with a hole.
+    /// When a reader met a page with a hole, or nobody read any.
     pub async fn end(self) -> Reads {
         self.end.cancel();
         self.tasks.wait().await;
-        Arc::into_inner(self.reads).expect("every reader has ended").into_inner()
+        let reads = Arc::into_inner(self.reads).expect("every reader has ended").into_inner();
+        assert!(!reads.hole, "a page with a hole was shown; it is above");
+        assert!(reads.pages > 0, "nobody read");
+        reads
     }
 }
 
@@ -212,8 +234,11 @@ async fn read_all(pairs: Vec<Pair>, reads: Arc<Mutex<Reads>>, end: CancellationT
         match answer {
             Ok(page) if page.status == 200 => {
                 let seqs = seqs(&page.items());
-                assert!(seqs.windows(2).all(|two| two[0] + 1 == two[1]), "a hole: {seqs:?}");
                 reads.pages += 1;
+                if !seqs.windows(2).all(|two| two[0] + 1 == two[1]) {
+                    eprintln!("a hole: {page:?}");
+                    reads.hole = true;
+                }
             }
             other => reads.failures.push(other.ok()),
         }

@@ -83,14 +83,18 @@ impl User {
         self.get(&path).send().await
     }
 
-    /// A page that is not behind: asks again while the answer says that it is. One that is behind and does not
-    /// say so is the caller's to find.
+    /// A page that is not behind: asks again while the answer says that it is, or that it cannot be had just now.
+    /// A page that is behind and does not say so is the caller's to find.
     ///
     /// # Panics
-    /// When it cannot be had.
+    /// When it cannot be had in time.
     pub async fn fresh(&self, path: &str) -> Answer {
         eventually(&format!("{path} is up to date"), async || {
-            let page = self.get(path).send().await.expect(200);
+            let page = self.get(path).send().await;
+            if page.is_of_a_slow_machine() {
+                return None;
+            }
+            let page = page.expect(200);
             page.header("chat-behind").is_none().then_some(page)
         })
         .await

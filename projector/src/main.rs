@@ -10,7 +10,7 @@ use clap::Parser;
 use config::{Command, Config, Migrate, Run, Status};
 use projector::{Counters, Projector, Report};
 use shared::Clock;
-use shared::limits::COMMAND_DEADLINE;
+use shared::limits::{BACKOFF_MAX, COMMAND_DEADLINE};
 use shared::ports::{FeedMonitor, StoreError, ViewReader};
 use shared::process::{health::Health, http, shutdown::Lifecycle, telemetry};
 use storage::cassandra::{self, Cassandra, Migrator};
@@ -48,13 +48,24 @@ async fn run(options: Run) -> Result<()> {
 
 /// One consumer per generation, as soon as the register of generations can be read.
 async fn project(redis: Redis, cassandra: Cassandra, name: String, counters: Counters, lifecycle: Lifecycle) {
-    let generations = async { generations(&cassandra).await };
-    let Some(Ok(generations)) = lifecycle.shutdown.run_until_cancelled(generations).await else { return };
+    let Some(generations) = lifecycle.shutdown.run_until_cancelled(registered(&cassandra)).await else {
+        return;
+    };
     for generation in generations {
         let feed = Box::new(redis.feed(generation, &name));
         let projector =
             Projector { feed, views: Arc::new(cassandra.writer(generation)), counters: counters.clone() };
         lifecycle.spawn(projector::run(projector, lifecycle.shutdown.clone()));
+    }
+}
+
+/// As soon as Cassandra is there and answers. If the schema does not fit, the process ends by its health.
+async fn registered(cassandra: &Cassandra) -> Vec<u32> {
+    loop {
+        match generations(cassandra).await {
+            Ok(generations) => return generations,
+            Err(_) => tokio::time::sleep(BACKOFF_MAX).await,
+        }
     }
 }
 

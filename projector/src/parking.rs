@@ -2,13 +2,19 @@
 //! conversation stays whole for readers. A store's failure never parks anything.
 
 use shared::Position;
+use shared::limits::PARKED_BYTES_MAX;
 use shared::ports::Unreadable;
 use shared::view::{ParkedChange, ParkedRow, TimelineChange, ViewChange};
 
 pub(crate) fn park(position: Position, unreadable: &Unreadable, changes: &mut Vec<ViewChange>) {
-    let cause = unreadable.cause.to_string();
+    let (mut cause, mut bytes) = (unreadable.cause.to_string(), unreadable.bytes.clone());
     tracing::error!(%position, cause, "an event cannot be applied; it is parked");
-    let parked = ParkedRow { position, cause, bytes: unreadable.bytes.clone() };
+    if bytes.len() > PARKED_BYTES_MAX {
+        // A store may refuse a write of any size; the log still has the whole entry at this position.
+        cause = format!("{cause} (only the first {PARKED_BYTES_MAX} of {} bytes are kept)", bytes.len());
+        bytes.truncate(PARKED_BYTES_MAX);
+    }
+    let parked = ParkedRow { position, cause, bytes };
     changes.push(ViewChange::Parked(ParkedChange::PutParked(parked)));
     if let Some((conversation, seq)) = unreadable.place.clone() {
         changes.push(ViewChange::Timeline(TimelineChange::PutMarker { conversation, seq }));
@@ -43,7 +49,14 @@ mod tests {
         assert_eq!(parked(&changes), row);
         assert_eq!(changes[1..], [ViewChange::Timeline(TimelineChange::PutMarker { conversation, seq: 7 })]);
 
-        unreadable.place = None;
+        unreadable.bytes = vec![0; PARKED_BYTES_MAX + 1];
+        changes.clear();
+        park(position, &unreadable, &mut changes);
+        let (_, cause, bytes) = parked(&changes);
+        assert_eq!(bytes.len(), PARKED_BYTES_MAX);
+        assert!(cause.contains("of 1048577 bytes"), "{cause}");
+
+        (unreadable.place, unreadable.bytes) = (None, b"x".to_vec());
         changes.clear();
         park(position, &unreadable, &mut changes);
         assert_eq!((parked(&changes), changes.len()), (row, 1));

@@ -100,7 +100,7 @@ pub const VIEWS_TIMEOUT: Duration = Duration::from_secs(1);
 pub const BATCH_BYTES_MAX: usize = 40 * 1024;
 pub const BATCH_STATEMENTS_MAX: usize = 100;
 /// Beyond 16 in flight per node a write buys latency only.
-pub const VIEW_BATCHES_IN_FLIGHT_MAX: usize = 32;
+pub const VIEW_BATCHES_IN_FLIGHT_MAX: usize = 16;
 pub const VIEW_CONNECTIONS_PER_NODE: usize = 2;
 /// Connecting, checking the schema and preparing every statement.
 pub const VIEWS_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -133,6 +133,9 @@ pub const MEMTABLE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub const JOURNALS_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// Expired records and sessions removed along with one group.
 pub const EXPIRED_PER_GROUP_MAX: usize = 1_024;
+
+/// Of an entry that is parked; Cassandra refuses requests above 16 MiB.
+pub const PARKED_BYTES_MAX: usize = 1024 * 1024;
 
 // Retries.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(50);

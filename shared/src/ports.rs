@@ -10,7 +10,7 @@ use tokio::sync::broadcast;
 
 use crate::clock::Timestamp;
 use crate::event::{Event, Malformed, RecordedEvent};
-use crate::ids::{Conversation, EventId, Position, Seq, Username};
+use crate::ids::{Conversation, EventId, Position, Seq, Subject, Username};
 use crate::view::{InboxRow, ParkedRow, TimelineEntry, UserRow, ViewChange};
 
 /// Appends events. One atomic step decides everything that depends on what was appended before.
@@ -162,6 +162,19 @@ pub struct Unreadable {
     /// Where a marker belongs, if that can be told: the conversation and the number that the entry holds.
     pub place: Option<(Conversation, Seq)>,
     pub bytes: Vec<u8>,
+}
+
+impl Unreadable {
+    /// The place that an entry names, unless it cannot be right: a subject has at most as many events as its
+    /// partition, so a number beyond the entry's offset is damaged, and a marker there would stand ahead of every
+    /// message to come.
+    #[must_use]
+    pub fn place(subject: &str, seq: Seq, offset: u64) -> Option<(Conversation, Seq)> {
+        match subject.parse().ok()? {
+            Subject::Conversation(conversation) if (1..=offset).contains(&seq) => Some((conversation, seq)),
+            Subject::Conversation(_) | Subject::User(_) => None,
+        }
+    }
 }
 
 /// How far a generation is.

@@ -106,7 +106,7 @@ async fn one_more_of_each() {
     let app =
         TestApp::real(Shape { command_apis: 1, query_apis: 1, projectors: 1, ..Shape::default() }).await;
     let pairs = Pair::of(&app.users(4).await, 6);
-    let traffic = Traffic::start(&pairs, 8);
+    let traffic = Traffic::start(&pairs, 8).await;
     traffic.go_on_for(50).await;
     for (role, name) in [(CommandApi, "command-api-2"), (QueryApi, "query-api-2"), (Projector, "projector-2")]
     {

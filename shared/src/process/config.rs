@@ -43,7 +43,7 @@ pub struct ConfigError(pub String);
 #[derive(Debug, Clone, Args)]
 pub struct ProcessOptions {
     /// Which log lines are written, such as `info` or `info,storage=debug`
-    #[arg(long, env = "CHAT_LOG", default_value = "info,scylla=warn", value_name = "FILTER")]
+    #[arg(long, env = "CHAT_LOG", default_value = "info,scylla=off", value_name = "FILTER")]
     pub log: String,
 }
 

@@ -18,7 +18,7 @@ async fn killed_under_load_nothing_acknowledged_is_lost() {
     }
     let pairs = Pair::of(&users, 10);
     // The clients go on over all kills, and repeat what got no answer with the same id.
-    let traffic = Traffic::start(&pairs, 8);
+    let traffic = Traffic::start(&pairs, 8).await;
     for _ in 0..KILLS {
         traffic.go_on_for(200).await;
         running.process.kill().unwrap();

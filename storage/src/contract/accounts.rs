@@ -87,6 +87,18 @@ pub async fn a_used_session_is_renewed(stores: LogStores) {
     assert_eq!(find(&stores, 1).await, None);
 }
 
+pub async fn closing_all_ends_a_session_that_only_renewals_kept(stores: LogStores) {
+    open(&stores, "anna", 1).await;
+    for _ in 0..2 {
+        (stores.age_sessions)(SESSION_LIFETIME * 2 / 3).await;
+        assert_eq!(find(&stores, 1).await, Some(name("anna")));
+    }
+    // What was opened a lifetime ago is forgotten about now, unless it was renewed.
+    open(&stores, "anna", 2).await;
+    stores.accounts.close_all_sessions(&name("anna")).await.expect("close all");
+    assert_eq!((find(&stores, 1).await, find(&stores, 2).await), (None, None));
+}
+
 pub async fn a_closed_session_stays_closed(stores: LogStores) {
     open(&stores, "anna", 1).await;
     open(&stores, "anna", 2).await;

@@ -119,6 +119,7 @@ macro_rules! log_contract {
                 the_oldest_session_makes_room
                 an_unused_session_expires
                 a_used_session_is_renewed
+                closing_all_ends_a_session_that_only_renewals_kept
                 a_closed_session_stays_closed
                 the_head_is_the_last_acknowledged_message
             , feed:

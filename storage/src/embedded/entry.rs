@@ -2,7 +2,7 @@
 //! It judges one entry; whether the entries are all there is for [`super::verify`].
 
 use shared::event::{Envelope, Malformed, RecordedEvent};
-use shared::ids::{Position, Seq, Subject};
+use shared::ids::{Position, Seq};
 use shared::ports::{Delivery, Unreadable};
 
 use super::encoding::{Decoder, Encoder};
@@ -61,7 +61,7 @@ impl Entry {
         let position = position(self.ms, offset);
         let content = self.open(position, offset).map_err(|cause| Unreadable {
             cause,
-            place: self.place(),
+            place: Unreadable::place(&self.envelope.subject, self.seq, offset),
             bytes: bytes.to_vec(),
         });
         Delivery { position, content }
@@ -73,13 +73,6 @@ impl Entry {
 
     fn envelope_checksum(&self, offset: u64) -> u32 {
         self.checksum ^ of_numbers(self.ms, self.seq, offset)
-    }
-
-    fn place(&self) -> Option<(shared::Conversation, Seq)> {
-        match self.envelope.subject.parse().ok()? {
-            Subject::Conversation(conversation) => Some((conversation, self.seq)),
-            Subject::User(_) => None,
-        }
     }
 
     /// As a broken disk may leave it.

@@ -7,8 +7,8 @@
 //! begun. What is wrong in the last one begins its tail, which is kept in a file of its own and cut; whether
 //! something acknowledged was in it is for [`super::verify`] to judge.
 //!
-//! The format is that of fjall 3, and this file knows no more of it than batches, their numbers and their
-//! checksums.
+//! The format is that of fjall 3.1, and this file knows no more of it than batches, their numbers and their
+//! checksums. A version of fjall that writes another one does not pass the tests of damage.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};

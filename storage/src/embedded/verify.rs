@@ -11,7 +11,7 @@ use shared::ports::StoreError;
 use super::acknowledged::Acknowledged;
 use super::directory::Directory;
 use super::entry::Entry;
-use super::{damaged, encoding, keys, read_error};
+use super::{damaged, encoding, keys, read_error, unavailable};
 
 /// The end of the log; zeros when it is empty.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -62,9 +62,12 @@ fn entries(directory: &Directory) -> Result<Last, StoreError> {
     let part = end.div_ceil(cores).max(1);
     let firsts = (0..cores).map(|core| core * part + 1).take_while(|first| *first <= end);
     std::thread::scope(|scope| {
-        let check =
-            |first| (first, scope.spawn(move || entries_of(directory, first, end.min(first + part - 1))));
-        let parts: Vec<_> = firsts.map(check).collect();
+        let check = |first| {
+            let thread = std::thread::Builder::new().name("store-verify".to_owned());
+            let part = move || entries_of(directory, first, end.min(first + part - 1));
+            Ok((first, thread.spawn_scoped(scope, part).map_err(unavailable)?))
+        };
+        let parts = firsts.map(check).collect::<Result<Vec<_>, StoreError>>()?;
         let mut last = Last::default();
         for (first, part) in parts {
             // fjall asserts much of what it reads.

@@ -4,7 +4,7 @@
 use redis::Value;
 use shared::Seq;
 use shared::event::{Envelope, Malformed, RecordedEvent, SCHEMA_VERSION};
-use shared::ids::{Conversation, Position, Subject};
+use shared::ids::{Conversation, Position};
 use shared::ports::{Delivery, Unreadable};
 
 use super::keys::field;
@@ -110,10 +110,7 @@ impl Fields {
     }
 
     fn place(&self) -> Option<(Conversation, Seq)> {
-        match self.text(field::SUBJECT)?.parse().ok()? {
-            Subject::Conversation(conversation) => Some((conversation, self.seq()?)),
-            Subject::User(_) => None,
-        }
+        Unreadable::place(self.text(field::SUBJECT)?, self.seq()?, self.number(field::OFFSET)?)
     }
 
     /// All names and values as they are, each behind its length, in Redis' own notation.

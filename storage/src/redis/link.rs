@@ -9,7 +9,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, Pipeline, RedisError, RedisResult, ServerError, Value};
 use shared::Clock;
-use shared::limits::{BACKOFF_MIN, LOG_RECONNECT_PAUSE_MAX, LOG_TIMEOUT};
+use shared::limits::{BACKOFF_MIN, LOG_RECONNECT_PAUSE_MAX};
 use shared::ports::StoreError;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -29,13 +29,18 @@ type State = Result<MultiplexedConnection, StoreError>;
 
 impl Link {
     /// Connects in the background, for as long as someone holds a link.
-    pub(super) fn keep(server: Arc<Server>, tasks: &TaskTracker, stop: CancellationToken) -> Self {
+    pub(super) fn keep(
+        server: Arc<Server>,
+        answer_timeout: Duration,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
         let not_yet = io::Error::new(io::ErrorKind::NotConnected, "not connected yet");
         let (sender, state) = watch::channel(Err(StoreError::unavailable(STORE, not_yet)));
         let suspect = Arc::new(Notify::new());
         let link = Self { state, suspect: Arc::clone(&suspect) };
         tasks.spawn(async move {
-            stop.run_until_cancelled(keep(&server, &sender, &suspect)).await;
+            stop.run_until_cancelled(keep(&server, answer_timeout, &sender, &suspect)).await;
         });
         link
     }
@@ -81,11 +86,11 @@ impl Link {
     }
 }
 
-async fn keep(server: &Server, state: &watch::Sender<State>, suspect: &Notify) {
+async fn keep(server: &Server, answer_timeout: Duration, state: &watch::Sender<State>, suspect: &Notify) {
     let mut pauses = Pauses::new(server.clock.clone());
     loop {
         let error = tokio::select! {
-            error = hold(server, state, suspect, &mut pauses) => error,
+            error = hold(server, answer_timeout, state, suspect, &mut pauses) => error,
             () = state.closed() => return,
         };
         if state.send_replace(Err(error.clone())).is_ok() || pauses.is_first() {
@@ -101,11 +106,12 @@ async fn keep(server: &Server, state: &watch::Sender<State>, suspect: &Notify) {
 /// Makes a connection and lends it to all until it is lost. Returns why.
 async fn hold(
     server: &Server,
+    answer_timeout: Duration,
     state: &watch::Sender<State>,
     suspect: &Notify,
     pauses: &mut Pauses,
 ) -> StoreError {
-    let Connection { commands, driver } = match server.connect(LOG_TIMEOUT).await {
+    let Connection { commands, driver } = match server.connect(answer_timeout).await {
         Ok(connection) => connection,
         Err(error) => return error,
     };

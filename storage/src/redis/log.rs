@@ -17,19 +17,17 @@ use redis::{Cmd, Pipeline, Script, ServerError, Value};
 use shared::Timestamp;
 use shared::event::{Envelope, Event};
 use shared::ids::EventId;
-use shared::limits::{
-    APPEND_CALLS_IN_FLIGHT_MAX, APPENDS_PER_CALL_MAX, APPENDS_QUEUED_MAX, ID_AHEAD_MAX, LOG_TIMEOUT,
-};
+use shared::limits::{APPEND_CALLS_IN_FLIGHT_MAX, APPENDS_PER_CALL_MAX, APPENDS_QUEUED_MAX, ID_AHEAD_MAX};
 use shared::ports::{Append, AppendError, Appended, EventLog, Once, OnceKey, Receipt, Refusal, StoreError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::STORE;
 use super::keys::Keys;
 use super::link::Link;
 use super::server::{Server, unavailable_or_unknown};
+use super::{Options, STORE};
 
 /// Appends through the shared connection. Clones share the queue.
 #[derive(Clone)]
@@ -64,7 +62,7 @@ impl Log {
     pub(super) fn start(
         server: Arc<Server>,
         link: Link,
-        window: Duration,
+        options: &Options,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Self {
@@ -73,7 +71,8 @@ impl Log {
             server: Arc::clone(&server),
             link: link.clone(),
             script: Script::new(include_str!("append.lua")),
-            window,
+            window: options.idempotency_window,
+            wait_max: options.answer_timeout,
         };
         tasks.spawn(async move { drain(&caller, queued, &stop).await });
         Self { server, link, queue }
@@ -133,6 +132,8 @@ struct Caller {
     link: Link,
     script: Script,
     window: Duration,
+    /// In the queue.
+    wait_max: Duration,
 }
 
 impl Caller {
@@ -141,7 +142,7 @@ impl Caller {
         let mut partitions: BTreeMap<u16, Vec<Queued>> = BTreeMap::new();
         for queued in group {
             // Its caller has waited for as long as an answer may take; late answers help nobody.
-            if queued.since.elapsed() > LOG_TIMEOUT {
+            if queued.since.elapsed() > self.wait_max {
                 queued.settle(Err(not_sent("queued for too long").into()));
             } else {
                 partitions.entry(queued.command.partition).or_default().push(queued);

@@ -20,7 +20,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use shared::Clock;
-use shared::limits::{IDEMPOTENCY_WINDOW, PARTITIONS_DEFAULT, PARTITIONS_MAX};
+use shared::limits::{IDEMPOTENCY_WINDOW, LOG_TIMEOUT, PARTITIONS_DEFAULT, PARTITIONS_MAX};
 use shared::ports::StoreError;
 use shared::process::config::{ConfigError, LogOptions};
 use tokio_util::sync::CancellationToken;
@@ -62,6 +62,8 @@ pub struct Options {
     pub partitions: u16,
     /// How long a repetition of a send is recognised.
     pub idempotency_window: Duration,
+    /// How long a call waits for its answer; not for the feed, whose reads block.
+    pub answer_timeout: Duration,
 }
 
 impl Options {
@@ -72,6 +74,7 @@ impl Options {
             prefix: String::new(),
             partitions: PARTITIONS_DEFAULT,
             idempotency_window: IDEMPOTENCY_WINDOW,
+            answer_timeout: LOG_TIMEOUT,
         }
     }
 
@@ -90,6 +93,7 @@ impl fmt::Debug for Options {
             .field("prefix", &self.prefix)
             .field("partitions", &self.partitions)
             .field("idempotency_window", &self.idempotency_window)
+            .field("answer_timeout", &self.answer_timeout)
             .finish_non_exhaustive()
     }
 }
@@ -117,7 +121,7 @@ pub fn connect(
     stop: CancellationToken,
 ) -> Result<Redis, StoreError> {
     let unfit = |what: String| Err(StoreError::Unfit { store: STORE, what });
-    let Options { url, prefix, partitions, idempotency_window } = options;
+    let Options { url, prefix, partitions, .. } = options;
     if !(1..=PARTITIONS_MAX).contains(partitions) {
         return unfit(format!(
             "it was set up for {partitions} partitions; 1 to {PARTITIONS_MAX} are possible"
@@ -128,8 +132,8 @@ pub fn connect(
     }
     let keys = Keys::new(prefix.clone(), *partitions);
     let server = Arc::new(Server::new(url, keys, clock)?);
-    let link = Link::keep(Arc::clone(&server), tasks, stop.clone());
-    let log = Log::start(Arc::clone(&server), link.clone(), *idempotency_window, tasks, stop.clone());
+    let link = Link::keep(Arc::clone(&server), options.answer_timeout, tasks, stop.clone());
+    let log = Log::start(Arc::clone(&server), link.clone(), options, tasks, stop.clone());
     let probe = Probe::new(link.clone());
     Ok(Redis { server, link, log, probe, notices: Arc::default(), tasks: tasks.clone(), stop })
 }

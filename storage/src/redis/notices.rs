@@ -116,7 +116,28 @@ fn place(delivery: &Delivery) -> Option<(Conversation, Seq)> {
 
 #[cfg(test)]
 mod tests {
+    use shared::event::Malformed;
+    use shared::ids::Position;
+    use shared::ports::Unreadable;
+
     use super::*;
+
+    #[test]
+    fn the_highest_of_each_conversation() {
+        let parked = |text: &str, seq| {
+            let place = Some((text.parse().unwrap(), seq));
+            let unreadable = Unreadable { cause: Malformed::Field("id"), place, bytes: Vec::new() };
+            let position = Position { partition: 0, ms: 1, counter: seq };
+            Delivery { position, content: Err(unreadable) }
+        };
+        let batch = [parked("anna:ben", 3), parked("anna:carl", 1), parked("anna:ben", 2)];
+        assert_eq!(texts(&batch), ["anna:ben 3\nanna:carl 1"]);
+        assert!(texts(&[]).is_empty());
+
+        let many: Vec<Delivery> = (0..600).map(|number| parked(&format!("anna:n{number}"), 1)).collect();
+        let sizes: Vec<usize> = texts(&many).iter().map(|text| text.lines().count()).collect();
+        assert_eq!(sizes, [256, 256, 88]);
+    }
 
     #[test]
     fn lines() {

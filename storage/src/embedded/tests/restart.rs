@@ -101,6 +101,26 @@ async fn what_was_queued_is_written_before_the_end() {
 }
 
 #[tokio::test]
+async fn a_full_queue_refuses_at_once_and_forgets_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let append = message("samer", "lena", "hi");
+    let mut queued = Vec::new();
+    // Far faster than any disk: the queue fills up.
+    let refused = (0..1_000_000).find_map(|_| {
+        let mut answer = store.append(append.clone());
+        let polled = futures_util::FutureExt::now_or_never(&mut answer);
+        queued.push(answer);
+        polled
+    });
+    queued.pop();
+    assert!(matches!(refused, Some(Err(AppendError::Store(StoreError::Busy { .. })))), "{refused:?}");
+    let answers = futures_util::future::join_all(queued).await;
+    assert!(answers.iter().all(|answer| matches!(answer, Ok(Appended::New(_)))));
+    assert_eq!(store.head(&pair("samer", "lena")).await.unwrap(), answers.len() as u64);
+}
+
+#[tokio::test]
 async fn a_new_consumer_takes_over() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();

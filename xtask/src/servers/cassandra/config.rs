@@ -39,6 +39,8 @@ commit_failure_policy: stop
 auto_snapshot: false
 incremental_backups: false
 trickle_fsync: false
+batch_size_warn_threshold: 64KiB
+unlogged_batch_across_partitions_warn_threshold: 200
 memtable:
   configurations:
     default:
