@@ -21,6 +21,10 @@ COPY . .
 # Copied files keep their old times, and cargo would take the empty ones, which are newer, for them.
 RUN find . -path ./target -prune -o -name '*.rs' -exec touch {} + \
  && cargo build --release --locked $PROGRAMS
+# Line numbers for backtraces stay; compressed, they are a third.
+WORKDIR /src/target/release
+RUN objcopy --compress-debug-sections standalone && objcopy --compress-debug-sections command-api \
+ && objcopy --compress-debug-sections query-api && objcopy --compress-debug-sections projector
 
 FROM debian:bookworm-slim
 RUN apt-get update \

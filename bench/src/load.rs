@@ -56,8 +56,14 @@ pub(crate) enum WhenLate {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Timing {
+    #[serde(rename = "warm_up_seconds", serialize_with = "seconds")]
     pub(crate) warm_up: Duration,
+    #[serde(rename = "measured_seconds", serialize_with = "seconds")]
     pub(crate) measured: Duration,
+}
+
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
 }
 
 /// What counts lies in `begin..end`; load is there from `start` on.
@@ -192,6 +198,81 @@ pub(crate) async fn all_answered(tasks: &TaskTracker, window: Window) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MEASURED: Duration = Duration::from_millis(200);
+
+    struct Pings;
+
+    impl Source for Pings {
+        fn requests(&self, _connection: usize) -> Box<dyn crate::sends::Requests> {
+            Box::new(Ping)
+        }
+    }
+
+    struct Ping;
+
+    impl crate::sends::Requests for Ping {
+        fn next(&mut self) -> &[u8] {
+            b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
+        }
+    }
+
+    /// A server that answers at once, but for one request that holds all others up.
+    async fn stalling_server(stall: Duration) -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (asked, turn) =
+            (Arc::new(std::sync::atomic::AtomicU32::new(0)), Arc::new(tokio::sync::Mutex::new(())));
+        let answer = move || async move {
+            let _turn = turn.lock().await;
+            if asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 20 {
+                tokio::time::sleep(stall).await;
+            }
+        };
+        let router = axum::Router::new().route("/", axum::routing::get(answer));
+        TaskTracker::new().spawn(async { axum::serve(listener, router).await });
+        address
+    }
+
+    async fn pings(pace: Pace, connections: usize, stall: Duration) -> Tally {
+        let address = stalling_server(stall).await;
+        let timing = Timing { warm_up: Duration::ZERO, measured: MEASURED };
+        let load = Load { address, connections, pace, timing, yields: false };
+        measure(&load, &(Arc::new(Pings) as Arc<dyn Source>), &[Part::client()]).await.unwrap().tally
+    }
+
+    #[tokio::test]
+    async fn a_stall_is_charged_for_all_who_would_have_asked() {
+        let per_second = 1_000.0;
+        let open = Pace::Open { per_second, when_late: WhenLate::Wait };
+        let tally = pings(open, 2, MEASURED / 2).await;
+        let due = per_second * MEASURED.as_secs_f64();
+        assert!((tally.accepted() as f64 - due).abs() <= 2.0, "{} of {due}", tally.accepted());
+        // The stall takes half of the window: the median of those in it waited for half of it.
+        assert!(tally.accepted_ms(0.75) > 20.0, "p75 {} ms", tally.accepted_ms(0.75));
+        assert_eq!((tally.failed(), tally.skipped), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_wait_gives_up_during_a_stall() {
+        let open = Pace::Open { per_second: 1_000.0, when_late: WhenLate::Skip };
+        let tally = pings(open, 2, MEASURED / 2).await;
+        assert!(tally.skipped > 20, "{} given up", tally.skipped);
+    }
+
+    #[tokio::test]
+    async fn a_closed_loop_sends_one_after_the_other() {
+        let tally = pings(Pace::Closed, 3, Duration::ZERO).await;
+        assert!(tally.accepted() > 20 && tally.failed() == 0, "{}", tally.accepted());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_connected_is_an_error() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let timing = Timing { warm_up: Duration::ZERO, measured: MEASURED };
+        let load = Load { address, connections: 1, pace: Pace::Closed, timing, yields: false };
+        assert!(measure(&load, &(Arc::new(Pings) as Arc<dyn Source>), &[]).await.is_err());
+    }
 
     #[test]
     fn only_what_lies_in_the_window_counts() {

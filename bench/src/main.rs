@@ -4,6 +4,7 @@
 //! Figures of different runs, machines or days are not compared here; that is what the ratios are for.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -36,6 +37,7 @@ use load::Timing;
 use machine::{Machine, Versions};
 use report::Report;
 use scenario::Scenario;
+use sends::Population;
 use stage::{Settings, Stage, Target};
 
 /// Measures the chat system beside its baselines
@@ -116,8 +118,17 @@ impl Arguments {
     }
 }
 
-fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match start(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(arguments: &Arguments) -> Result<()> {
     match (&arguments.internal, arguments.scenario) {
         (Some(Internal::Baseline(baseline)), _) => {
             let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -125,7 +136,7 @@ fn main() -> Result<()> {
         }
         (None, Some(scenario)) => {
             let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(run(scenario, &arguments))
+            runtime.block_on(run(scenario, arguments))
         }
         (None, None) => bail!("which scenario?"),
     }
@@ -134,7 +145,12 @@ fn main() -> Result<()> {
 async fn run(scenario: Scenario, arguments: &Arguments) -> Result<()> {
     allow_many_connections().context("raising the limit of open files")?;
     let settings = arguments.settings(scenario);
-    let shown = serde_json::to_value(&settings)?;
+    let shown = serde_json::json!({
+        "settings": settings,
+        "content_chars": sends::CONTENT_CHARS,
+        "senders": sends::SENDERS,
+        "usual_population": Population::USUAL,
+    });
     let stage = Stage::set_up(settings)?;
     let about = (Machine::with_data_in(stage.dir()), Versions::here());
     // Dropped on a signal, a scenario ends what it started, and the stage the rest.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Users that hold a session and send; all others only receive.
 pub(crate) const SENDERS: u64 = 50;
 /// What `content` holds. ASCII, so characters are bytes.
-const CONTENT_CHARS: usize = 100;
+pub(crate) const CONTENT_CHARS: usize = 100;
 const PEER_DIGITS: usize = 7;
 const COUNT_DIGITS: usize = 10;
 

@@ -70,9 +70,17 @@ pub(crate) struct Settings {
 pub(crate) struct Contender {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
+    /// What answers, then what else takes part; the load client is the last.
     pub(crate) parts: Vec<Part>,
     pub(crate) sends: Arc<dyn Source>,
     _process: Process,
+}
+
+impl Contender {
+    /// All parts but the load client.
+    pub(crate) fn servers(&self) -> &[Part] {
+        &self.parts[..self.parts.len() - 1]
+    }
 }
 
 /// In reports, the system that is measured, whichever the target.
@@ -186,7 +194,7 @@ impl Stage {
         (round, label): (usize, &str),
         findings: &mut Findings,
     ) -> Result<Found> {
-        usage::settle(&contender.parts[..contender.parts.len() - 1]).await?;
+        usage::settle(contender.servers()).await?;
         let load = self.load(contender, connections, pace);
         let found = Found::of(&load::measure(&load, &contender.sends, &contender.parts).await?);
         self.progress.step(&format!("{label}, {}: {}", contender.name, found.line()));

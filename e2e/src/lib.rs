@@ -2,7 +2,7 @@
 //! it. In reading order: [`app`] (one system for one test, on either backend), [`client`], [`user`],
 //! [`waiting`], [`traffic`] (what was acknowledged, and is it visible), [`proxy`] and [`process`] (faults).
 //!
-//! ```ignore
+//! ```text
 //! e2e::scenarios!(a_message_is_seen_at_once);
 //!
 //! async fn a_message_is_seen_at_once(app: &TestApp) { … }

@@ -4,23 +4,27 @@
 set -eu
 
 PERIOD_SECONDS=2
-
-edge() { nginx -e stderr -p /edge/ -c /edge/nginx.conf "$@"; }
+# All that can be written to in the container.
+PREFIX=/tmp/edge
 
 addresses() { getent ahostsv4 command-api query-api | awk '{print $1}' | sort -u; }
 
 watch() {
     known=$1
+    shift
     while sleep "$PERIOD_SECONDS"; do
         now=$(addresses) || continue
         # A reload is refused while a name has no address; then the next round tries again.
-        if [ "$now" != "$known" ] && edge -s reload; then
+        if [ "$now" != "$known" ] && "$@" -s reload; then
             known=$now
         fi
     done
 }
 
+mkdir -p "$PREFIX/run"
+ln -sfn /edge/web "$PREFIX/web"
+set -- nginx -e stderr -p "$PREFIX/" -c /edge/nginx.conf
 # nginx does not start without them.
 until getent ahostsv4 command-api query-api >/dev/null; do sleep 1; done
-watch "$(addresses)" &
-exec nginx -e stderr -p /edge/ -c /edge/nginx.conf
+watch "$(addresses)" "$@" &
+exec "$@"

@@ -129,7 +129,7 @@ pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const DISK_FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;
 /// What is kept in memory, per keyspace, before it becomes a file.
 pub const MEMTABLE_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// What a start has to read again at most.
+/// With more than this the keyspace that still needs the oldest journal is flushed: so a start reads little more.
 pub const JOURNALS_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// Expired records and sessions removed along with one group.
 pub const EXPIRED_PER_GROUP_MAX: usize = 1_024;

@@ -9,28 +9,22 @@ use crate::load::Pace;
 use crate::sends::Population;
 use crate::stage::{SYSTEM, Stage};
 
-/// With users grow the conversations that the sends are spread over, so that they meet all users.
-const USERS: [u64; 3] = [100, 10_000, 1_000_000];
-/// All with the highest number of users.
-const CONVERSATIONS: [u64; 2] = [100, 1_000_000];
+/// Sends go to all users: with them grow the conversations.
+const BY_USERS: [u64; 3] = [100, 10_000, 1_000_000];
+/// Fewer conversations among the most users.
+const FEW_CONVERSATIONS: u64 = 100;
 /// In a quick run, a million is so many.
 const QUICK_MOST: u64 = 20_000;
 
 pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     stage.redis()?;
     let most = if stage.settings.quick { QUICK_MOST } else { u64::MAX };
-    let mut populations: Vec<Population> = USERS
-        .iter()
-        .map(|users| Population { users: *users.min(&most), conversations: *users.min(&most) })
-        .collect();
-    let users = populations.last().map_or(0, |largest| largest.users);
-    populations.extend(
-        CONVERSATIONS.map(|conversations| Population { users, conversations: conversations.min(most) }),
-    );
-    populations.dedup();
+    let by_users =
+        BY_USERS.map(|count| Population { users: count.min(most), conversations: count.min(most) });
+    let by_conversations = [Population { conversations: FEW_CONVERSATIONS, ..by_users[2] }, by_users[2]];
 
     let mut systems = Vec::new();
-    for population in populations {
+    for population in by_users.into_iter().chain([by_conversations[0]]) {
         let Population { users, conversations } = population;
         stage.progress.say(&format!("preparing {users} users and {conversations} conversations"));
         systems.push((population, stage.start_system(population).await?));
@@ -43,10 +37,6 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
             stage.measure(system, (PEAK_CONNECTIONS, Pace::Closed), (round, &label), &mut findings).await?;
         }
     }
-    let grown: Vec<Population> = systems.iter().map(|(population, _)| *population).collect();
-    let by_users: Vec<Population> =
-        grown.iter().copied().filter(|one| one.users == one.conversations).collect();
-    let by_conversations: Vec<Population> = grown.iter().copied().filter(|one| one.users == users).collect();
     let (users, conversations) =
         (least_of_most(&findings, &by_users), least_of_most(&findings, &by_conversations));
     findings.figure("least_of_most_users", users);

@@ -10,7 +10,7 @@ use crate::findings::Findings;
 use crate::load::Pace;
 use crate::sends::Population;
 use crate::stage::{SYSTEM, Stage};
-use crate::usage::Part;
+use crate::usage::{self, Part};
 
 /// Of a run.
 const SAMPLES: u32 = 60;
@@ -19,6 +19,8 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     let system = stage.start_system(Population::USUAL).await?;
     stage.progress.expect(1);
     let mut findings = Findings::default();
+    // Before the samples begin, so that they cover the load and nothing else.
+    usage::settle(system.servers()).await?;
     let load = (PEAK_CONNECTIONS, Pace::Closed);
     let time = stage.settings.timing.warm_up + stage.settings.timing.measured;
     let (measured, samples) = tokio::join!(

@@ -1,5 +1,5 @@
 //! The HTTP server that every process shares: deadlines, a connection cap, graceful and bounded drain; and
-//! [`edge`], the outermost layer of every router, which gives each answer its request id and each error its body.
+//! `edge`, the outermost layer of every router, which gives each answer its request id and each error its body.
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -122,14 +122,14 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     bound.map_err(|error| std::io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
 }
 
-/// What [`edge`] needs.
+/// What `edge` needs.
 #[derive(Clone)]
 pub struct Edge {
     pub clock: Clock,
     pub metrics: HttpMetrics,
 }
 
-/// Finishes a router: unknown paths and methods are problems, and [`edge`] is around everything.
+/// Finishes a router: unknown paths and methods are problems, and `edge` is around everything.
 pub fn finish(router: Router, edge_state: Edge) -> Router {
     router
         .fallback(|| async { Problem::new(Code::NotFound, "there is no such path") })

@@ -104,7 +104,7 @@ impl FieldError {
     }
 }
 
-/// An error on its way to the client. [`super::http::edge`] adds the request id and writes it out.
+/// An error on its way to the client. [`super::http::finish`] adds the request id and writes it out.
 #[derive(Debug, Clone)]
 pub struct Problem {
     pub code: Code,

@@ -84,7 +84,7 @@ struct Inner {
 }
 
 impl Embedded {
-    /// Opens the directory and verifies every entry of its log (about a second per million). Blocks.
+    /// Opens the directory and verifies every entry of its log (a second of one core per million). Blocks.
     ///
     /// # Errors
     /// - [`StoreError::Unavailable`]: the directory is in use by another process, or cannot be read or written.

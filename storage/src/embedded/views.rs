@@ -6,9 +6,9 @@
 //!
 //! A row is read, merged and written, which needs one writer at a time: the lock in [`Applying`].
 //!
-//! Reads of one row or page go straight to fjall from the calling task: they take microseconds from memory
-//! (8 µs a row, 30 µs a page of 50) and seldom wait for the disk, where moving them to a blocking thread costs
-//! 10–20 µs each. Reads without such a bound, and writes, are moved.
+//! Reads of one row or page go straight to fjall from the calling task: measured, 2 µs a row and less than 0.1 ms
+//! a page of 50 from the tables, and they seldom wait for the disk, while moving one to a blocking thread costs
+//! 20 µs alone. Reads without such a bound, and writes, are moved.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -210,14 +210,15 @@ mod tests {
 
     #[test]
     fn a_later_version_may_have_other_fields() {
-        let fields = [("v", "2".into()), ("s", "c:anna:ben".into()), ("q", "7".into()), ("x", "y".into())];
+        let fields = [("v", "2"), ("s", "c:anna:ben"), ("q", "7"), ("n", "9"), ("x", "y")];
+        let fields = fields.map(|(name, value)| (name, value.to_owned()));
         let unreadable = read(&fields).content.unwrap_err();
         assert_eq!(unreadable.cause, Malformed::FutureVersion(2));
         assert_eq!(
             unreadable.place.map(|(conversation, seq)| (conversation.to_string(), seq)),
             Some(("anna:ben".into(), 7))
         );
-        assert!(unreadable.bytes.starts_with(b"*8\r\n$1\r\nv\r\n$1\r\n2\r\n"));
+        assert!(unreadable.bytes.starts_with(b"*10\r\n$1\r\nv\r\n$1\r\n2\r\n"));
     }
 
     #[test]

@@ -123,14 +123,13 @@ async fn ready(store: &Redis) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_under_load_nothing_acknowledged_is_lost() {
     const APPENDERS: usize = 32;
-    const EACH: usize = 150;
     let mut server = Server::start().await;
     let Fresh { store, _stop, .. } = start(&server.options()).await;
-    let tasks = TaskTracker::new();
+    let (tasks, enough) = (TaskTracker::new(), CancellationToken::new());
     let appenders: Vec<_> = (0..APPENDERS)
         .map(|number| {
-            let store = store.clone();
-            tasks.spawn(async move { append_through(&store, &format!("peer{number}"), EACH).await })
+            let (store, enough) = (store.clone(), enough.clone());
+            tasks.spawn(async move { append_through(&store, &format!("peer{number}"), &enough).await })
         })
         .collect();
     for _ in 0..3 {
@@ -141,6 +140,7 @@ async fn killed_under_load_nothing_acknowledged_is_lost() {
         server.kill();
         server.restart().await;
     }
+    enough.cancel();
 
     let (mut acknowledged, mut unknown, mut refused) = (BTreeMap::new(), 0, 0);
     for appender in appenders {
@@ -150,8 +150,7 @@ async fn killed_under_load_nothing_acknowledged_is_lost() {
         refused += done.refused;
     }
     assert!(unknown > 0, "no append was caught by a kill: the test did nothing");
-    let total = APPENDERS * EACH;
-    assert_eq!(acknowledged.len(), total);
+    let total = acknowledged.len();
 
     let mut feed = store.feed(GENERATION, "one");
     let mut stored = BTreeMap::new();
@@ -177,9 +176,9 @@ struct Done {
     refused: usize,
 }
 
-async fn append_through(store: &Redis, peer: &str, count: usize) -> Done {
+async fn append_through(store: &Redis, peer: &str, enough: &CancellationToken) -> Done {
     let mut done = Done::default();
-    for _ in 0..count {
+    while !enough.is_cancelled() {
         append_until_acknowledged(store, &once(message("anna", peer), OnceKey::Id), &mut done).await;
     }
     done
