@@ -62,6 +62,8 @@ pub const SESSIONS_PER_USER_MAX: usize = 100;
 
 // Idempotency.
 pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(3600);
+/// The longest that can be configured.
+pub const IDEMPOTENCY_WINDOW_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How far ahead of the log's clock the time inside a client's id may lie.
 pub const ID_AHEAD_MAX: Duration = Duration::from_secs(300);
 

@@ -35,25 +35,40 @@ local function low32(number)
   return number % 4294967296
 end
 
--- A number that is there but cannot be read must not become a new beginning.
-local function following(stored)
-  if not stored then return 1 end
-  local number = tonumber(stored)
-  return number and number + 1
+-- A number that is there but cannot be read must not become a new beginning: nil.
+local function number_or_0(stored)
+  return tonumber(stored or 0)
+end
+
+local offset = number_or_0(redis.call('HGET', heads, '#'))
+
+-- A head behind the log (a damaged or lost key) would give numbers a second time and overwrite what has them.
+-- An entry without a readable offset proves nothing: whoever reads it parks it.
+local function damage()
+  if not offset then return 'E the last offset is not a number' end
+  local last = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)[1]
+  local fields = last and last[2] or {}
+  for at = 1, #fields, 2 do
+    local found = fields[at] == 'n' and tonumber(fields[at + 1])
+    if found and found > offset then
+      return 'E the last offset is ' .. text(offset) .. ', the last entry has ' .. text(found)
+    end
+  end
 end
 
 -- Appends the event of the command at ARGV[at]. Returns its seq and entry, or nil and why not.
 local function append(at)
   local subject, version, kind, id, payload, body = unpack(ARGV, at + 1, at + 6)
-  local last = redis.call('HMGET', heads, subject, '#')
-  local seq, offset = following(last[1]), following(last[2])
-  if not (seq and offset) then return nil, 'the head of ' .. subject .. ' is not a number' end
-  local checksum = bit.tohex(bit.bxor(tonumber(body), low32(seq), bit.rol(low32(offset), 16)))
-  seq, offset = text(seq), text(offset)
+  local head = number_or_0(redis.call('HGET', heads, subject))
+  if not head then return nil, 'the head of ' .. subject .. ' is not a number' end
+  local seq, next_offset = head + 1, offset + 1
+  local checksum = bit.tohex(bit.bxor(tonumber(body), low32(seq), bit.rol(low32(next_offset), 16)))
+  seq = text(seq)
   local entry = redis.pcall('XADD', events, '*', 'v', version, 't', kind, 's', subject, 'q', seq,
-    'n', offset, 'i', id, 'p', payload, 'c', checksum)
+    'n', text(next_offset), 'i', id, 'p', payload, 'c', checksum)
   if type(entry) == 'table' then return nil, entry.err end
-  redis.call('HSET', heads, subject, seq, '#', offset)
+  redis.call('HSET', heads, subject, seq, '#', text(next_offset))
+  offset = next_offset
   return seq, entry
 end
 
@@ -110,7 +125,7 @@ local commands = {
 
   mark = function(at)
     local pair, mark = ARGV[at + 7], ARGV[at + 8]
-    local highest = tonumber(redis.call('HGET', marks, pair) or 0)
+    local highest = number_or_0(redis.call('HGET', marks, pair))
     if not highest then return 'E the mark of ' .. pair .. ' is not a number' end
     if tonumber(mark) <= highest then return 'U' end
     local seq, entry = append(at)
@@ -118,20 +133,6 @@ local commands = {
     return answer(seq, entry)
   end,
 }
-
--- A head behind the log (a damaged or lost key) would give numbers a second time and overwrite what has them.
--- An entry without a readable offset proves nothing: whoever reads it parks it.
-local function damage()
-  local entry = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)[1]
-  if not entry then return nil end
-  for at = 1, #entry[2], 2 do
-    local offset = entry[2][at] == 'n' and tonumber(entry[2][at + 1])
-    local head = tonumber(redis.call('HGET', heads, '#') or 0)
-    if offset and head and offset > head then
-      return 'E the head of the log is ' .. text(head) .. ', its last entry has offset ' .. text(offset)
-    end
-  end
-end
 
 local damaged = damage()
 local answers = {}

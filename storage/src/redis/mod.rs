@@ -20,7 +20,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use shared::Clock;
-use shared::limits::{IDEMPOTENCY_WINDOW, LOG_TIMEOUT, PARTITIONS_DEFAULT, PARTITIONS_MAX};
+use shared::limits::{
+    IDEMPOTENCY_WINDOW, IDEMPOTENCY_WINDOW_MAX, LOG_TIMEOUT, PARTITIONS_DEFAULT, PARTITIONS_MAX,
+};
 use shared::ports::StoreError;
 use shared::process::config::{ConfigError, LogOptions};
 use tokio_util::sync::CancellationToken;
@@ -129,6 +131,11 @@ pub fn connect(
     }
     if prefix.contains(['{', '}']) {
         return unfit(format!("the prefix {prefix:?} has a brace, which would part the keys of a partition"));
+    }
+    let window = options.idempotency_window;
+    if !(Duration::from_secs(1)..=IDEMPOTENCY_WINDOW_MAX).contains(&window) {
+        // Redis would refuse the record after the event was appended.
+        return unfit(format!("the window of {window:?} is not between 1 s and {IDEMPOTENCY_WINDOW_MAX:?}"));
     }
     let keys = Keys::new(prefix.clone(), *partitions);
     let server = Arc::new(Server::new(url, keys, clock)?);

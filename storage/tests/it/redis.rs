@@ -327,7 +327,7 @@ async fn a_lost_head_gives_no_number_twice() {
             Err(AppendError::Store(StoreError::Damaged { what, .. })) => what,
             other => panic!("{other:?}"),
         };
-        assert_eq!(what, "the head of the log is 0, its last entry has offset 2");
+        assert_eq!(what, "the last offset is 0, the last entry has 2");
     }
 }
 
@@ -361,6 +361,8 @@ fn options_that_cannot_work_are_refused() {
         Options { partitions: 0, ..good.clone() },
         Options { partitions: 1_025, ..good.clone() },
         Options { prefix: "a{b}".into(), ..good.clone() },
+        Options { idempotency_window: Duration::ZERO, ..good.clone() },
+        Options { idempotency_window: Duration::MAX, ..good.clone() },
     ] {
         let refused = connect(&bad, Clock::system(), &TaskTracker::new(), CancellationToken::new());
         let Err(error) = refused.map(|_| ()) else { panic!("{bad:?} was taken") };
