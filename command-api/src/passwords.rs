@@ -58,7 +58,7 @@ impl Passwords {
         let argon2 = self.argon2.clone();
         self.run(move || argon2.hash_password(password.as_bytes()).map(|hash| hash.to_string()).ok())
             .await?
-            .ok_or_else(|| Problem::new(Code::Internal, "the password could not be hashed"))
+            .ok_or_else(failed)
     }
 
     /// Whether `password` is the one of `hash`; takes as long when there is no hash, and is false.
@@ -80,7 +80,6 @@ impl Passwords {
     async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
         let busy =
             || Problem::new(Code::Busy, "too many logins are waiting").with_outcome(Outcome::NotApplied);
-        let failed = || Problem::new(Code::Internal, "hashing failed").with_outcome(Outcome::NotApplied);
         let place = self.places.clone().try_acquire_owned().map_err(|_| busy())?;
         let turn = self.running.clone().acquire_owned().await.map_err(|_| failed())?;
         // The job runs to its end even if the client leaves, so it keeps its places until then.
@@ -91,6 +90,10 @@ impl Passwords {
         });
         job.await.map_err(|_| failed())
     }
+}
+
+fn failed() -> Problem {
+    Problem::new(Code::Internal, "hashing failed").with_outcome(Outcome::NotApplied)
 }
 
 #[cfg(test)]

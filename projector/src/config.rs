@@ -55,6 +55,9 @@ pub(crate) struct Status {
     pub(crate) json: bool,
 
     #[command(flatten)]
+    pub(crate) process: ProcessOptions,
+
+    #[command(flatten)]
     pub(crate) log: LogOptions,
 
     #[command(flatten)]
@@ -63,6 +66,9 @@ pub(crate) struct Status {
 
 #[derive(Debug, Args)]
 pub(crate) struct Migrate {
+    #[command(flatten)]
+    pub(crate) process: ProcessOptions,
+
     #[command(flatten)]
     pub(crate) views: ViewOptions,
 }

@@ -5,7 +5,7 @@ mod config;
 use std::io::Write;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 use config::{Command, Config, Migrate, Run, Status};
 use projector::{Counters, Projector, Report};
@@ -20,7 +20,9 @@ use storage::redis::{self, Redis};
 async fn main() -> Result<()> {
     match Config::parse().command {
         Command::Run(options) => run(options).await,
-        Command::Status(options) => tokio::time::timeout(COMMAND_DEADLINE, status(options)).await?,
+        Command::Status(options) => tokio::time::timeout(COMMAND_DEADLINE, status(options))
+            .await
+            .context("redis or cassandra did not answer in time")?,
         Command::Migrate(options) => migrate(options).await,
     }
 }
@@ -76,6 +78,7 @@ async fn generations(cassandra: &Cassandra) -> Result<Vec<u32>, StoreError> {
 }
 
 async fn status(options: Status) -> Result<()> {
+    telemetry::init_log(&options.process.log)?;
     let lifecycle = Lifecycle::default();
     let Lifecycle { store_tasks, stores_stop, .. } = &lifecycle;
     let redis = redis::connect(
@@ -102,6 +105,7 @@ async fn status(options: Status) -> Result<()> {
 }
 
 async fn migrate(options: Migrate) -> Result<()> {
+    telemetry::init_log(&options.process.log)?;
     let migrated = Migrator::new(&cassandra::Options::of(&options.views))?.migrate().await?;
     let files = if migrated.files.is_empty() { "nothing".to_owned() } else { migrated.files.join(", ") };
     writeln!(std::io::stdout(), "schema version {}; applied now: {files}", migrated.version)?;

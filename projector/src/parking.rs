@@ -2,12 +2,14 @@
 //! conversation stays whole for readers. A store's failure never parks anything.
 
 use shared::Position;
-use shared::limits::PARKED_BYTES_MAX;
+use shared::limits::{CAUSE_CHARS_MAX, PARKED_BYTES_MAX};
 use shared::ports::Unreadable;
 use shared::view::{ParkedChange, ParkedRow, TimelineChange, ViewChange};
 
 pub(crate) fn park(position: Position, unreadable: &Unreadable, changes: &mut Vec<ViewChange>) {
-    let (mut cause, mut bytes) = (unreadable.cause.to_string(), unreadable.bytes.clone());
+    // A cause may quote what is stored, and that may be of any length.
+    let mut cause: String = unreadable.cause.to_string().chars().take(CAUSE_CHARS_MAX).collect();
+    let mut bytes = unreadable.bytes.clone();
     tracing::error!(%position, cause, "an event cannot be applied; it is parked");
     if bytes.len() > PARKED_BYTES_MAX {
         // A store may refuse a write of any size; the log still has the whole entry at this position.

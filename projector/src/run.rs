@@ -45,11 +45,12 @@ impl Counters {
     }
 }
 
-/// Projects until shutdown. A failing store is retried for ever, with backoff: what was read and not
-/// acknowledged is delivered again.
+/// Projects until shutdown. A failing store is retried for ever, with backoff: a batch that was read is written
+/// and acknowledged before the next one is read.
 pub async fn run(mut projector: Projector, shutdown: CancellationToken) {
     let mut backoff = BACKOFF_MIN;
-    while let Err(error) = consume(&mut projector, &shutdown, &mut backoff).await {
+    let mut batch = Vec::new();
+    while let Err(error) = consume(&mut projector, &mut batch, &shutdown, &mut backoff).await {
         projector.counters.failures.inc();
         let retry_ms = backoff.as_millis();
         tracing::warn!(
@@ -57,32 +58,40 @@ pub async fn run(mut projector: Projector, shutdown: CancellationToken) {
             retry_ms,
             "a batch failed; it is tried again"
         );
-        shutdown.run_until_cancelled(tokio::time::sleep(jittered(backoff))).await;
+        if shutdown.run_until_cancelled(tokio::time::sleep(jittered(backoff))).await.is_none() {
+            return;
+        }
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
 }
 
+/// `batch` is what was read and is not finished: empty, or left by an attempt that failed.
 async fn consume(
     projector: &mut Projector,
+    batch: &mut Vec<Delivery>,
     shutdown: &CancellationToken,
     backoff: &mut Duration,
 ) -> Result<(), StoreError> {
     let mut changes = Vec::new();
-    while let Some(batch) = shutdown.run_until_cancelled(projector.feed.next_batch(BATCH_EVENTS_MAX)).await {
-        let batch = batch?;
+    loop {
+        if batch.is_empty() {
+            let read = shutdown.run_until_cancelled(projector.feed.next_batch(BATCH_EVENTS_MAX)).await;
+            let Some(read) = read else { return Ok(()) };
+            *batch = read?;
+        }
         changes.clear();
-        for delivery in &batch {
+        for delivery in &*batch {
             change(delivery, &mut changes, &projector.counters);
         }
         let read: Vec<_> = batch.iter().map(|delivery| delivery.position).collect();
         // Before the acknowledgement: a crash in between delivers again, and applying is idempotent.
         projector.views.apply(&changes, &read).await?;
-        projector.feed.ack(&batch).await?;
+        projector.feed.ack(batch).await?;
         projector.counters.events.inc_by(batch.len() as u64);
         projector.counters.changes.inc_by(changes.len() as u64);
+        batch.clear();
         *backoff = BACKOFF_MIN;
     }
-    Ok(())
 }
 
 fn change(delivery: &Delivery, changes: &mut Vec<ViewChange>, counters: &Counters) {

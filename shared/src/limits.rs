@@ -22,7 +22,8 @@ pub const HEADERS_BYTES_MAX: usize = 16 * 1024;
 pub const HEADERS_COUNT_MAX: usize = 64;
 /// Also how long a connection may be idle between requests: whoever keeps connections (nginx) closes them sooner.
 pub const HEADERS_DEADLINE: Duration = Duration::from_secs(10);
-pub const BODY_DEADLINE: Duration = Duration::from_secs(10);
+/// A little before the request's own, so that a slow body is told as such.
+pub const BODY_DEADLINE: Duration = Duration::from_millis(9_500);
 /// From the last byte of the headers to the first of the answer; event streams are exempt.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// A process with more open connections than this accepts no further one until another closes.
@@ -136,6 +137,7 @@ pub const JOURNALS_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// Expired records and sessions removed along with one group.
 pub const EXPIRED_PER_GROUP_MAX: usize = 1_024;
 
+pub const CAUSE_CHARS_MAX: usize = 500;
 /// Of an entry that is parked; Cassandra refuses requests above 16 MiB.
 pub const PARKED_BYTES_MAX: usize = 1024 * 1024;
 

@@ -1,5 +1,5 @@
-//! What a service may ask of a store, one trait per role: command-api holds [`EventLog`], [`Accounts`] and
-//! [`Heads`]; the projector [`EventFeed`] and [`ViewWriter`]; query-api [`ViewReader`], [`Heads`],
+//! What a service may ask of a store, one trait per role: command-api holds [`EventLog`], [`Accounts`],
+//! [`Sessions`] and [`Heads`]; the projector [`EventFeed`] and [`ViewWriter`]; query-api [`ViewReader`], [`Heads`],
 //! [`Sessions`] and [`Notices`]. The doc comments are the contract; `storage::contract` checks it on every
 //! adapter.
 

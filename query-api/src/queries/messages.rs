@@ -15,7 +15,7 @@ use shared::process::request::Query;
 use shared::view::TimelineEntry;
 use shared::{Conversation, Seq, Username};
 
-use crate::freshness::contiguous;
+use crate::freshness::{contiguous, without_hole};
 use crate::state::AppState;
 
 static CHAT_BEHIND: HeaderName = HeaderName::from_static("chat-behind");
@@ -144,12 +144,7 @@ impl Answer {
         }
         let mut entries = contiguous(&*state.views, &*state.notices, conversation, range.clone()).await?;
         if entries.is_empty() && page.cursor == Cursor::Newest {
-            // The views are further behind than a page: the newest page that they have.
-            let seen = page.range(state.views.timeline_head(conversation).await?.min(head));
-            if !seen.is_empty() {
-                entries = state.views.timeline(conversation, *seen.start(), *seen.end()).await?;
-                entries.truncate(crate::freshness::without_hole(&entries, *seen.start()));
-            }
+            entries = Self::newest_visible(state, page, &range).await?;
         }
         let missing = match entries.last() {
             Some(last) => range.end() - last.seq(),
@@ -157,6 +152,22 @@ impl Answer {
             None => range.end() - range.start() + 1,
         };
         Ok(Self { entries, head, behind: log_answers.then_some(missing) })
+    }
+
+    /// The newest page that can be shown where the one of `missed` cannot: its first message is not there yet.
+    async fn newest_visible(
+        state: &AppState,
+        page: &PageQuery,
+        missed: &RangeInclusive<Seq>,
+    ) -> Result<Vec<TimelineEntry>, StoreError> {
+        let seen = state.views.timeline_head(&page.conversation).await?;
+        let range = page.range(seen.min(missed.start() - 1));
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut entries = state.views.timeline(&page.conversation, *range.start(), *range.end()).await?;
+        entries.truncate(without_hole(&entries, *range.start()));
+        Ok(entries)
     }
 
     fn into_response(self, page: &PageQuery) -> Response {

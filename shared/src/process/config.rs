@@ -81,7 +81,7 @@ impl LogOptions {
                 Secret::new(text.trim())
             }
         };
-        if url.reveal().starts_with("redis://") || url.reveal().starts_with("redis+unix://") {
+        if url.reveal().starts_with("redis://") {
             Ok(url)
         } else {
             Err(ConfigError("--redis-url: the URL starts with redis://".to_owned()))

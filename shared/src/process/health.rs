@@ -80,7 +80,7 @@ impl Health {
         Json(HealthReport { status: "ok", waiting_for: Vec::new(), durability: None }).into_response()
     }
 
-    /// 200, or 503 with what it waits for. Draining is not ready: a balancer moves on before the end.
+    /// 200, or 503 with what it waits for. Draining is not ready: who still has a connection sees it.
     pub async fn readyz(&self) -> Response {
         let checks = self.probes.iter().map(|probe| tokio::time::timeout(PROBE_DEADLINE, probe.check()));
         let results = join_all(checks).await;

@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 mod accounts;
+mod command;
 mod entry;
 mod feed;
 mod keys;
