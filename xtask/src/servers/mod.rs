@@ -13,14 +13,16 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 mod cassandra;
+mod identity;
 mod nginx;
 mod packages;
 mod process;
 mod redis;
 
 pub use cassandra::{Cassandra, Keeping};
+pub use identity::{Identity, Signal};
 pub use nginx::{Nginx, NginxOptions};
-pub use process::{Identity, Process, Signal};
+pub use process::Process;
 pub use redis::Redis;
 
 /// How long a probe waits for one connect and one answer.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::process::{Identity, Process, Signal};
+use super::identity::{Identity, Signal};
+use super::process::Process;
 use super::{check_free, http_status, packages};
 
 const CONFIG: &str = include_str!("../../../nginx/nginx.conf");

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::process::{Identity, Process};
+use super::identity::Identity;
+use super::process::Process;
 use super::{Options, ask, check_free, localhost, packages};
 
 /// Loading a large append-only file takes most of it.
