@@ -55,9 +55,6 @@ pub(crate) struct Status {
     pub(crate) json: bool,
 
     #[command(flatten)]
-    pub(crate) process: ProcessOptions,
-
-    #[command(flatten)]
     pub(crate) log: LogOptions,
 
     #[command(flatten)]

@@ -78,7 +78,6 @@ async fn generations(cassandra: &Cassandra) -> Result<Vec<u32>, StoreError> {
 }
 
 async fn status(options: Status) -> Result<()> {
-    telemetry::init_log(&options.process.log)?;
     let lifecycle = Lifecycle::default();
     let Lifecycle { store_tasks, stores_stop, .. } = &lifecycle;
     let redis = redis::connect(
