@@ -148,17 +148,11 @@ pub(crate) async fn put_message(
     }
     let caller = caller.map(|caller| caller.user);
     let command: SendMessage = body.read()?;
-    // The log decides by its own clock, and knows whether the id was taken before. This only keeps the order of
-    // answers: 422 comes before 403 and 404.
-    let window = check_window(id, state.clock.now(), state.idempotency_window);
-    let answer = match command.decide(caller.as_ref(), state.trusts_names()) {
-        Ok(sent) => append(&state, id, sent, Some(OnceKey::Id), StatusCode::OK).await,
-        Err(problem) => Err(problem),
-    };
-    answer.map_err(|problem| match problem.code {
-        Code::NotYourName | Code::RecipientNotFound => window.err().unwrap_or(problem),
-        _ => problem,
-    })
+    // The log decides by its own clock whether an id is accepted. This refuses, also a repetition after the window,
+    // and keeps the order of answers: 422 comes before 403 and 404.
+    check_window(id, state.clock.now(), state.idempotency_window)?;
+    let sent = command.decide(caller.as_ref(), state.trusts_names())?;
+    append(&state, id, sent, Some(OnceKey::Id), StatusCode::OK).await
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
