@@ -1,13 +1,19 @@
 #!lua
--- Appends events to one partition. Takes many commands, answers each, in their order. A command is done as a
--- whole or not at all: everything that can fail is asked before its first write, and that first write is the
--- XADD, after which only HSET and SET follow, on keys already known to be of the right type.
+-- Appends events to one partition or more. Takes many commands, answers each, in their order. A command is done
+-- as a whole or not at all: everything that can fail is asked before its first write, and that first write is
+-- the XADD, after which only HSET and SET follow, on keys already known to be of the right type. Whatever fails
+-- all the same fails the call, and its outcome is unknown.
 --
 -- The first line makes Redis refuse the whole call before it starts when memory is full, the disk fails or
 -- the server is a replica.
 --
--- KEYS: events, heads, users, marks, then the record of each command that has one, in the order of commands.
--- ARGV: window ms, how far ahead an id may be in ms, then nine values per command:
+-- One call is the cheapest: what is asked and written once per partition and not once per command (heads,
+-- records) is half of the work. On a cluster a call takes the partitions of one slot: one.
+--
+-- KEYS: per partition events, heads, users, marks, then the record of each command that has one, in the order
+-- of commands.
+-- ARGV: window ms, how far ahead an id may be in ms; per partition: how many commands, whether to look for
+-- damage (1 or 0); then nine values per command:
 --   what, subject, version, kind, id, payload, body checksum, first, second
 --   what        first            second
 --   plain       -                -
@@ -19,12 +25,9 @@
 -- Answers: 'N seq entry' new, 'R id seq entry' replayed, 'U' unchanged, 'T' taken, 'C' conflict,
 -- 'W' outside the window, 'E text' could not append.
 
-local events, heads, users, marks = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local window, ahead = tonumber(ARGV[1]), tonumber(ARGV[2])
+local VALUES = 9
 local FINGERPRINT_BYTES = 16
-
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- Lua's numbers are doubles: exact to 2^53. Its own conversion to text keeps 14 digits only.
 local function text(number)
@@ -40,12 +43,24 @@ local function number_or_0(stored)
   return tonumber(stored or 0)
 end
 
-local offset = number_or_0(redis.call('HGET', heads, '#'))
+local read_at
+local function now()
+  if not read_at then
+    local time = redis.call('TIME')
+    read_at = time[1] * 1000 + math.floor(time[2] / 1000)
+  end
+  return read_at
+end
+
+-- The partition at hand: keys, the last offset, the last seq of each subject, the stored records, and what is to
+-- be written to the heads when all of its commands are done.
+local events, heads, users, marks, offset, seqs, records, changed
 
 -- A head behind the log (a damaged or lost key) would give numbers a second time and overwrite what has them.
 -- An entry without a readable offset proves nothing: whoever reads it parks it.
-local function damage()
+local function damage(asked)
   if not offset then return 'E the last offset is not a number' end
+  if offset > 0 and not asked then return end
   local last = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)[1]
   local fields = last and last[2] or {}
   for at = 1, #fields, 2 do
@@ -59,17 +74,17 @@ end
 -- Appends the event of the command at ARGV[at]. Returns its seq and entry, or nil and why not.
 local function append(at)
   local subject, version, kind, id, payload, body = unpack(ARGV, at + 1, at + 6)
-  local head = number_or_0(redis.call('HGET', heads, subject))
+  local head = seqs[subject]
   if not head then return nil, 'the head of ' .. subject .. ' is not a number' end
   local seq, next_offset = head + 1, offset + 1
   local checksum = bit.tohex(bit.bxor(tonumber(body), low32(seq), bit.rol(low32(next_offset), 16)))
-  seq = text(seq)
-  local entry = redis.pcall('XADD', events, '*', 'v', version, 't', kind, 's', subject, 'q', seq,
+  local entry = redis.pcall('XADD', events, '*', 'v', version, 't', kind, 's', subject, 'q', text(seq),
     'n', text(next_offset), 'i', id, 'p', payload, 'c', checksum)
   if type(entry) == 'table' then return nil, entry.err end
-  redis.call('HSET', heads, subject, seq, '#', text(next_offset))
-  offset = next_offset
-  return seq, entry
+  seqs[subject], offset = seq, next_offset
+  changed[#changed + 1] = subject
+  changed[#changed + 1] = text(seq)
+  return text(seq), entry
 end
 
 local function answer(seq, entry)
@@ -78,8 +93,7 @@ local function answer(seq, entry)
 end
 
 local function append_once(at, record, keep, is_late)
-  local fingerprint = ARGV[at + 7]
-  local found = redis.call('GET', record)
+  local fingerprint, found = ARGV[at + 7], records[record]
   if found then
     if string.sub(found, 1, FINGERPRINT_BYTES) ~= fingerprint then return 'C' end
     return 'R ' .. string.sub(found, FINGERPRINT_BYTES + 1)
@@ -87,16 +101,11 @@ local function append_once(at, record, keep, is_late)
   if is_late then return 'W' end
   local seq, entry = append(at)
   if seq then
-    local id = ARGV[at + 4]
-    redis.call('SET', record, fingerprint .. id .. ' ' .. seq .. ' ' .. entry, 'PX', text(keep))
+    local receipt = fingerprint .. ARGV[at + 4] .. ' ' .. seq .. ' ' .. entry
+    redis.call('SET', record, receipt, 'PX', text(keep))
+    records[record] = receipt
   end
   return answer(seq, entry)
-end
-
-local next_record = 5
-local function record()
-  next_record = next_record + 1
-  return KEYS[next_record - 1]
 end
 
 local commands = {
@@ -104,15 +113,15 @@ local commands = {
     return answer(append(at))
   end,
 
-  header = function(at)
-    return append_once(at, record(), window, false)
+  header = function(at, record)
+    return append_once(at, record, window, false)
   end,
 
-  id = function(at)
+  id = function(at, record)
     local ms = tonumber(ARGV[at + 8])
     -- An id taken now may lie `ahead` of now, so it stays inside the window for window + ahead; as much
     -- again is for a clock that is set back.
-    return append_once(at, record(), window + 2 * ahead, ms < now - window or ms > now + ahead)
+    return append_once(at, record, window + 2 * ahead, ms < now() - window or ms > now() + ahead)
   end,
 
   register = function(at)
@@ -133,10 +142,46 @@ local commands = {
     return answer(seq, entry)
   end,
 }
+local HAS_RECORD = { header = true, id = true }
 
-local damaged = damage()
+-- The last offset and the last seq of every subject that the commands name.
+local function read_heads(first, last)
+  local fields = {}
+  for at = first, last, VALUES do fields[#fields + 1] = ARGV[at + 1] end
+  local stored = redis.call('HMGET', heads, '#', unpack(fields))
+  offset, seqs, changed = number_or_0(stored[1]), {}, {}
+  for nth, subject in ipairs(fields) do seqs[subject] = number_or_0(stored[nth + 1]) end
+end
+
+local function read_records(first, last)
+  records = {}
+  if first > last then return end
+  local stored = redis.call('MGET', unpack(KEYS, first, last))
+  for nth = 1, last - first + 1 do records[KEYS[first + nth - 1]] = stored[nth] or nil end
+end
+
 local answers = {}
-for at = 3, #ARGV, 9 do
-  answers[#answers + 1] = damaged or commands[ARGV[at]](at)
+local key, at = 1, 3
+while at <= #ARGV do
+  events, heads, users, marks = unpack(KEYS, key, key + 3)
+  local first, asked = at + 2, ARGV[at + 1] == '1'
+  local last = first + VALUES * ARGV[at] - 1
+  local first_record, next_record = key + 4, key + 4
+  for command = first, last, VALUES do
+    if HAS_RECORD[ARGV[command]] then next_record = next_record + 1 end
+  end
+  read_heads(first, last)
+  read_records(first_record, next_record - 1)
+  key, at, next_record = next_record, last + 1, first_record
+
+  local damaged = damage(asked)
+  for command = first, last, VALUES do
+    local record
+    if HAS_RECORD[ARGV[command]] then
+      record, next_record = KEYS[next_record], next_record + 1
+    end
+    answers[#answers + 1] = damaged or commands[ARGV[command]](command, record)
+  end
+  if #changed > 0 then redis.call('HSET', heads, '#', text(offset), unpack(changed)) end
 end
 return answers

@@ -25,7 +25,15 @@ pub(super) struct Link {
     suspect: Arc<Notify>,
 }
 
-type State = Result<MultiplexedConnection, StoreError>;
+type State = Result<Current, StoreError>;
+
+/// The connection of this moment.
+#[derive(Clone)]
+pub(super) struct Current {
+    commands: MultiplexedConnection,
+    /// 1, 2, 3, …: with another number, another Redis may be at the other end.
+    pub(super) number: u64,
+}
 
 impl Link {
     /// Connects in the background, for as long as someone holds a link.
@@ -50,25 +58,30 @@ impl Link {
         self.state.borrow().as_ref().map(|_| ()).map_err(StoreError::clone)
     }
 
+    pub(super) fn current(&self) -> Result<Current, StoreError> {
+        self.state.borrow().clone()
+    }
+
     /// For calls that change nothing.
     pub(super) async fn read<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, StoreError> {
-        let mut connection = self.state.borrow().clone()?;
+        let mut connection = self.current()?.commands;
         self.heard(pipeline.query_async(&mut connection).await).map_err(unavailable)
     }
 
     /// For calls that change something.
     pub(super) async fn write<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, StoreError> {
-        let mut connection = self.state.borrow().clone()?;
+        let mut connection = self.current()?.commands;
         let answer = self.heard(pipeline.query_async(&mut connection).await);
         answer.map_err(|error| unavailable_or_unknown(error, pipeline.len()))
     }
 
-    /// As [`Link::write`], but each command has an answer of its own.
+    /// As [`Link::write`], but on this connection or none, and each command has an answer of its own.
     pub(super) async fn write_each(
         &self,
+        connection: Current,
         pipeline: &Pipeline,
     ) -> Result<Vec<Result<Value, ServerError>>, StoreError> {
-        let mut connection = self.state.borrow().clone()?;
+        let mut connection = connection.commands;
         let answers = connection.send_packed_commands(pipeline, 0, pipeline.len()).await;
         let answers = self.heard(answers).map_err(|error| unavailable_or_unknown(error, pipeline.len()))?;
         let each = |value| match value {
@@ -88,9 +101,10 @@ impl Link {
 
 async fn keep(server: &Server, answer_timeout: Duration, state: &watch::Sender<State>, suspect: &Notify) {
     let mut pauses = Pauses::new(server.clock.clone());
+    let mut connections = 0;
     loop {
         let error = tokio::select! {
-            error = hold(server, answer_timeout, state, suspect, &mut pauses) => error,
+            error = hold(server, answer_timeout, state, suspect, (&mut connections, &mut pauses)) => error,
             () = state.closed() => return,
         };
         if state.send_replace(Err(error.clone())).is_ok() || pauses.is_first() {
@@ -109,13 +123,14 @@ async fn hold(
     answer_timeout: Duration,
     state: &watch::Sender<State>,
     suspect: &Notify,
-    pauses: &mut Pauses,
+    (connections, pauses): (&mut u64, &mut Pauses),
 ) -> StoreError {
     let Connection { commands, driver } = match server.connect(answer_timeout).await {
         Ok(connection) => connection,
         Err(error) => return error,
     };
-    let _ = state.send_replace(Ok(commands.clone()));
+    *connections += 1;
+    let _ = state.send_replace(Ok(Current { commands: commands.clone(), number: *connections }));
     pauses.reset();
     tracing::info!("connected to Redis");
     tokio::select! {

@@ -1,13 +1,13 @@
 //! The event log: [`Log::append`] queues, one task drains the queue. It takes what is there (no timer: when calls
-//! are slow the queue fills and they get larger), sorts it by partition and sends one script call per partition,
-//! all of them in one pipeline, a few pipelines in flight. What an append does is decided in `append.lua`.
+//! are slow the queue fills and they get larger), sorts it by partition and sends it as one call of the script, a
+//! few calls in flight. What an append does is decided in `append.lua`.
 //!
 //! Nothing is sent twice: the outcome of a call without an answer is unknown, and the caller's retry with the
 //! same key or id settles it.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,6 +25,9 @@ use super::command::{Command, millis};
 use super::link::Link;
 use super::server::{Server, unavailable_or_unknown};
 use super::{Options, STORE};
+
+/// Events, heads, users, marks: before the records.
+const KEYS_PER_PARTITION: usize = 4;
 
 /// Appends through the shared connection. Clones share the queue.
 #[derive(Clone)]
@@ -55,6 +58,7 @@ impl Log {
             script: Script::new(include_str!("append.lua")),
             window: options.idempotency_window,
             wait_max: options.answer_timeout,
+            checked: Checked::default(),
         };
         tasks.spawn(async move { drain(&caller, queued, &stop).await });
         Self { server, link, queue }
@@ -116,103 +120,130 @@ struct Caller {
     window: Duration,
     /// In the queue.
     wait_max: Duration,
+    checked: Checked,
 }
 
 impl Caller {
     /// Sends a group and answers each of it.
     async fn call(&self, group: Vec<Queued>) {
-        let mut partitions: BTreeMap<u16, Vec<Queued>> = BTreeMap::new();
-        for queued in group {
-            // Its caller has waited for as long as an answer may take; late answers help nobody.
-            if queued.since.elapsed() > self.wait_max {
-                queued.settle(Err(not_sent("queued for too long").into()));
-            } else {
-                partitions.entry(queued.command.partition).or_default().push(queued);
-            }
+        // Its caller has waited for as long as an answer may take; late answers help nobody.
+        let is_late = |queued: &mut Queued| queued.since.elapsed() > self.wait_max;
+        let mut group = group;
+        for queued in group.extract_if(.., is_late) {
+            queued.settle(Err(not_sent("queued for too long").into()));
         }
-        let unknown_script = self.send(partitions, None).await;
-        if !unknown_script.is_empty() {
-            // Redis forgets scripts when it restarts. It did nothing with these calls, so they go out again.
-            let mut load = redis::cmd("SCRIPT");
-            load.arg("LOAD").arg(include_str!("append.lua"));
-            let refused = self.send(unknown_script, Some(load)).await;
-            for queued in refused.into_values().flatten() {
-                queued.settle(Err(not_sent("Redis does not keep the append script").into()));
-            }
+        if group.is_empty() {
+            return;
         }
+        // Stable: within a partition first come, first numbered.
+        group.sort_by_key(|queued| queued.command.partition);
+        let mut answer = self.send(&group, Pipeline::with_capacity(1)).await;
+        if matches!(&answer, Ok(Err(error)) if error.code() == "NOSCRIPT") {
+            // Redis forgets scripts when it restarts. It did nothing with this call, so it goes out again.
+            let mut load = redis::pipe();
+            load.cmd("SCRIPT").arg("LOAD").arg(include_str!("append.lua"));
+            answer = self.send(&group, load).await;
+        }
+        self.settle(group, answer);
     }
 
-    /// Answers each command, but for those whose call was refused because Redis does not know the script.
+    /// What Redis answers to the call of the script, which follows what is in the pipeline.
     async fn send(
         &self,
-        partitions: BTreeMap<u16, Vec<Queued>>,
-        first: Option<Cmd>,
-    ) -> BTreeMap<u16, Vec<Queued>> {
-        let mut unknown_script = BTreeMap::new();
-        if partitions.is_empty() {
-            return unknown_script;
+        group: &[Queued],
+        mut pipeline: Pipeline,
+    ) -> Result<Result<Value, ServerError>, StoreError> {
+        let connection = self.link.current()?;
+        let number = connection.number;
+        pipeline.add_command(self.command(group, number));
+        let mut answers = self.link.write_each(connection, &pipeline).await?;
+        let answer = answers.pop().unwrap_or(Ok(Value::Nil));
+        if answer.is_ok() {
+            self.checked.note(number, group);
         }
-        let mut pipeline = Pipeline::with_capacity(partitions.len() + 1);
-        let skipped = usize::from(first.is_some());
-        if let Some(first) = first {
-            pipeline.add_command(first);
-        }
-        for (partition, group) in &partitions {
-            pipeline.add_command(self.command(*partition, group));
-        }
-        match self.link.write_each(&pipeline).await {
-            Ok(answers) => {
-                for ((partition, group), answer) in
-                    partitions.into_iter().zip(answers.into_iter().skip(skipped))
-                {
-                    if answer.as_ref().is_err_and(|error| error.code() == "NOSCRIPT") {
-                        unknown_script.insert(partition, group);
-                    } else {
-                        settle_all(group, answer);
-                    }
-                }
-            }
-            Err(error) => {
-                for queued in partitions.into_values().flatten() {
-                    queued.settle(Err(error.clone().into()));
-                }
-            }
-        }
-        unknown_script
+        Ok(answer)
     }
 
-    fn command(&self, partition: u16, group: &[Queued]) -> Cmd {
+    fn command(&self, group: &[Queued], connection: u64) -> Cmd {
         let keys = &self.server.keys;
-        let records = group.iter().filter_map(|queued| queued.command.record());
+        let partitions = || group.chunk_by(|one, next| one.command.partition == next.command.partition);
+        let records = group.iter().filter(|queued| queued.command.record().is_some()).count();
         let mut command = redis::cmd("EVALSHA");
-        command.arg(self.script.get_hash()).arg(4 + records.clone().count());
-        command.arg(keys.events(partition)).arg(keys.heads(partition));
-        command.arg(keys.users(partition)).arg(keys.marks(partition));
-        for record in records {
-            command.arg(record);
+        command.arg(self.script.get_hash()).arg(KEYS_PER_PARTITION * partitions().count() + records);
+        for commands in partitions() {
+            let partition = commands[0].command.partition;
+            command.arg(keys.events(partition)).arg(keys.heads(partition));
+            command.arg(keys.users(partition)).arg(keys.marks(partition));
+            for record in commands.iter().filter_map(|queued| queued.command.record()) {
+                command.arg(record);
+            }
         }
         command.arg(millis(self.window)).arg(millis(ID_AHEAD_MAX));
-        for queued in group {
-            queued.command.write(&mut command);
+        for commands in partitions() {
+            let is_due = self.checked.is_due(connection, commands[0].command.partition);
+            command.arg(commands.len()).arg(u8::from(is_due));
+            for queued in commands {
+                queued.command.write(&mut command);
+            }
         }
         command
     }
+
+    fn settle(&self, group: Vec<Queued>, answer: Result<Result<Value, ServerError>, StoreError>) {
+        let texts = answer.and_then(|answer| match answer {
+            Ok(value) => Ok(redis::from_redis_value::<Vec<String>>(value).unwrap_or_default()),
+            Err(error) => Err(unavailable_or_unknown(error.into(), 1)),
+        });
+        match texts {
+            Ok(texts) => {
+                let mut texts = texts.into_iter();
+                for queued in group {
+                    let outcome = queued.command.outcome(&texts.next().unwrap_or_default());
+                    if is_damage(&outcome) {
+                        self.checked.forget(queued.command.partition);
+                    }
+                    queued.settle(outcome);
+                }
+            }
+            Err(error) => {
+                group.into_iter().for_each(|queued| queued.settle(Err(error.clone().into())));
+            }
+        }
+    }
 }
 
-/// The answers of one script call.
-fn settle_all(group: Vec<Queued>, answer: Result<Value, ServerError>) {
-    let texts = match answer {
-        Ok(value) => redis::from_redis_value::<Vec<String>>(value).unwrap_or_default(),
-        Err(error) => {
-            let error = unavailable_or_unknown(error.into(), 1);
-            return group.into_iter().for_each(|queued| queued.settle(Err(error.clone().into())));
+fn is_damage(outcome: &Result<Appended, AppendError>) -> bool {
+    matches!(outcome, Err(AppendError::Store(StoreError::Damaged { .. })))
+}
+
+/// Partitions whose head was compared with their last entry: on each connection once, as a Redis that was
+/// restarted, restored or replaced breaks the connection.
+#[derive(Default)]
+struct Checked(Mutex<(u64, BTreeSet<u16>)>);
+
+impl Checked {
+    fn is_due(&self, connection: u64, partition: u16) -> bool {
+        let checked = self.lock();
+        checked.0 != connection || !checked.1.contains(&partition)
+    }
+
+    /// Calls of several connections may end in any order: the last connection counts.
+    fn note(&self, connection: u64, group: &[Queued]) {
+        let mut checked = self.lock();
+        if checked.0 < connection {
+            *checked = (connection, BTreeSet::new());
         }
-    };
-    let mut texts = texts.into_iter();
-    for queued in group {
-        let text = texts.next().unwrap_or_default();
-        let outcome = queued.command.outcome(&text);
-        queued.settle(outcome);
+        if checked.0 == connection {
+            checked.1.extend(group.iter().map(|queued| queued.command.partition));
+        }
+    }
+
+    fn forget(&self, partition: u16) {
+        self.lock().1.remove(&partition);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (u64, BTreeSet<u16>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
