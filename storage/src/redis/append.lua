@@ -10,10 +10,10 @@
 -- One call is the cheapest: what is asked and written once per partition and not once per command (heads,
 -- records) is half of the work. On a cluster a call takes the partitions of one slot: one.
 --
--- KEYS: per partition events, heads, users, marks, then the record of each command that has one, in the order
--- of commands.
--- ARGV: window ms, how far ahead an id may be in ms; per partition: how many commands, whether to look for
--- damage (1 or 0); then nine values per command:
+-- KEYS: per partition events, heads, users, marks; then the record of each command that has one, in the order of
+-- commands.
+-- ARGV: window ms, how far ahead an id may be in ms, how many partitions; per partition: how many commands,
+-- whether to look for damage (1 or 0); then nine values per command:
 --   what, subject, version, kind, id, payload, body checksum, first, second
 --   what        first            second
 --   plain       -                -
@@ -25,8 +25,9 @@
 -- Answers: 'N seq entry' new, 'R id seq entry' replayed, 'U' unchanged, 'T' taken, 'C' conflict,
 -- 'W' outside the window, 'E text' could not append.
 
-local window, ahead = tonumber(ARGV[1]), tonumber(ARGV[2])
+local window, ahead, partitions = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local VALUES = 9
+local KEYS_PER_PARTITION = 4
 local FINGERPRINT_BYTES = 16
 
 -- Lua's numbers are doubles: exact to 2^53. Its own conversion to text keeps 14 digits only.
@@ -52,9 +53,9 @@ local function now()
   return read_at
 end
 
--- The partition at hand: keys, the last offset, the last seq of each subject, the stored records, and what is to
--- be written to the heads when all of its commands are done.
-local events, heads, users, marks, offset, seqs, records, changed
+-- The partition at hand: keys, the last offset, the last seq of each subject, and what is to be written to the
+-- heads when all of its commands are done.
+local events, heads, users, marks, offset, seqs, changed
 
 -- A head behind the log (a damaged or lost key) would give numbers a second time and overwrite what has them.
 -- An entry without a readable offset proves nothing: whoever reads it parks it.
@@ -78,18 +79,26 @@ local function append(at)
   if not head then return nil, 'the head of ' .. subject .. ' is not a number' end
   local seq, next_offset = head + 1, offset + 1
   local checksum = bit.tohex(bit.bxor(tonumber(body), low32(seq), bit.rol(low32(next_offset), 16)))
-  local entry = redis.pcall('XADD', events, '*', 'v', version, 't', kind, 's', subject, 'q', text(seq),
+  local seq_text = text(seq)
+  local entry = redis.pcall('XADD', events, '*', 'v', version, 't', kind, 's', subject, 'q', seq_text,
     'n', text(next_offset), 'i', id, 'p', payload, 'c', checksum)
   if type(entry) == 'table' then return nil, entry.err end
   seqs[subject], offset = seq, next_offset
   changed[#changed + 1] = subject
-  changed[#changed + 1] = text(seq)
-  return text(seq), entry
+  changed[#changed + 1] = seq_text
+  return seq_text, entry
 end
 
 local function answer(seq, entry)
   if seq then return 'N ' .. seq .. ' ' .. entry end
   return 'E ' .. entry
+end
+
+-- What is stored of each send that is made once, read in one command.
+local records, next_record = {}, KEYS_PER_PARTITION * partitions + 1
+if next_record <= #KEYS then
+  local stored = redis.call('MGET', unpack(KEYS, next_record))
+  for nth, receipt in ipairs(stored) do records[KEYS[next_record + nth - 1]] = receipt end
 end
 
 local function append_once(at, record, keep, is_late)
@@ -102,7 +111,7 @@ local function append_once(at, record, keep, is_late)
   local seq, entry = append(at)
   if seq then
     local receipt = fingerprint .. ARGV[at + 4] .. ' ' .. seq .. ' ' .. entry
-    redis.call('SET', record, receipt, 'PX', text(keep))
+    redis.call('SET', record, receipt, 'PX', keep)
     records[record] = receipt
   end
   return answer(seq, entry)
@@ -114,19 +123,21 @@ local commands = {
   end,
 
   header = function(at, record)
-    return append_once(at, record, window, false)
+    return append_once(at, record, ARGV[1], false)
   end,
 
   id = function(at, record)
     local ms = tonumber(ARGV[at + 8])
     -- An id taken now may lie `ahead` of now, so it stays inside the window for window + ahead; as much
     -- again is for a clock that is set back.
-    return append_once(at, record, window + 2 * ahead, ms < now() - window or ms > now() + ahead)
+    return append_once(at, record, text(window + 2 * ahead), ms < now() - window or ms > now() + ahead)
   end,
 
   register = function(at)
     local name, password_hash = ARGV[at + 7], ARGV[at + 8]
-    if redis.call('HEXISTS', users, name) == 1 then return 'T' end
+    local found = redis.pcall('HEXISTS', users, name)
+    if type(found) == 'table' then return 'E ' .. found.err end
+    if found == 1 then return 'T' end
     local seq, entry = append(at)
     if seq then redis.call('HSET', users, name, password_hash) end
     return answer(seq, entry)
@@ -134,7 +145,9 @@ local commands = {
 
   mark = function(at)
     local pair, mark = ARGV[at + 7], ARGV[at + 8]
-    local highest = number_or_0(redis.call('HGET', marks, pair))
+    local stored = redis.pcall('HGET', marks, pair)
+    if type(stored) == 'table' then return 'E ' .. stored.err end
+    local highest = number_or_0(stored)
     if not highest then return 'E the mark of ' .. pair .. ' is not a number' end
     if tonumber(mark) <= highest then return 'U' end
     local seq, entry = append(at)
@@ -142,46 +155,34 @@ local commands = {
     return answer(seq, entry)
   end,
 }
+
 local HAS_RECORD = { header = true, id = true }
 
--- The last offset and the last seq of every subject that the commands name.
+-- The last offset and the last seq of every subject that the commands name; or why not.
 local function read_heads(first, last)
-  local fields = {}
-  for at = first, last, VALUES do fields[#fields + 1] = ARGV[at + 1] end
-  local stored = redis.call('HMGET', heads, '#', unpack(fields))
+  local subjects = {}
+  for at = first, last, VALUES do subjects[#subjects + 1] = ARGV[at + 1] end
+  local stored = redis.pcall('HMGET', heads, '#', unpack(subjects))
+  if stored.err then return 'E ' .. stored.err end
   offset, seqs, changed = number_or_0(stored[1]), {}, {}
-  for nth, subject in ipairs(fields) do seqs[subject] = number_or_0(stored[nth + 1]) end
-end
-
-local function read_records(first, last)
-  records = {}
-  if first > last then return end
-  local stored = redis.call('MGET', unpack(KEYS, first, last))
-  for nth = 1, last - first + 1 do records[KEYS[first + nth - 1]] = stored[nth] or nil end
+  for nth, subject in ipairs(subjects) do seqs[subject] = number_or_0(stored[nth + 1]) end
 end
 
 local answers = {}
-local key, at = 1, 3
-while at <= #ARGV do
-  events, heads, users, marks = unpack(KEYS, key, key + 3)
-  local first, asked = at + 2, ARGV[at + 1] == '1'
-  local last = first + VALUES * ARGV[at] - 1
-  local first_record, next_record = key + 4, key + 4
-  for command = first, last, VALUES do
-    if HAS_RECORD[ARGV[command]] then next_record = next_record + 1 end
-  end
-  read_heads(first, last)
-  read_records(first_record, next_record - 1)
-  key, at, next_record = next_record, last + 1, first_record
-
-  local damaged = damage(asked)
-  for command = first, last, VALUES do
+local first = 6
+for partition = 1, partitions do
+  local key = KEYS_PER_PARTITION * (partition - 1) + 1
+  events, heads, users, marks = unpack(KEYS, key, key + KEYS_PER_PARTITION - 1)
+  local last = first + VALUES * ARGV[first - 2] - 1
+  local damaged = read_heads(first, last) or damage(ARGV[first - 1] == '1')
+  for at = first, last, VALUES do
     local record
-    if HAS_RECORD[ARGV[command]] then
+    if HAS_RECORD[ARGV[at]] then
       record, next_record = KEYS[next_record], next_record + 1
     end
-    answers[#answers + 1] = damaged or commands[ARGV[command]](command, record)
+    answers[#answers + 1] = damaged or commands[ARGV[at]](at, record)
   end
-  if #changed > 0 then redis.call('HSET', heads, '#', text(offset), unpack(changed)) end
+  if not damaged and #changed > 0 then redis.call('HSET', heads, '#', text(offset), unpack(changed)) end
+  first = last + 3
 end
 return answers

@@ -26,7 +26,7 @@ use super::link::Link;
 use super::server::{Server, unavailable_or_unknown};
 use super::{Options, STORE};
 
-/// Events, heads, users, marks: before the records.
+/// Events, heads, users, marks.
 const KEYS_PER_PARTITION: usize = 4;
 
 /// Appends through the shared connection. Clones share the queue.
@@ -174,11 +174,11 @@ impl Caller {
             let partition = commands[0].command.partition;
             command.arg(keys.events(partition)).arg(keys.heads(partition));
             command.arg(keys.users(partition)).arg(keys.marks(partition));
-            for record in commands.iter().filter_map(|queued| queued.command.record()) {
-                command.arg(record);
-            }
         }
-        command.arg(millis(self.window)).arg(millis(ID_AHEAD_MAX));
+        for record in group.iter().filter_map(|queued| queued.command.record()) {
+            command.arg(record);
+        }
+        command.arg(millis(self.window)).arg(millis(ID_AHEAD_MAX)).arg(partitions().count());
         for commands in partitions() {
             let is_due = self.checked.is_due(connection, commands[0].command.partition);
             command.arg(commands.len()).arg(u8::from(is_due));

@@ -313,6 +313,33 @@ async fn a_damaged_head_stops_its_subject_only() {
     assert_eq!(put(&fresh.store, message("anna", "carl")).await.seq, 1);
 }
 
+/// Commands of several partitions share a call, and each has the record that is its own.
+#[tokio::test]
+async fn a_damaged_partition_stops_no_other() {
+    let fresh = fresh().await;
+    let sends: Vec<_> = (0..64).map(|n| once(message("anna", &format!("peer{n}")), OnceKey::Id)).collect();
+    let damaged = fresh.keys_of(&sends[0]);
+    let mut redis = plain().await;
+    redis.set(format!("{damaged}:heads"), "no hash").await.unwrap();
+    let log = fresh.store.log();
+    let append_all = || futures_util::future::join_all(sends.iter().map(|send| log.append(send.clone())));
+    for (send, outcome) in sends.iter().zip(append_all().await) {
+        let is_damaged = matches!(outcome, Err(AppendError::Store(StoreError::Damaged { .. })));
+        assert_eq!(is_damaged, fresh.keys_of(send) == damaged, "{outcome:?}");
+        assert!(is_damaged || matches!(outcome, Ok(Appended::New(_))), "{outcome:?}");
+    }
+    redis.del(format!("{damaged}:heads")).await.unwrap();
+    for (send, outcome) in sends.iter().zip(append_all().await) {
+        match outcome.unwrap() {
+            Appended::New(receipt) => {
+                assert_eq!((fresh.keys_of(send), receipt.id), (damaged.clone(), send.id))
+            }
+            Appended::Replayed(receipt) => assert_eq!((receipt.id, receipt.seq), (send.id, 1)),
+            Appended::Unchanged => panic!("a send is never unchanged"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_lost_head_gives_no_number_twice() {
     let fresh = fresh().await;
