@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Parser;
-use shared::process::config::{IdempotencyOptions, LogOptions, ProcessOptions};
+use shared::process::config::{IdempotencyOptions, LogOptions, PasswordOptions, ProcessOptions};
 
 /// Takes commands, decides, and appends events to the log
 #[derive(Debug, Parser)]
@@ -26,6 +26,9 @@ pub(crate) struct Config {
 
     #[command(flatten)]
     pub(crate) idempotency: IdempotencyOptions,
+
+    #[command(flatten)]
+    pub(crate) passwords: PasswordOptions,
 
     #[command(flatten)]
     pub(crate) process: ProcessOptions,

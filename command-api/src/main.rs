@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use clap::Parser;
-use command_api::{AppState, KnownUsers, Passwords};
+use command_api::{AppState, Blocklist, KnownUsers, Passwords};
 use shared::Clock;
 use shared::process::{
     auth::Access, health::Health, http::Service, sessions::RecentSessions, shutdown::Lifecycle, telemetry,
@@ -30,6 +30,7 @@ async fn main() -> anyhow::Result<()> {
         sessions: Arc::new(RecentSessions::new(accounts.clone())),
         heads: accounts,
         passwords: Passwords::for_this_machine(),
+        blocklist: Blocklist::read(config.passwords.password_blocklist.as_deref())?,
         clock: clock.clone(),
         access: Access::Token,
         idempotency_window: window,

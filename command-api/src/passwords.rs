@@ -61,18 +61,26 @@ impl Passwords {
             .ok_or_else(failed)
     }
 
-    /// Whether `password` is the one of `hash`; takes as long when there is no hash, and is false.
+    /// Whether `password` is the one of `hash`; takes as long when there is no hash, and is not. A hash that was
+    /// made with less than today's memory or passes is made anew while the password is at hand.
     ///
     /// # Errors
     /// 503 `busy` at once when the queue is full.
-    pub async fn verify(&self, password: String, hash: Option<String>) -> Result<bool, Problem> {
+    pub async fn verify(&self, password: String, hash: Option<String>) -> Result<Verified, Problem> {
         let argon2 = self.argon2.clone();
         let nobody = self.nobody.clone();
         self.run(move || {
-            let stored = hash.as_deref().unwrap_or(&nobody);
-            let matches = PasswordHash::new(stored)
-                .is_ok_and(|stored| argon2.verify_password(password.as_bytes(), &stored).is_ok());
-            matches && hash.is_some()
+            let password = password.as_bytes();
+            let stored = PasswordHash::new(hash.as_deref().unwrap_or(&nobody)).ok();
+            let matches = |stored: &PasswordHash| argon2.verify_password(password, stored).is_ok();
+            match stored.filter(matches).filter(|_| hash.is_some()) {
+                None => Verified::No,
+                Some(stored) if is_weak(&stored) => {
+                    let better = argon2.hash_password(password);
+                    Verified::Yes { better_hash: better.map(|hash| hash.to_string()).ok() }
+                }
+                Some(_) => Verified::Yes { better_hash: None },
+            }
         })
         .await
     }
@@ -92,6 +100,23 @@ impl Passwords {
     }
 }
 
+/// What [`Passwords::verify`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verified {
+    No,
+    Yes {
+        /// To be stored in place of one that is weaker than what is made today.
+        better_hash: Option<String>,
+    },
+}
+
+fn is_weak(hash: &PasswordHash) -> bool {
+    let today = (hash.algorithm.as_str(), hash.version) == ("argon2id", Some(Version::V0x13.into()));
+    let enough =
+        Params::try_from(hash).is_ok_and(|params| params.m_cost() >= MEMORY_KIB && params.t_cost() >= PASSES);
+    !(today && enough)
+}
+
 fn failed() -> Problem {
     Problem::new(Code::Internal, "hashing failed").with_outcome(Outcome::NotApplied)
 }
@@ -106,10 +131,39 @@ mod tests {
         let hash = passwords.hash("password123".to_owned()).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
         let verify = |password: &str, hash: Option<String>| passwords.verify(password.to_owned(), hash);
-        assert!(verify("password123", Some(hash.clone())).await.unwrap());
-        assert!(!verify("password124", Some(hash)).await.unwrap());
-        assert!(!verify("nobody has this password", None).await.unwrap());
-        assert!(!verify("password123", Some("garbage".to_owned())).await.unwrap());
+        let yes = Verified::Yes { better_hash: None };
+        assert_eq!(verify("password123", Some(hash.clone())).await.unwrap(), yes);
+        assert_eq!(verify("password124", Some(hash)).await.unwrap(), Verified::No);
+        assert_eq!(verify("nobody has this password", None).await.unwrap(), Verified::No);
+        assert_eq!(verify("password123", Some("garbage".to_owned())).await.unwrap(), Verified::No);
+    }
+
+    #[tokio::test]
+    async fn a_weak_hash_is_made_anew_once() {
+        let passwords = Passwords::new(1);
+        let verify =
+            |password: &str, hash: &str| passwords.verify(password.to_owned(), Some(hash.to_owned()));
+        for (algorithm, memory, passes) in [
+            (Algorithm::Argon2id, MEMORY_KIB / 2, PASSES),
+            (Algorithm::Argon2id, MEMORY_KIB, PASSES - 1),
+            (Algorithm::Argon2i, MEMORY_KIB, PASSES),
+        ] {
+            let params = Params::new(memory, passes, LANES, None).unwrap();
+            let weak = Argon2::new(algorithm, Version::V0x13, params);
+            let weak = weak.hash_password(b"password123").unwrap().to_string();
+            assert_eq!(verify("password124", &weak).await.unwrap(), Verified::No);
+            let Verified::Yes { better_hash: Some(better) } = verify("password123", &weak).await.unwrap()
+            else {
+                panic!("{weak}")
+            };
+            assert!(better.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{better}");
+            let again = verify("password123", &better).await.unwrap();
+            assert_eq!(again, Verified::Yes { better_hash: None });
+        }
+        let params = Params::new(MEMORY_KIB * 2, PASSES + 1, LANES, None).unwrap();
+        let strong = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        let strong = strong.hash_password(b"password123").unwrap().to_string();
+        assert_eq!(verify("password123", &strong).await.unwrap(), Verified::Yes { better_hash: None });
     }
 
     #[tokio::test]

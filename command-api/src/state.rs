@@ -8,6 +8,7 @@ use shared::ports::{Accounts, EventLog, Heads, Sessions};
 use shared::process::auth::Access;
 use shared::process::sessions::RecentSessions;
 
+use crate::blocklist::Blocklist;
 use crate::known_users::KnownUsers;
 use crate::passwords::Passwords;
 
@@ -19,6 +20,7 @@ pub struct AppState {
     pub sessions: Arc<RecentSessions>,
     pub heads: Arc<dyn Heads>,
     pub passwords: Passwords,
+    pub blocklist: Blocklist,
     pub clock: Clock,
     pub access: Access,
     /// How long a repeated send is recognised.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ pub struct Settings {
     pub idempotency_window: Option<Duration>,
     /// The real services know no other than [`Access::Token`].
     pub access: Access,
+    pub password_blocklist: Option<PathBuf>,
 }
 
 /// How far the projection is.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use shared::Clock;
 use shared::ports::{FeedMonitor, ViewReader};
-use shared::process::config::{IdempotencyOptions, ProcessOptions};
+use shared::process::config::{IdempotencyOptions, PasswordOptions, ProcessOptions};
 use shared::process::shutdown::Lifecycle;
 use standalone::{Config, Standalone};
 use tempfile::TempDir;
@@ -69,6 +69,7 @@ fn config(dir: &Path, metrics: SocketAddr, settings: &Settings) -> Config {
         data_dir: dir.join("data"),
         auth: settings.access,
         idempotency,
+        passwords: PasswordOptions { password_blocklist: settings.password_blocklist.clone() },
         process: ProcessOptions { log: "warn".to_owned() },
     }
 }

@@ -111,12 +111,14 @@ impl Services {
         let (listen, operations) = (free_address(), free_address());
         let (listen_text, operations_text) = (listen.to_string(), operations.to_string());
         let window = self.settings.idempotency_window.map(|window| format!("{}s", window.as_secs()));
+        let blocklist = self.settings.password_blocklist.as_ref().map(|file| file.display().to_string());
         let mut arguments: Vec<&str> = Vec::new();
         match role {
             Role::CommandApi => {
                 arguments.extend(["--listen", &listen_text]);
                 arguments.extend(self.log());
                 arguments.extend(window.iter().flat_map(|window| ["--idempotency-window", window.as_str()]));
+                arguments.extend(blocklist.iter().flat_map(|file| ["--password-blocklist", file.as_str()]));
             }
             Role::QueryApi => {
                 arguments.extend(["--listen", &listen_text]);

@@ -47,6 +47,9 @@ pub const FRESHNESS_POLL: Duration = Duration::from_millis(50);
 /// About a second of work for one core.
 pub const PASSWORD_HASHES_QUEUED_MAX: usize = 32;
 
+/// Of the file of passwords that nobody may choose: some four million lines, several times that in memory.
+pub const BLOCKLIST_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
 /// Names that a process remembers as registered: nobody is ever unregistered.
 pub const KNOWN_USERS_MAX: usize = 100_000;
 

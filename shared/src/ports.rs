@@ -100,6 +100,11 @@ pub trait Accounts: Send + Sync {
 
     async fn exists(&self, user: &Username) -> Result<bool, StoreError>;
 
+    /// Puts `new` where `old` stands; if something else stands there by now, that stays. Both are of the same
+    /// password, so this is no event: the log keeps the first hash, which is as good for whoever rebuilds the
+    /// accounts from it.
+    async fn replace_password_hash(&self, user: &Username, old: &str, new: &str) -> Result<(), StoreError>;
+
     /// Ends [`crate::limits::SESSION_LIFETIME`] from now. Beyond
     /// [`crate::limits::SESSIONS_PER_USER_MAX`] the user's oldest session ends.
     async fn open_session(&self, user: &Username, key: &SessionKey) -> Result<(), StoreError>;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use shared::process::auth::Access;
-use shared::process::config::{ConfigError, IdempotencyOptions, ProcessOptions};
+use shared::process::config::{ConfigError, IdempotencyOptions, PasswordOptions, ProcessOptions};
 
 /// The whole chat system in one process, on a local directory
 #[derive(Debug, Clone, Parser)]
@@ -36,6 +36,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub idempotency: IdempotencyOptions,
+
+    #[command(flatten)]
+    pub passwords: PasswordOptions,
 
     #[command(flatten)]
     pub process: ProcessOptions,

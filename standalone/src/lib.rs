@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use axum::Router;
-use command_api::KnownUsers;
+use command_api::{Blocklist, KnownUsers};
 use projector::{Counters, Projector};
 use shared::Clock;
 use shared::process::health::Health;
@@ -38,6 +38,7 @@ impl Standalone {
     /// When the settings contradict each other, the directory is damaged or in use, or an address cannot be bound.
     pub async fn start(config: &Config, clock: Clock, lifecycle: &Lifecycle) -> anyhow::Result<Self> {
         config.check()?;
+        let blocklist = Blocklist::read(config.passwords.password_blocklist.as_deref())?;
         let options = Options {
             dir: config.data_dir.clone(),
             idempotency_window: config.idempotency.idempotency_window,
@@ -58,7 +59,7 @@ impl Standalone {
 
         let health = Health::new(vec![store.clone()], lifecycle.shutdown.clone());
         let service = Service {
-            router: router(config, &store, &clock).merge(description::routes()?),
+            router: router(config, &store, blocklist, &clock).merge(description::routes()?),
             metrics,
             health: health.clone(),
             clock,
@@ -87,7 +88,7 @@ pub fn greet(running: &Standalone, config: &Config) -> std::io::Result<()> {
     writeln!(out, "  curl '{url}/messages?sender=samer&recipient=lena' -H 'Authorization: Bearer TOKEN'")
 }
 
-fn router(config: &Config, store: &Arc<Embedded>, clock: &Clock) -> Router {
+fn router(config: &Config, store: &Arc<Embedded>, blocklist: Blocklist, clock: &Clock) -> Router {
     // One for both sides: a logout holds for reads at once.
     let sessions = Arc::new(RecentSessions::new(store.clone()));
     let commands = command_api::routes().with_state(command_api::AppState {
@@ -97,6 +98,7 @@ fn router(config: &Config, store: &Arc<Embedded>, clock: &Clock) -> Router {
         sessions: sessions.clone(),
         heads: store.clone(),
         passwords: command_api::Passwords::for_this_machine(),
+        blocklist,
         clock: clock.clone(),
         access: config.auth,
         idempotency_window: config.idempotency.idempotency_window,

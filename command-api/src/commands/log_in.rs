@@ -13,6 +13,7 @@ use shared::{Timestamp, Username};
 use utoipa::ToSchema;
 
 use crate::error::{reading, writing};
+use crate::passwords::Verified;
 use crate::state::AppState;
 
 #[derive(Deserialize, ToSchema)]
@@ -56,10 +57,17 @@ pub(crate) async fn log_in(
         Some(username) => state.accounts.password_hash(username).await.map_err(|error| reading(&error))?,
         None => None,
     };
-    let matches = state.passwords.verify(password, hash).await?;
-    let Some(username) = username.filter(|_| matches) else {
+    let verified = state.passwords.verify(password, hash.clone()).await?;
+    let (Some(username), Verified::Yes { better_hash }) = (username, verified) else {
         return Err(Problem::new(Code::InvalidCredentials, "the name or the password is wrong"));
     };
+    if let Some((old, better)) = hash.zip(better_hash) {
+        let replaced = state.accounts.replace_password_hash(&username, &old, &better).await;
+        // The old one is as good for logging in; the next login tries again.
+        if let Err(error) = replaced {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a password hash was not replaced");
+        }
+    }
     let token = Token::generate();
     state.accounts.open_session(&username, &token.key()).await.map_err(|error| writing(&error))?;
     let expires_at = state.clock.now().plus(SESSION_LIFETIME);

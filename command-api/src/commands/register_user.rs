@@ -12,6 +12,7 @@ use shared::process::problem::{FieldError, Problem, ProblemBody};
 use shared::process::request::JsonBody;
 use utoipa::ToSchema;
 
+use crate::blocklist::Blocklist;
 use crate::error::{appending, reading};
 use crate::state::AppState;
 
@@ -31,7 +32,7 @@ pub(crate) struct Registered {
 }
 
 impl RegisterUser {
-    fn validate(self) -> Result<(Username, String), Problem> {
+    fn validate(self, blocklist: &Blocklist) -> Result<(Username, String), Problem> {
         let mut errors = Vec::new();
         let username = Username::new(&self.username);
         if let Err(error) = &username {
@@ -44,6 +45,8 @@ impl RegisterUser {
         } else if length > PASSWORD_CHARS_MAX {
             let detail = format!("a password has at most {PASSWORD_CHARS_MAX} characters");
             errors.push(FieldError::new("password", "too_long", detail));
+        } else if blocklist.holds(&self.password) {
+            errors.push(FieldError::new("password", "too_common", "many others use it; choose another one"));
         }
         match username {
             Ok(username) if errors.is_empty() => Ok((username, self.password)),
@@ -68,7 +71,7 @@ pub(crate) async fn register_user(
     State(state): State<AppState>,
     body: JsonBody,
 ) -> Result<(StatusCode, Json<Registered>), Problem> {
-    let (username, password) = body.read::<RegisterUser>()?.validate()?;
+    let (username, password) = body.read::<RegisterUser>()?.validate(&state.blocklist)?;
     // The append decides; this only spares the hash for a name that is plainly taken.
     if state.accounts.exists(&username).await.map_err(|error| reading(&error))? {
         return Err(appending(AppendError::Refused(Refusal::UsernameTaken)));
@@ -87,7 +90,7 @@ mod tests {
     fn what_a_user_may_be_called() {
         let validate = |username: &str, password: &str| {
             let command = RegisterUser { username: username.to_owned(), password: password.to_owned() };
-            command.validate().map(|(name, _)| name.to_string()).map_err(|problem| {
+            command.validate(&Blocklist::default()).map(|(name, _)| name.to_string()).map_err(|problem| {
                 problem
                     .errors
                     .iter()

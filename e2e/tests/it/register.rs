@@ -1,7 +1,7 @@
 //! `POST /register`.
 
 use e2e::user::PASSWORD;
-use e2e::{Answer, TestApp};
+use e2e::{Answer, Backend, Settings, TestApp};
 use serde_json::{Value, json};
 
 e2e::scenarios!(names_and_passwords, a_name_is_taken_once);
@@ -80,4 +80,35 @@ async fn a_name_is_taken_once(app: &TestApp) {
         answer.expect_problem(409, "username_taken");
     }
     assert_eq!(won, 1);
+}
+
+mod a_blocked_password_is_refused {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn embedded() {
+        as_too_common(Backend::Embedded).await;
+    }
+
+    #[cfg(feature = "real")]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn real() {
+        as_too_common(Backend::Real).await;
+    }
+
+    async fn as_too_common(backend: Backend) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("blocklist");
+        std::fs::write(&file, "12345678\nqwertyuiop\n").unwrap();
+        let settings = Settings { password_blocklist: Some(file), ..Settings::default() };
+        let app = TestApp::with(backend, settings).await;
+        let blocked = register(&app, &json!({ "username": "samer", "password": "qwertyuiop" })).await;
+        let error = &blocked.expect_problem(422, "invalid_fields")["errors"][0];
+        assert_eq!((&error["field"], &error["code"]), (&json!("password"), &json!("too_common")));
+        // No other spelling of it, and not the list itself.
+        for (name, password) in [("samer", "Qwertyuiop"), ("lena", "12345678 ")] {
+            register(&app, &json!({ "username": name, "password": password })).await.expect(201);
+        }
+        app.finish().await;
+    }
 }

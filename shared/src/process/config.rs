@@ -103,6 +103,14 @@ impl Default for IdempotencyOptions {
     }
 }
 
+/// Which passwords may be chosen.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PasswordOptions {
+    /// A file of passwords that nobody may choose, one per line
+    #[arg(long, env = "CHAT_PASSWORD_BLOCKLIST", value_name = "FILE")]
+    pub password_blocklist: Option<PathBuf>,
+}
+
 /// Where the views are: for the processes that use Cassandra.
 #[derive(Debug, Clone, Args)]
 pub struct ViewOptions {

@@ -92,7 +92,8 @@ pub enum Outcome {
 pub struct FieldError {
     #[schema(example = "content")]
     pub field: String,
-    /// `missing`, `unknown`, `duplicate`, `wrong_type`, `invalid`, `too_short`, `too_long` or `blank`.
+    /// `missing`, `unknown`, `duplicate`, `wrong_type`, `invalid`, `too_short`, `too_long`, `too_common` or
+    /// `blank`.
     #[schema(value_type = String, example = "too_long")]
     pub code: &'static str,
     pub detail: String,

@@ -11,6 +11,7 @@ use e2e::{Client, eventually};
 mod killed;
 mod lifecycle;
 mod refused;
+mod rehash;
 
 /// The program on a directory, where it listens, and its client.
 struct Running {

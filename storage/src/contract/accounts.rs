@@ -23,6 +23,19 @@ pub async fn an_account_is_seen_once_registered(stores: LogStores) {
     assert!(!stores.accounts.exists(&ben).await.expect("exists"));
 }
 
+pub async fn a_password_hash_is_replaced_if_it_is_the_one(stores: LogStores) {
+    let (anna, ben) = (name("anna"), name("ben"));
+    stores.put(registration("anna")).await;
+    let replace = |user, old, new| stores.accounts.replace_password_hash(user, old, new);
+    let hash = async || stores.accounts.password_hash(&anna).await.expect("hash");
+    replace(&anna, "$argon2id$of$anna", "second").await.expect("replace");
+    assert_eq!(hash().await.as_deref(), Some("second"));
+    replace(&anna, "$argon2id$of$anna", "third").await.expect("another one stands there: no error");
+    assert_eq!(hash().await.as_deref(), Some("second"));
+    replace(&ben, "", "first").await.expect("nobody: no error");
+    assert_eq!(stores.accounts.password_hash(&ben).await.expect("hash"), None);
+}
+
 pub async fn a_session_is_found_until_it_is_closed(stores: LogStores) {
     assert_eq!(find(&stores, 1).await, None, "never opened");
     open(&stores, "anna", 1).await;

@@ -114,6 +114,7 @@ macro_rules! log_contract {
                 a_dropped_append_is_not_undone
             , accounts:
                 an_account_is_seen_once_registered
+                a_password_hash_is_replaced_if_it_is_the_one
                 a_session_is_found_until_it_is_closed
                 closing_all_ends_the_sessions_of_one_user
                 the_oldest_session_makes_room

@@ -10,7 +10,7 @@ use shared::limits::{SESSION_LIFETIME, SESSION_RENEWAL_AFTER, SESSIONS_PER_USER_
 use shared::ports::{Accounts, SessionKey, Sessions, StoreError};
 
 use super::encoding::{Decoder, Encoder};
-use super::writer::{Command, Group, SessionCommand};
+use super::writer::{AccountCommand, Command, Group};
 use super::{Embedded, damaged, keys, read_error};
 
 #[async_trait]
@@ -27,16 +27,21 @@ impl Accounts for Embedded {
         self.directory().state.contains_key(keys::user(user)).map_err(read_error)
     }
 
+    async fn replace_password_hash(&self, user: &Username, old: &str, new: &str) -> Result<(), StoreError> {
+        let (old, new) = (old.to_owned(), new.to_owned());
+        self.change(AccountCommand::ReplaceHash { user: user.clone(), old, new }).await
+    }
+
     async fn open_session(&self, user: &Username, key: &SessionKey) -> Result<(), StoreError> {
-        self.change_session(SessionCommand::Open(user.clone(), *key)).await
+        self.change(AccountCommand::Open(user.clone(), *key)).await
     }
 
     async fn close_session(&self, key: &SessionKey) -> Result<(), StoreError> {
-        self.change_session(SessionCommand::Close(*key)).await
+        self.change(AccountCommand::Close(*key)).await
     }
 
     async fn close_all_sessions(&self, user: &Username) -> Result<(), StoreError> {
-        self.change_session(SessionCommand::CloseAll(user.clone())).await
+        self.change(AccountCommand::CloseAll(user.clone())).await
     }
 }
 
@@ -51,29 +56,36 @@ impl Sessions for Embedded {
         };
         if session.is_due(now) {
             // It is valid now. If it cannot be renewed, the next use tries again.
-            let _ = self.change_session(SessionCommand::Renew(*key)).await;
+            let _ = self.change(AccountCommand::Renew(*key)).await;
         }
         Ok(Some(session.user))
     }
 }
 
 impl Embedded {
-    async fn change_session(&self, command: SessionCommand) -> Result<(), StoreError> {
-        self.ask(|answer| Command::Session(command, answer)).await?
+    async fn change(&self, command: AccountCommand) -> Result<(), StoreError> {
+        self.ask(|answer| Command::Account(command, answer)).await?
     }
 }
 
-pub(super) fn decide(group: &mut Group<'_>, command: SessionCommand) -> Result<(), StoreError> {
+pub(super) fn decide(group: &mut Group<'_>, command: AccountCommand) -> Result<(), StoreError> {
     match command {
-        SessionCommand::Open(user, key) => open(group, user, key),
-        SessionCommand::Renew(key) => match find(group, &key)? {
+        AccountCommand::ReplaceHash { user, old, new } => {
+            let key = keys::user(&user);
+            if group.rows.get(&key)?.is_some_and(|stored| *stored == *old.as_bytes()) {
+                group.rows.put(key, new.into_bytes());
+            }
+            Ok(())
+        }
+        AccountCommand::Open(user, key) => open(group, user, key),
+        AccountCommand::Renew(key) => match find(group, &key)? {
             Some(session) if session.is_due(group.now) => {
                 Session::lasting(group.now, session.user).put(group, &key);
                 Ok(())
             }
             Some(_) | None => Ok(()),
         },
-        SessionCommand::Close(key) => match find(group, &key)? {
+        AccountCommand::Close(key) => match find(group, &key)? {
             Some(session) => {
                 let mut list = List::of(group, &session.user)?;
                 list.keys.retain(|listed| *listed != key.0);
@@ -83,7 +95,7 @@ pub(super) fn decide(group: &mut Group<'_>, command: SessionCommand) -> Result<(
             }
             None => Ok(()),
         },
-        SessionCommand::CloseAll(user) => {
+        AccountCommand::CloseAll(user) => {
             let mut list = List::of(group, &user)?;
             for key in list.keys.drain(..) {
                 group.rows.remove(keys::session(&SessionKey(key)));

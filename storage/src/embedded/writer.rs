@@ -27,12 +27,13 @@ use super::{accounts, damaged, encoding, keys, log};
 
 pub(super) enum Command {
     Append(Append, oneshot::Sender<Result<Appended, AppendError>>),
-    Session(SessionCommand, oneshot::Sender<Result<(), StoreError>>),
+    Account(AccountCommand, oneshot::Sender<Result<(), StoreError>>),
     #[cfg(feature = "contract")]
     PutRaw(crate::contract::RawEntry, oneshot::Sender<Result<(), StoreError>>),
 }
 
-pub(super) enum SessionCommand {
+pub(super) enum AccountCommand {
+    ReplaceHash { user: Username, old: String, new: String },
     Open(Username, SessionKey),
     Renew(SessionKey),
     Close(SessionKey),
@@ -169,7 +170,7 @@ impl Group<'_> {
     fn decide(&mut self, command: Command) -> Answer {
         match command {
             Command::Append(append, asked) => Answer::Append(log::decide(self, &append), asked),
-            Command::Session(command, asked) => Answer::Done(accounts::decide(self, command), asked),
+            Command::Account(command, asked) => Answer::Done(accounts::decide(self, command), asked),
             #[cfg(feature = "contract")]
             Command::PutRaw(raw, asked) => Answer::Done(self.put_raw(raw), asked),
         }

@@ -38,6 +38,12 @@ if over <= 0 then return {} end
 return redis.call('ZRANGE', index, 0, over - 1)
 ";
 
+/// KEYS: users. ARGV: name, the hash that stands there, the one that is to.
+const REPLACE_HASH: &str = "#!lua
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+return redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+";
+
 /// KEYS: index. ARGV: digest, lifetime in ms. Leaves out what was closed in the meantime.
 const RENEW_IN_INDEX: &str = "#!lua
 local time = redis.call('TIME')
@@ -66,6 +72,13 @@ impl ports::Accounts for Accounts {
         read.cmd("HEXISTS").arg(self.users(user)).arg(user.as_str());
         let (exists,) = self.link.read(&read).await?;
         Ok(exists)
+    }
+
+    async fn replace_password_hash(&self, user: &Username, old: &str, new: &str) -> Result<(), StoreError> {
+        let mut replace = redis::pipe();
+        replace.cmd("EVAL").arg(REPLACE_HASH).arg(1).arg(self.users(user));
+        replace.arg(user.as_str()).arg(old).arg(new).ignore();
+        self.link.write(&replace).await
     }
 
     async fn open_session(&self, user: &Username, key: &SessionKey) -> Result<(), StoreError> {
