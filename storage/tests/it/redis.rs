@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::redis_url;
 
 mod outage;
+mod server;
 
 storage::log_contract!(open);
 storage::malformed_contract!(open);

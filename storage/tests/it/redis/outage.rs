@@ -1,11 +1,8 @@
 //! A Redis of the test's own that is killed, paused, filled and demoted, and what the adapter says meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, TcpListener};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use shared::Clock;
 use shared::ids::EventId;
 use shared::limits::{APPENDS_QUEUED_MAX, LOG_TIMEOUT};
@@ -14,98 +11,18 @@ use shared::ports::{
     SessionKey, Sessions, StoreError,
 };
 use storage::redis::{Options, Redis};
-use tempfile::TempDir;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Fresh, GENERATION, PARTITIONS, PATIENCE, eventually, message, once, put, read, start};
+use super::server::Server;
+use super::{Fresh, GENERATION, eventually, message, once, put, read, start};
 
 /// FAULTS.md: service is back this soon after the log is.
 const BACK_WITHIN: Duration = Duration::from_secs(2);
 /// An append may wait for [`LOG_TIMEOUT`] in the queue and for as long for its answer; the rest is for a slow
 /// machine.
 const ANSWER_WITHIN: Duration = LOG_TIMEOUT.saturating_mul(8);
-
-/// Ended when dropped.
-struct Server {
-    directory: TempDir,
-    port: u16,
-    process: Child,
-}
-
-impl Server {
-    async fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let process = launch(&directory, port);
-        let server = Self { directory, port, process };
-        server.answers().await;
-        server
-    }
-
-    fn options(&self) -> Options {
-        let url = format!("redis://127.0.0.1:{}/", self.port);
-        Options { partitions: PARTITIONS, ..Options::new(url) }
-    }
-
-    /// For what is not about time.
-    fn patient(&self) -> Options {
-        Options { answer_timeout: PATIENCE, ..self.options() }
-    }
-
-    async fn plain(&self) -> redis::RedisResult<MultiplexedConnection> {
-        redis::Client::open(self.options().url)?.get_multiplexed_async_connection().await
-    }
-
-    async fn answers(&self) {
-        eventually("the server answers", || async {
-            let Ok(mut redis) = self.plain().await else { return false };
-            redis::cmd("PING").exec_async(&mut redis).await.is_ok()
-        })
-        .await;
-    }
-
-    async fn ask(&self, command: &[&str]) {
-        let mut redis = self.plain().await.unwrap();
-        redis::cmd(command[0]).arg(&command[1..]).exec_async(&mut redis).await.unwrap();
-    }
-
-    /// SIGKILL.
-    fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-
-    async fn restart(&mut self) {
-        self.process = launch(&self.directory, self.port);
-        self.answers().await;
-    }
-
-    /// STOP or CONT.
-    fn signal(&self, signal: &str) {
-        let pid = self.process.id().to_string();
-        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
-    }
-}
-
-fn launch(directory: &TempDir, port: u16) -> Child {
-    Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"])
-        .args(["--appendfsync", "always", "--maxmemory-policy", "noeviction"])
-        .current_dir(directory.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("redis-server is installed")
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 fn is_unavailable(outcome: &Result<Appended, AppendError>) -> bool {
     matches!(outcome, Err(AppendError::Store(StoreError::Unavailable { .. })))
