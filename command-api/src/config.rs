@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use clap::Parser;
-use shared::process::config::{IdempotencyOptions, LogOptions, PasswordOptions, ProcessOptions};
+use shared::process::config::{
+    DurabilityOptions, IdempotencyOptions, LogOptions, PasswordOptions, ProcessOptions,
+};
 
 /// Takes commands, decides, and appends events to the log
 #[derive(Debug, Parser)]
@@ -23,6 +25,9 @@ pub(crate) struct Config {
 
     #[command(flatten)]
     pub(crate) log: LogOptions,
+
+    #[command(flatten)]
+    pub(crate) durability: DurabilityOptions,
 
     #[command(flatten)]
     pub(crate) idempotency: IdempotencyOptions,

@@ -10,20 +10,17 @@ pub(crate) fn reading(error: &StoreError) -> Problem {
 
 /// While appending, or changing a session.
 pub(crate) fn writing(error: &StoreError) -> Problem {
-    match error {
-        StoreError::Unknown { .. } => {
-            tracing::warn!(error = error as &dyn std::error::Error, "the outcome of a write is unknown");
-            Problem::new(
-                Code::OutcomeUnknown,
-                "it may have been done; retry with the same idempotency key or id",
-            )
-            .with_outcome(Outcome::Unknown)
-        }
+    let code = match error {
+        StoreError::Unknown { .. } => Code::OutcomeUnknown,
+        StoreError::Unreplicated { .. } => Code::LogUnavailable,
         StoreError::Unavailable { .. }
         | StoreError::Busy { .. }
         | StoreError::Damaged { .. }
-        | StoreError::Unfit { .. } => reading(error),
-    }
+        | StoreError::Unfit { .. } => return reading(error),
+    };
+    tracing::warn!(error = error as &dyn std::error::Error, "the outcome of a write is unknown");
+    Problem::new(code, "it may have been done; retry with the same idempotency key or id")
+        .with_outcome(Outcome::Unknown)
 }
 
 pub(crate) fn appending(error: AppendError) -> Problem {
@@ -41,4 +38,33 @@ pub(crate) fn appending(error: AppendError) -> Problem {
 
 pub(crate) fn id_out_of_window() -> Problem {
     Problem::new(Code::IdOutOfWindow, "make a new id: its time must be close to now")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn what_is_told_of_a_write_that_failed() {
+        let cause = || io::Error::other("cause");
+        let busy = StoreError::Busy { queue: "queue" };
+        let damaged = StoreError::Damaged { store: "redis", what: String::new() };
+        let unfit = StoreError::Unfit { store: "redis", what: String::new() };
+        let unreplicated = StoreError::Unreplicated { store: "redis", replicas: 0, required: 1 };
+        for (error, code, outcome) in [
+            (StoreError::unavailable("redis", cause()), "503 log_unavailable", Outcome::NotApplied),
+            (StoreError::unknown("redis", cause()), "504 outcome_unknown", Outcome::Unknown),
+            (unreplicated, "503 log_unavailable", Outcome::Unknown),
+            (busy, "503 busy", Outcome::NotApplied),
+            (damaged, "500 internal", Outcome::NotApplied),
+            (unfit, "500 internal", Outcome::NotApplied),
+        ] {
+            let problem = appending(error.clone().into());
+            let (status, name, _) = problem.code.parts();
+            assert_eq!(format!("{} {name}", status.as_u16()), code, "{error}");
+            assert_eq!(problem.outcome, Some(outcome), "{error}");
+        }
+    }
 }

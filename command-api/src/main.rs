@@ -19,7 +19,8 @@ async fn main() -> anyhow::Result<()> {
     telemetry::init_log(&config.process.log)?;
     let (clock, lifecycle) = (Clock::system(), Lifecycle::default());
     let window = config.idempotency.idempotency_window;
-    let options = redis::Options { idempotency_window: window, ..redis::Options::of(&config.log)? };
+    let (log, durability) = (redis::Options::of(&config.log)?, Some(config.durability));
+    let options = redis::Options { idempotency_window: window, durability, ..log };
     let redis =
         redis::connect(&options, clock.clone(), &lifecycle.store_tasks, lifecycle.stores_stop.clone())?;
     let accounts = Arc::new(redis.accounts());

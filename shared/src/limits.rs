@@ -78,6 +78,11 @@ pub const APPENDS_QUEUED_MAX: usize = 1_024;
 pub const APPENDS_PER_CALL_MAX: usize = 128;
 pub const APPEND_CALLS_IN_FLIGHT_MAX: usize = 4;
 pub const LOG_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long an append waits for replicas. Redis looks for waits that are over every 100 ms (`hz 10`), so one may
+/// last as much longer; the rest of [`LOG_TIMEOUT`] is for the sync before it.
+pub const REPLICAS_WAIT_MAX: Duration = Duration::from_millis(100);
+/// Replicas that an append can be told to wait for.
+pub const REPLICAS_MAX: u8 = 9;
 pub const LOG_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest pause between two attempts to connect: service is back within 2 s of the log.
 pub const LOG_RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);

@@ -17,7 +17,8 @@ use crate::view::{InboxRow, ParkedRow, TimelineEntry, UserRow, ViewChange};
 #[async_trait]
 pub trait EventLog: Send + Sync {
     /// `Ok` means: the event is in the log, as durable as [`Probe::durability`] says, with the next number of
-    /// its subject. Every other outcome leaves the log as it was, but for [`StoreError::Unknown`].
+    /// its subject. Every other outcome leaves the log as it was, but for [`StoreError::Unknown`] and
+    /// [`StoreError::Unreplicated`].
     ///
     /// - `UserRegistered`: refused as [`Refusal::UsernameTaken`] when the name has one.
     /// - `ConversationRead`: [`Appended::Unchanged`] unless the mark is higher than every one before.
@@ -301,13 +302,18 @@ pub enum StoreError {
         #[source]
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
+    /// It was done or had been before, and too few replicas said in time that they have it: a failover may undo it
+    /// still. The same call again tells.
+    #[error("{replicas} replicas of {store} have it, {required} must")]
+    Unreplicated { store: &'static str, replicas: u64, required: u8 },
     /// A bounded queue is full. Nothing was done.
     #[error("{queue} is full")]
     Busy { queue: &'static str },
     /// What is stored is damaged. It is never skipped: a human looks.
     #[error("{store} is damaged: {what}")]
     Damaged { store: &'static str, what: String },
-    /// The store is not what this program was set up for: another schema, another number of partitions.
+    /// The store is not what this program was set up for: another schema, another number of partitions, a server
+    /// that may lose what is acknowledged.
     #[error("{store} does not fit: {what}")]
     Unfit { store: &'static str, what: String },
 }
@@ -325,7 +331,10 @@ impl StoreError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Unavailable { .. } | Self::Unknown { .. } | Self::Busy { .. } => true,
+            Self::Unavailable { .. }
+            | Self::Unknown { .. }
+            | Self::Unreplicated { .. }
+            | Self::Busy { .. } => true,
             Self::Damaged { .. } | Self::Unfit { .. } => false,
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::limits::{IDEMPOTENCY_WINDOW, PARTITIONS_DEFAULT, PARTITIONS_MAX};
+use crate::limits::{IDEMPOTENCY_WINDOW, PARTITIONS_DEFAULT, PARTITIONS_MAX, REPLICAS_MAX};
 
 /// A text that is never shown: `Debug` leaves it out.
 #[derive(Clone, PartialEq, Eq)]
@@ -87,6 +87,19 @@ impl LogOptions {
             Err(ConfigError("--redis-url: the URL starts with redis://".to_owned()))
         }
     }
+}
+
+/// What an acknowledged event must survive: for the process that acknowledges events.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args)]
+pub struct DurabilityOptions {
+    /// Use a Redis that may lose acknowledged events: one without append-only file, or one that may evict
+    #[arg(long, env = "CHAT_ALLOW_DATA_LOSS")]
+    pub allow_data_loss: bool,
+
+    /// Replicas of Redis that must have an event before it is acknowledged
+    #[arg(long, env = "CHAT_LOG_REPLICAS", default_value_t = 0, value_name = "N",
+          value_parser = clap::value_parser!(u8).range(0..=i64::from(REPLICAS_MAX)))]
+    pub log_replicas: u8,
 }
 
 /// How long a repeated send is recognised.

@@ -141,7 +141,7 @@ impl Problem {
     pub fn of_store(error: &StoreError, unavailable: Code) -> Self {
         tracing::warn!(error = error as &dyn std::error::Error, "a store call failed");
         match error {
-            StoreError::Unavailable { .. } | StoreError::Unknown { .. } => {
+            StoreError::Unavailable { .. } | StoreError::Unknown { .. } | StoreError::Unreplicated { .. } => {
                 Self::new(unavailable, "a part of the system is away; try again soon")
             }
             StoreError::Busy { .. } => Self::new(Code::Busy, "too many requests are waiting; try again soon"),

@@ -47,6 +47,11 @@ impl Keys {
         self.named(0, "log")
     }
 
+    /// String: written before each wait for replicas, never read.
+    pub(super) fn replicated(&self) -> String {
+        self.named(0, "replicated")
+    }
+
     /// Stream: the events of a partition.
     pub(super) fn events(&self, partition: u16) -> String {
         self.named(partition, "events")

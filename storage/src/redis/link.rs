@@ -1,4 +1,4 @@
-//! The connection that all short calls share. It is made in the background, and anew when it is lost; while there
+//! A connection that many short calls share. It is made in the background, and anew when it is lost; while there
 //! is none, calls are refused at once. No call is sent twice.
 
 use std::fmt;
@@ -16,9 +16,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::STORE;
-use super::server::{Connection, Server, lost, unavailable, unavailable_or_unknown};
+use super::durability::Profile;
+use super::server::{Connection, Server, code, lost, unavailable, unavailable_or_unknown};
 
-/// The shared connection, if there is one now.
+/// The connection, if there is one now.
 #[derive(Clone)]
 pub(super) struct Link {
     state: watch::Receiver<State>,
@@ -34,6 +35,9 @@ pub(super) struct Current {
     /// 1, 2, 3, …: with another number, another Redis may be at the other end.
     pub(super) number: u64,
 }
+
+/// The error of a server that was made a replica while it was connected.
+const READONLY: &str = "READONLY";
 
 impl Link {
     /// Connects in the background, for as long as someone holds a link.
@@ -53,6 +57,11 @@ impl Link {
         link
     }
 
+    /// Asks the server whether it is still what it was, and gives the connection up if not.
+    pub(super) fn doubt(&self) {
+        self.suspect.notify_one();
+    }
+
     /// Why a call would fail now without being sent.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         self.state.borrow().as_ref().map(|_| ()).map_err(StoreError::clone)
@@ -66,6 +75,13 @@ impl Link {
     pub(super) async fn read<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, StoreError> {
         let mut connection = self.current()?.commands;
         self.heard(pipeline.query_async(&mut connection).await).map_err(unavailable)
+    }
+
+    /// As [`Link::read`], but each command has an answer of its own.
+    pub(super) async fn read_each(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
+        let mut connection = self.current()?.commands;
+        let answers = connection.send_packed_commands(pipeline, 0, pipeline.len()).await;
+        self.heard(answers).map_err(unavailable)
     }
 
     /// For calls that change something.
@@ -88,12 +104,17 @@ impl Link {
             Value::ServerError(error) => Err(error),
             value => Ok(value),
         };
-        Ok(answers.into_iter().map(each).collect())
+        let answers: Vec<_> = answers.into_iter().map(each).collect();
+        if answers.iter().filter_map(|answer| answer.as_ref().err()).any(|error| error.code() == READONLY) {
+            self.doubt();
+        }
+        Ok(answers)
     }
 
     fn heard<T>(&self, answer: RedisResult<T>) -> RedisResult<T> {
-        if answer.as_ref().is_err_and(RedisError::is_timeout) {
-            self.suspect.notify_one();
+        let doubtful = |error: &RedisError| error.is_timeout() || code(error).as_deref() == Some(READONLY);
+        if answer.as_ref().is_err_and(doubtful) {
+            self.doubt();
         }
         answer
     }
@@ -125,26 +146,34 @@ async fn hold(
     suspect: &Notify,
     (connections, pauses): (&mut u64, &mut Pauses),
 ) -> StoreError {
-    let Connection { commands, driver } = match server.connect(answer_timeout).await {
+    let Connection { commands, driver, profile } = match server.connect(answer_timeout).await {
         Ok(connection) => connection,
         Err(error) => return error,
     };
     *connections += 1;
     let _ = state.send_replace(Ok(Current { commands: commands.clone(), number: *connections }));
     pauses.reset();
-    tracing::info!("connected to Redis");
+    let durability = profile.text(server.replicas());
+    match profile.danger() {
+        None => tracing::info!(durability, "connected to Redis"),
+        Some(danger) => tracing::warn!(durability, danger, "connected to Redis, which may lose events"),
+    }
     tokio::select! {
         () = driver => unavailable(lost()),
-        error = doubt(commands, suspect) => unavailable(error),
+        error = doubt(server, commands, suspect) => error,
     }
 }
 
 /// A call without an answer may be one slow call, or a server that hangs: then every further call would be sent
-/// into the void and end as unknown. So after each the server is asked for a sign of life.
-async fn doubt(mut connection: MultiplexedConnection, suspect: &Notify) -> RedisError {
+/// into the void and end as unknown. So after each the server is asked what it is: any answer is a sign of life, and
+/// one that became a replica, or may lose events now, is given up. Returns why.
+async fn doubt(server: &Server, mut connection: MultiplexedConnection, suspect: &Notify) -> StoreError {
+    let question = Profile::question();
     loop {
         suspect.notified().await;
-        if let Err(error) = redis::cmd("PING").query_async::<()>(&mut connection).await {
+        let answers = connection.send_packed_commands(&question, 0, question.len()).await;
+        let accepted = answers.map_err(unavailable).and_then(|answers| server.accepts(&Profile::of(answers)));
+        if let Err(error) = accepted {
             return error;
         }
     }

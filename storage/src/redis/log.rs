@@ -3,7 +3,7 @@
 //! few calls in flight. What an append does is decided in `append.lua`.
 //!
 //! Nothing is sent twice: the outcome of a call without an answer is unknown, and the caller's retry with the
-//! same key or id settles it.
+//! same key or id settles it. How replicas are waited for is in [`super::replicas`].
 
 use std::collections::BTreeSet;
 use std::io;
@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::{Cmd, Pipeline, Script, ServerError, Value};
-use shared::limits::{APPEND_CALLS_IN_FLIGHT_MAX, APPENDS_PER_CALL_MAX, APPENDS_QUEUED_MAX, ID_AHEAD_MAX};
+use shared::limits::{APPENDS_PER_CALL_MAX, APPENDS_QUEUED_MAX, ID_AHEAD_MAX};
 use shared::ports::{Append, AppendError, Appended, EventLog, StoreError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -23,13 +23,14 @@ use tokio_util::task::TaskTracker;
 
 use super::command::{Command, millis};
 use super::link::Link;
+use super::replicas::{Replicas, told};
 use super::server::{Server, unavailable_or_unknown};
 use super::{Options, STORE};
 
 /// Events, heads, users, marks.
 const KEYS_PER_PARTITION: usize = 4;
 
-/// Appends through the shared connection. Clones share the queue.
+/// Appends through one connection. Clones share the queue.
 #[derive(Clone)]
 pub struct Log {
     server: Arc<Server>,
@@ -55,6 +56,7 @@ impl Log {
         let caller = Caller {
             server: Arc::clone(&server),
             link: link.clone(),
+            replicas: Replicas::of(&server),
             script: Script::new(include_str!("append.lua")),
             window: options.idempotency_window,
             wait_max: options.answer_timeout,
@@ -96,7 +98,7 @@ async fn drain(caller: &Caller, mut queue: mpsc::Receiver<Queued>, stop: &Cancel
         tokio::select! {
             () = stop.cancelled() => break,
             count = queue.recv_many(&mut group, APPENDS_PER_CALL_MAX),
-                if calls.len() < APPEND_CALLS_IN_FLIGHT_MAX =>
+                if calls.len() < caller.replicas.calls_max() =>
             {
                 if count == 0 {
                     break;
@@ -116,6 +118,7 @@ async fn drain(caller: &Caller, mut queue: mpsc::Receiver<Queued>, stop: &Cancel
 struct Caller {
     server: Arc<Server>,
     link: Link,
+    replicas: Replicas,
     script: Script,
     window: Duration,
     /// In the queue.
@@ -137,31 +140,30 @@ impl Caller {
         }
         // Stable: within a partition first come, first numbered.
         group.sort_by_key(|queued| queued.command.partition);
-        let mut answer = self.send(&group, Pipeline::with_capacity(1)).await;
-        if matches!(&answer, Ok(Err(error)) if error.code() == "NOSCRIPT") {
+        let mut answered = self.send(&group, redis::pipe()).await;
+        if answered.as_ref().is_ok_and(Answered::script_is_unknown) {
             // Redis forgets scripts when it restarts. It did nothing with this call, so it goes out again.
             let mut load = redis::pipe();
             load.cmd("SCRIPT").arg("LOAD").arg(include_str!("append.lua"));
-            answer = self.send(&group, load).await;
+            answered = self.send(&group, load).await;
         }
-        self.settle(group, answer);
+        self.settle(group, answered);
     }
 
     /// What Redis answers to the call of the script, which follows what is in the pipeline.
-    async fn send(
-        &self,
-        group: &[Queued],
-        mut pipeline: Pipeline,
-    ) -> Result<Result<Value, ServerError>, StoreError> {
+    async fn send(&self, group: &[Queued], mut pipeline: Pipeline) -> Result<Answered, StoreError> {
         let connection = self.link.current()?;
         let number = connection.number;
+        let script = pipeline.len();
         pipeline.add_command(self.command(group, number));
+        self.replicas.wait_for(&mut pipeline);
         let mut answers = self.link.write_each(connection, &pipeline).await?;
-        let answer = answers.pop().unwrap_or(Ok(Value::Nil));
+        let replicated = self.replicas.have(&answers);
+        let answer = answers.swap_remove(script);
         if answer.is_ok() {
             self.checked.note(number, group);
         }
-        Ok(answer)
+        Ok(Answered { answer, replicated })
     }
 
     fn command(&self, group: &[Queued], connection: u64) -> Cmd {
@@ -189,26 +191,38 @@ impl Caller {
         command
     }
 
-    fn settle(&self, group: Vec<Queued>, answer: Result<Result<Value, ServerError>, StoreError>) {
-        let texts = answer.and_then(|answer| match answer {
-            Ok(value) => Ok(redis::from_redis_value::<Vec<String>>(value).unwrap_or_default()),
+    fn settle(&self, group: Vec<Queued>, answered: Result<Answered, StoreError>) {
+        let texts = answered.and_then(|Answered { answer, replicated }| match answer {
+            Ok(value) => Ok((redis::from_redis_value::<Vec<String>>(value).unwrap_or_default(), replicated)),
             Err(error) => Err(unavailable_or_unknown(error.into(), 1)),
         });
         match texts {
-            Ok(texts) => {
+            Ok((texts, replicated)) => {
                 let mut texts = texts.into_iter();
                 for queued in group {
                     let outcome = queued.command.outcome(&texts.next().unwrap_or_default());
                     if is_damage(&outcome) {
                         self.checked.forget(queued.command.partition);
                     }
-                    queued.settle(outcome);
+                    queued.settle(told(outcome, &replicated));
                 }
             }
             Err(error) => {
                 group.into_iter().for_each(|queued| queued.settle(Err(error.clone().into())));
             }
         }
+    }
+}
+
+/// What Redis said of one call of the script, and whether enough replicas have what it did.
+struct Answered {
+    answer: Result<Value, ServerError>,
+    replicated: Result<(), StoreError>,
+}
+
+impl Answered {
+    fn script_is_unknown(&self) -> bool {
+        self.answer.as_ref().is_err_and(|error| error.code() == "NOSCRIPT")
     }
 }
 

@@ -3,17 +3,18 @@
 //!
 //! | what | commands | why these |
 //! |---|---|---|
-//! | append | EVALSHA `append.lua`: XADD, HSET, SET PX | one atomic step numbers, checks and records; calls of many partitions go in one pipeline |
+//! | append | EVALSHA `append.lua`: XADD, HSET, SET PX; SET, WAIT | one atomic step numbers, checks and records; calls of many partitions go in one pipeline, and wait for replicas together |
 //! | accounts, heads | HGET, HEXISTS | written by the script in the same slot, read in one round trip |
 //! | sessions | GET and PTTL; SET PX, GETDEL, DEL; a sorted set per user | a session ends by itself; the index bounds and closes them |
 //! | feed | XREADGROUP, XAUTOCLAIM, XACK, XGROUP CREATE … 0 MKSTREAM | any number of consumers, nothing lost with one; never XDEL, XTRIM or DELCONSUMER |
 //! | notices | PUBLISH, SUBSCRIBE | a hint that may be lost |
 //! | monitor | XINFO, XRANGE in a script | numbers of one moment |
+//! | durability | INFO, CONFIG GET | what the server keeps, asked at every connect |
 //!
-//! Redis 7.0 is enough. Its clock gives the events their time; ids, not times, decide the order. `noeviction`
-//! is mandatory. [`connect`] waits for nothing: while Redis is away every call is refused at once as
-//! unavailable, [`Probe`] says so, and the connection is made in the background. A log that does not fit
-//! (another number of partitions, another layout, another epoch than before) refuses every call.
+//! Redis 7.0 is enough. Its clock gives the events their time; ids, not times, decide the order. [`connect`]
+//! waits for nothing: while Redis is away every call is refused at once as unavailable, [`Probe`] says so, and the
+//! connection is made in the background. A log that does not fit (another number of partitions, another layout,
+//! another epoch than before, a server that may lose what is acknowledged) refuses every call.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -24,12 +25,13 @@ use shared::limits::{
     IDEMPOTENCY_WINDOW, IDEMPOTENCY_WINDOW_MAX, LOG_TIMEOUT, PARTITIONS_DEFAULT, PARTITIONS_MAX,
 };
 use shared::ports::StoreError;
-use shared::process::config::{ConfigError, LogOptions};
+use shared::process::config::{ConfigError, DurabilityOptions, LogOptions};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 mod accounts;
 mod command;
+mod durability;
 mod entry;
 mod feed;
 mod keys;
@@ -38,6 +40,7 @@ mod log;
 mod monitor;
 mod notices;
 mod probe;
+mod replicas;
 mod server;
 
 pub use accounts::Accounts;
@@ -67,6 +70,8 @@ pub struct Options {
     pub idempotency_window: Duration,
     /// How long a call waits for its answer; not for the feed, whose reads block.
     pub answer_timeout: Duration,
+    /// `None`: this process acknowledges no event, so it may use a log that loses some.
+    pub durability: Option<DurabilityOptions>,
 }
 
 impl Options {
@@ -78,15 +83,19 @@ impl Options {
             partitions: PARTITIONS_DEFAULT,
             idempotency_window: IDEMPOTENCY_WINDOW,
             answer_timeout: LOG_TIMEOUT,
+            durability: Some(DurabilityOptions::default()),
         }
     }
 
+    /// For a process that acknowledges no event.
+    ///
     /// # Errors
     /// When the file that holds the URL cannot be read.
     pub fn of(settings: &LogOptions) -> Result<Self, ConfigError> {
         let url = settings.redis_url()?.reveal().to_owned();
         let LogOptions { key_prefix, partitions, .. } = settings;
-        Ok(Self { prefix: key_prefix.clone(), partitions: *partitions, ..Self::new(url) })
+        let prefix = key_prefix.clone();
+        Ok(Self { prefix, partitions: *partitions, durability: None, ..Self::new(url) })
     }
 }
 
@@ -97,6 +106,7 @@ impl fmt::Debug for Options {
             .field("partitions", &self.partitions)
             .field("idempotency_window", &self.idempotency_window)
             .field("answer_timeout", &self.answer_timeout)
+            .field("durability", &self.durability)
             .finish_non_exhaustive()
     }
 }
@@ -139,10 +149,13 @@ pub fn connect(
         return unfit(format!("the window of {window:?} is not between 1 s and {IDEMPOTENCY_WINDOW_MAX:?}"));
     }
     let keys = Keys::new(prefix.clone(), *partitions);
-    let server = Arc::new(Server::new(url, keys, clock)?);
-    let link = Link::keep(Arc::clone(&server), options.answer_timeout, tasks, stop.clone());
-    let log = Log::start(Arc::clone(&server), link.clone(), options, tasks, stop.clone());
-    let probe = Probe::new(link.clone());
+    let server = Arc::new(Server::new(url, keys, options.durability, clock)?);
+    let new_link = || Link::keep(Arc::clone(&server), options.answer_timeout, tasks, stop.clone());
+    let link = new_link();
+    // Whoever waits for replicas holds up what is behind him: reads and sessions must not be.
+    let appends = if server.replicas() > 0 { new_link() } else { link.clone() };
+    let log = Log::start(Arc::clone(&server), appends.clone(), options, tasks, stop.clone());
+    let probe = Probe::new(Arc::clone(&server), link.clone(), appends);
     Ok(Redis { server, link, log, probe, notices: Arc::default(), tasks: tasks.clone(), stop })
 }
 

@@ -1,5 +1,6 @@
-//! One connection to Redis: [`Server`] makes it, to a log that fits this program; its owner drives it, so that it
-//! is closed the moment the owner drops it, with whatever still waited in it.
+//! One connection to Redis: [`Server`] makes it, to a log that fits this program and a server that keeps what is
+//! acknowledged; its owner drives it, so that it is closed the moment the owner drops it, with whatever still
+//! waited in it.
 //!
 //! Nothing is sent twice here. An error says whether the call may have been done.
 
@@ -15,10 +16,12 @@ use redis::{FromRedisValue, Pipeline, ProtocolVersion, RedisError, RedisResult, 
 use shared::Clock;
 use shared::limits::LOG_CONNECT_TIMEOUT;
 use shared::ports::StoreError;
+use shared::process::config::DurabilityOptions;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::STORE;
+use super::durability::Profile;
 use super::keys::{Keys, LOG_EPOCH, LOG_PARTITIONS, LOG_VERSION};
 
 /// The layout of keys and entries that this program reads and writes.
@@ -75,6 +78,8 @@ pub(super) struct Server {
     host: String,
     port: u16,
     settings: RedisConnectionInfo,
+    /// `None`: this process acknowledges no event.
+    durability: Option<DurabilityOptions>,
     pub(super) keys: Keys,
     pub(super) clock: Clock,
     /// Of the first connection. A log with another one is another log.
@@ -88,10 +93,16 @@ pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(super) struct Connection {
     pub(super) commands: MultiplexedConnection,
     pub(super) driver: Driver,
+    pub(super) profile: Profile,
 }
 
 impl Server {
-    pub(super) fn new(url: &str, keys: Keys, clock: Clock) -> Result<Self, StoreError> {
+    pub(super) fn new(
+        url: &str,
+        keys: Keys,
+        durability: Option<DurabilityOptions>,
+        clock: Clock,
+    ) -> Result<Self, StoreError> {
         // The parser's errors do not repeat the URL, which may hold a password.
         let info = url.into_connection_info().map_err(|error| unfit(format!("its URL: {error}")))?;
         let ConnectionAddr::Tcp(host, port) = info.addr().clone() else {
@@ -99,10 +110,20 @@ impl Server {
         };
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2);
         let settings = settings.set_skip_set_lib_name();
-        Ok(Self { host, port, settings, keys, clock, epoch: OnceLock::new() })
+        Ok(Self { host, port, settings, durability, keys, clock, epoch: OnceLock::new() })
     }
 
-    /// Connects and checks that the log fits. A call on the connection waits for its answer no longer than
+    /// So many must have an event before it is acknowledged.
+    pub(super) fn replicas(&self) -> u8 {
+        self.durability.map_or(0, |options| options.log_replicas)
+    }
+
+    /// An error unless a server like this will do for this process.
+    pub(super) fn accepts(&self, profile: &Profile) -> Result<(), StoreError> {
+        profile.check(self.durability)
+    }
+
+    /// Connects and checks that server and log fit. A call on the connection waits for its answer no longer than
     /// `answer_timeout`.
     pub(super) async fn connect(&self, answer_timeout: Duration) -> Result<Connection, StoreError> {
         let connect = async {
@@ -110,7 +131,12 @@ impl Server {
             let socket = self.socket().await.map_err(RedisError::from).map_err(unavailable)?;
             let made = MultiplexedConnection::new_with_config(&self.settings, socket, config).await;
             let (commands, driver) = made.map_err(unavailable)?;
-            let mut connection = Connection { commands, driver: Box::pin(driver) };
+            let driver = Box::pin(driver);
+            let mut connection = Connection { commands, driver, profile: Profile::default() };
+            let answers = connection.ask_each(&Profile::question()).await.map_err(unavailable)?;
+            connection.profile = Profile::of(answers);
+            // First: nothing is written to a server that will not do.
+            self.accepts(&connection.profile)?;
             self.check_log(&mut connection).await?;
             Ok(connection)
         };

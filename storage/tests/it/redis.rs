@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::redis_url;
 
+mod durability;
 mod outage;
 mod server;
 

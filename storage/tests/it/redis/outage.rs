@@ -16,15 +16,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::server::Server;
-use super::{Fresh, GENERATION, eventually, message, once, put, read, start};
+use super::{Fresh, GENERATION, PATIENCE, eventually, message, once, put, read, start};
 
 /// FAULTS.md: service is back this soon after the log is.
-const BACK_WITHIN: Duration = Duration::from_secs(2);
+pub(super) const BACK_WITHIN: Duration = Duration::from_secs(2);
 /// An append may wait for [`LOG_TIMEOUT`] in the queue and for as long for its answer; the rest is for a slow
 /// machine.
-const ANSWER_WITHIN: Duration = LOG_TIMEOUT.saturating_mul(8);
+pub(super) const ANSWER_WITHIN: Duration = LOG_TIMEOUT.saturating_mul(8);
 
-fn is_unavailable(outcome: &Result<Appended, AppendError>) -> bool {
+pub(super) fn is_unavailable(outcome: &Result<Appended, AppendError>) -> bool {
     matches!(outcome, Err(AppendError::Store(StoreError::Unavailable { .. })))
 }
 
@@ -32,7 +32,7 @@ fn is_unknown(outcome: &Result<Appended, AppendError>) -> bool {
     matches!(outcome, Err(AppendError::Store(StoreError::Unknown { .. })))
 }
 
-async fn ready(store: &Redis) {
+pub(super) async fn ready(store: &Redis) {
     let probe = store.probe();
     eventually("ready", || async { probe.check().await.is_ok() }).await;
 }
@@ -255,6 +255,77 @@ async fn a_full_memory_refuses_writes_and_serves_reads() {
     assert_eq!(put(&store, send).await.seq, 2, "nothing refused was done");
 }
 
+/// With fsync each second Redis lives on and refuses (MISCONF); what it took before it knew is written later.
+#[tokio::test]
+async fn a_full_disk_refuses_writes_and_serves_reads() {
+    let server = Server::start_with(&["--appendfsync", "everysec"]).await;
+    let Fresh { store, _stop, .. } = start(&server.patient()).await;
+    let mut head = put(&store, message("anna", "ben")).await.seq;
+    server.limit_files("1");
+    let refusal = loop {
+        match store.log().append(message("anna", "ben")).await {
+            Ok(Appended::New(receipt)) if head < 100 => head = receipt.seq,
+            outcome => break outcome,
+        }
+    };
+    assert!(is_unavailable(&refusal), "{refusal:?}");
+    assert!(format!("{refusal:?}").contains("MISCONF"), "{refusal:?}");
+    assert_eq!(store.accounts().head(&conversation()).await.unwrap(), head);
+    assert!(store.probe().check().await.is_err_and(|error| error.is_retryable()));
+    server.limit_files("unlimited");
+    timeout(BACK_WITHIN, ready(&store)).await.expect("back in time");
+    assert_eq!(put(&store, message("anna", "ben")).await.seq, head + 1, "nothing refused was done");
+}
+
+/// With fsync always it ends rather than acknowledge what is not on the disk.
+#[tokio::test]
+async fn a_full_disk_that_ends_redis_acknowledges_nothing() {
+    let mut server = Server::start().await;
+    let Fresh { store, _stop, .. } = start(&server.patient()).await;
+    put(&store, message("anna", "ben")).await;
+    server.limit_files("1");
+    let sent = once(message("anna", "ben"), OnceKey::Id);
+    let outcome = store.log().append(sent.clone()).await;
+    assert!(is_unknown(&outcome), "{outcome:?}");
+    server.ended();
+    server.restart().await;
+    timeout(BACK_WITHIN, ready(&store)).await.expect("back in time");
+    let mut done = Done::default();
+    append_until_acknowledged(&store, &sent, &mut done).await;
+    assert_eq!(done.acknowledged[&sent.id].0, 2, "one id, one event");
+}
+
+#[tokio::test]
+async fn while_redis_loads_its_data_all_is_refused() {
+    const OTHERS: usize = 10_000;
+    let mut server = Server::start().await;
+    let Fresh { store, _stop, .. } = start(&server.patient()).await;
+    let sent = once(message("anna", "ben"), OnceKey::Id);
+    let first = put(&store, sent.clone()).await;
+    let mut others = redis::pipe();
+    (0..OTHERS).for_each(|number| {
+        others.cmd("SET").arg(format!("other{number}")).arg("x").ignore();
+    });
+    others.exec_async(&mut server.plain().await.unwrap()).await.unwrap();
+    server.kill();
+    // So many µs for each key.
+    server.launch(&["--key-load-delay", "100"]);
+    let is_loading = || async {
+        let Ok(mut redis) = server.plain().await else { return false };
+        redis::cmd("PING").exec_async(&mut redis).await.is_err_and(|error| error.code() == Some("LOADING"))
+    };
+    eventually("it loads", is_loading).await;
+    let probe = store.probe();
+    let refused =
+        || async { probe.check().await.is_err_and(|error| format!("{error:?}").contains("loading")) };
+    eventually("noticed", refused).await;
+    let outcome = store.log().append(sent.clone()).await;
+    assert!(is_unavailable(&outcome), "{outcome:?}");
+
+    timeout(BACK_WITHIN + PATIENCE, ready(&store)).await.expect("back when it is loaded");
+    assert_eq!(store.log().append(sent).await.unwrap(), Appended::Replayed(first));
+}
+
 #[tokio::test]
 async fn a_replica_refuses_appends() {
     let server = Server::start().await;
@@ -263,7 +334,12 @@ async fn a_replica_refuses_appends() {
     server.ask(&["REPLICAOF", "127.0.0.1", "1"]).await;
     let outcome = store.log().append(message("anna", "ben")).await;
     assert!(is_unavailable(&outcome), "{outcome:?}");
+    // Its heads may be old, and the name of the server may lead to the new master by now.
+    let accounts = store.accounts();
+    eventually("it is given up", || async { accounts.head(&conversation()).await.is_err() }).await;
+    assert!(store.probe().check().await.is_err_and(|error| error.is_retryable()));
     server.ask(&["REPLICAOF", "NO", "ONE"]).await;
+    timeout(BACK_WITHIN, ready(&store)).await.expect("back in time");
     assert_eq!(put(&store, message("anna", "ben")).await.seq, 2);
 }
 
@@ -306,7 +382,7 @@ async fn an_emptied_redis_is_another_log() {
 #[tokio::test]
 async fn the_probe_tells_the_durability() {
     let server = Server::start().await;
-    let Fresh { store, _stop, .. } = start(&server.patient()).await;
+    let Fresh { store, _stop, .. } = start(&Options { durability: None, ..server.patient() }).await;
     let probe = store.probe();
     assert_eq!(probe.name(), "redis");
     let text = probe.durability().unwrap();
@@ -340,6 +416,6 @@ async fn a_password_is_used_and_never_told() {
     }
 }
 
-fn conversation() -> shared::ids::Conversation {
+pub(super) fn conversation() -> shared::ids::Conversation {
     "anna:ben".parse().unwrap()
 }
