@@ -25,7 +25,8 @@ pub fn cassandra_node() -> String {
 }
 
 /// Where the services' binaries are.
-pub(crate) fn binaries() -> PathBuf {
+#[must_use]
+pub fn binaries() -> PathBuf {
     required("CHAT_TEST_BIN_DIR").into()
 }
 

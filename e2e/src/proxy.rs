@@ -16,6 +16,8 @@ enum Wire {
     Carries,
     /// Connections stay and say nothing; new ones are accepted and say nothing.
     Stalled,
+    /// A connection ends when the target answers: what was asked is done, and nobody hears of it.
+    CutAtAnswer,
     /// Connections end at once, new ones too.
     Cut,
 }
@@ -48,6 +50,10 @@ impl Proxy {
 
     pub fn cut(&self) {
         self.wire.send_replace(Wire::Cut);
+    }
+
+    pub fn cut_at_answer(&self) {
+        self.wire.send_replace(Wire::CutAtAnswer);
     }
 
     pub fn stall(&self) {
@@ -88,7 +94,10 @@ async fn connection(client: TcpStream, target: SocketAddr, mut wire: watch::Rece
         // The proxy must not add the delays that it is not there for.
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-        tokio::join!(pump(from_client, to_server, state.clone()), pump(from_server, to_client, state));
+        tokio::join!(
+            pump(from_client, to_server, state.clone(), &[Wire::Carries, Wire::CutAtAnswer]),
+            pump(from_server, to_client, state, &[Wire::Carries]),
+        );
         Some(())
     };
     tokio::select! {
@@ -97,17 +106,24 @@ async fn connection(client: TcpStream, target: SocketAddr, mut wire: watch::Rece
     }
 }
 
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut wire: watch::Receiver<Wire>) {
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut wire: watch::Receiver<Wire>,
+    carried_by: &[Wire],
+) {
     let mut chunk = vec![0; CHUNK_BYTES];
     while let Ok(length @ 1..) = from.read(&mut chunk).await {
-        if carries(&mut wire).await.is_none() || to.write_all(&chunk[..length]).await.is_err() {
+        let carried = carries(&mut wire).await.is_some_and(|wire| carried_by.contains(&wire));
+        if !carried || to.write_all(&chunk[..length]).await.is_err() {
             return;
         }
     }
     // Dropping `to` passes the end on.
 }
 
-/// Until the wire carries; `None` when it never will again.
-async fn carries(wire: &mut watch::Receiver<Wire>) -> Option<()> {
-    wire.wait_for(|wire| *wire == Wire::Carries).await.ok().map(drop)
+/// Until the wire carries in one direction at least; `None` when it never will again.
+async fn carries(wire: &mut watch::Receiver<Wire>) -> Option<Wire> {
+    let carrying = wire.wait_for(|wire| matches!(wire, Wire::Carries | Wire::CutAtAnswer)).await;
+    carrying.ok().map(|wire| *wire)
 }

@@ -22,6 +22,8 @@ pub struct Shape {
     pub redis_url: Option<String>,
     /// `None`: the one of the test run.
     pub cassandra_node: Option<String>,
+    /// That must have an event before it is acknowledged.
+    pub log_replicas: u8,
     pub settings: Settings,
 }
 
@@ -33,6 +35,7 @@ impl Default for Shape {
             projectors: 2,
             redis_url: None,
             cassandra_node: None,
+            log_replicas: 0,
             settings: Settings::default(),
         }
     }
@@ -73,6 +76,7 @@ pub(crate) struct Services {
     key_prefix: String,
     cassandra_node: String,
     keyspace: String,
+    log_replicas: String,
     settings: Settings,
 }
 
@@ -86,6 +90,7 @@ impl Services {
             key_prefix: format!("{unique}:"),
             cassandra_node: shape.cassandra_node.clone().unwrap_or_else(environment::cassandra_node),
             keyspace: format!("t{unique}"),
+            log_replicas: shape.log_replicas.to_string(),
             settings: shape.settings.clone(),
         }
     }
@@ -117,6 +122,7 @@ impl Services {
             Role::CommandApi => {
                 arguments.extend(["--listen", &listen_text]);
                 arguments.extend(self.log());
+                arguments.extend(["--log-replicas", &self.log_replicas]);
                 arguments.extend(window.iter().flat_map(|window| ["--idempotency-window", window.as_str()]));
                 arguments.extend(blocklist.iter().flat_map(|file| ["--password-blocklist", file.as_str()]));
             }

@@ -17,6 +17,8 @@ mod send;
 mod sessions;
 
 #[cfg(feature = "real")]
+mod durability;
+#[cfg(feature = "real")]
 mod edge;
 #[cfg(feature = "real")]
 mod outage;

@@ -15,6 +15,7 @@ use xtask::servers::{Options, Redis};
 e2e::real_scenarios!(
     redis_killed_and_restarted_under_load,
     redis_paused_under_load,
+    redis_cut_off_before_it_answered,
     cassandra_silent_under_load,
     cassandra_cut_off_under_load,
 );
@@ -178,6 +179,33 @@ async fn redis_paused_under_load() {
     assert_outcomes_told(&sent);
     probes.assert_told_truly().await;
     assert_all_visible(&pairs, &sent).await;
+    app.finish().await;
+}
+
+/// The bytes left, and the answer never came: nobody knows but the log, which says it at the next try.
+async fn redis_cut_off_before_it_answered() {
+    let (redis, _options, _dir) = own_redis().await;
+    let proxy = Proxy::start(redis.addr()).await;
+    let redis_url = Some(format!("redis://{}/", proxy.address()));
+    let app = TestApp::real(Shape { redis_url, command_apis: 1, ..Shape::default() }).await;
+    let (samer, lena) = (app.register("samer").await, app.register("lena").await);
+    for seq in 1..=3 {
+        // The session and the recipient are known from this one: of the next, only the append asks the log.
+        assert_eq!(samer.send(&lena, "before").await["seq"], 2 * seq - 1);
+        let id = new_id();
+        proxy.cut_at_answer();
+        let answer = samer.put_message(id, &lena, "cut").send().await;
+        assert_eq!(answer.expect_problem(504, "outcome_unknown")["outcome"], "unknown");
+        proxy.resume();
+        let repeated = within(BACK_TIME_MAX, "the retry settles it", async || {
+            let answer = samer.put_message(id, &lena, "cut").send().await;
+            (answer.status != 503).then_some(answer)
+        });
+        let repeated = repeated.await.expect(200);
+        assert_eq!(repeated.header("idempotency-replayed"), Some("true"));
+        assert_eq!((&repeated.json()["seq"], &repeated.json()["id"]), (&json!(2 * seq), &json!(id)));
+    }
+    assert_eq!(seqs(&lena.conversation(&samer).await), (1..=6).collect::<Vec<_>>());
     app.finish().await;
 }
 
