@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::rate::{Rate, Unit};
+
 // Names and content (API.md).
 pub const USERNAME_CHARS_MIN: usize = 2;
 pub const USERNAME_CHARS_MAX: usize = 32;
@@ -63,6 +65,32 @@ pub const SESSION_BELIEVED_MAX: Duration = Duration::from_secs(5);
 pub const SESSIONS_BELIEVED_MAX: usize = 100_000;
 /// The oldest makes room for a new one.
 pub const SESSIONS_PER_USER_MAX: usize = 100;
+
+// What clients may do (API.md). All of this is configurable or lifted by a switch.
+pub const SEND_RATE: Rate = Rate::new(20, Unit::Second, 40);
+pub const LOGIN_RATE: Rate = Rate::new(10, Unit::Minute, 10);
+pub const REGISTER_RATE: Rate = Rate::new(10, Unit::Minute, 10);
+/// Of one user, in one process.
+pub const REQUESTS_IN_FLIGHT_PER_USER: u32 = 16;
+/// Per unit of time, and of a burst: at a million per second permits are a microsecond apart.
+pub const RATE_PERMITS_MAX: u32 = 1_000_000;
+/// Until a burst that is used up is there again; what is counted of a subject is kept for as long.
+pub const RATE_FILL_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+/// A process uses permits that it has leased for no longer than this.
+pub const LEASE_LIFETIME: Duration = Duration::from_secs(10);
+/// Subjects that a process remembers of each policy: about 200 bytes each.
+pub const LEASES_MAX: usize = 100_000;
+/// Subjects that an embedded store counts of each policy: about 150 bytes each.
+pub const COUNTED_MAX: usize = 100_000;
+/// Failed logins into an account from an address that are not made to wait.
+pub const LOGIN_FAILURES_FREE: u32 = 10;
+/// After that, doubling with each.
+pub const LOGIN_DELAY_MIN: Duration = Duration::from_secs(1);
+pub const LOGIN_DELAY_MAX: Duration = Duration::from_secs(60);
+/// From the last failure on.
+pub const LOGIN_FAILURES_REMEMBERED: Duration = Duration::from_secs(15 * 60);
+/// A 503 asks for a retry after 1 to so many seconds, at random: who was refused together does not come back so.
+pub const RETRY_SECONDS_MAX: u32 = 3;
 
 // Idempotency.
 pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(3600);

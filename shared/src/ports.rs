@@ -1,9 +1,10 @@
 //! What a service may ask of a store, one trait per role: command-api holds [`EventLog`], [`Accounts`],
-//! [`Sessions`] and [`Heads`]; the projector [`EventFeed`] and [`ViewWriter`]; query-api [`ViewReader`], [`Heads`],
+//! [`Sessions`], [`Heads`] and [`RateLimits`]; the projector [`EventFeed`] and [`ViewWriter`]; query-api [`ViewReader`], [`Heads`],
 //! [`Sessions`] and [`Notices`]. The doc comments are the contract; `storage::contract` checks it on every
 //! adapter.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::broadcast;
@@ -11,6 +12,7 @@ use tokio::sync::broadcast;
 use crate::clock::Timestamp;
 use crate::event::{Event, Malformed, RecordedEvent};
 use crate::ids::{Conversation, EventId, Position, Seq, Subject, Username};
+use crate::rate::{Counted, LoginKey, Rate, Taken};
 use crate::view::{InboxRow, ParkedRow, TimelineEntry, UserRow, ViewChange};
 
 /// Appends events. One atomic step decides everything that depends on what was appended before.
@@ -133,6 +135,24 @@ pub trait Sessions: Send + Sync {
     /// [`crate::limits::SESSION_LIFETIME`] from now, at most once per
     /// [`crate::limits::SESSION_RENEWAL_AFTER`].
     async fn find(&self, key: &SessionKey) -> Result<Option<Username>, StoreError>;
+}
+
+/// What clients did of late, counted for all processes together by the store's own clock. A subject that has all
+/// its permits again is forgotten.
+#[async_trait]
+pub trait RateLimits: Send + Sync {
+    /// Takes as many permits as are free, at most `wanted` (see [`Rate::take`]). After
+    /// [`StoreError::Unknown`] they may have been taken.
+    async fn take(&self, counted: &Counted, rate: Rate, wanted: u32) -> Result<Taken, StoreError>;
+
+    /// Zero: the login may be tried, and counts as failed until [`RateLimits::forget_failures`], so that of many
+    /// at once no more are tried than one after the other. Otherwise how long it has to wait (see
+    /// [`crate::rate::login_delay`]), and nothing is counted. Failures are forgotten
+    /// [`crate::limits::LOGIN_FAILURES_REMEMBERED`] after the last.
+    async fn try_login(&self, login: &LoginKey) -> Result<Duration, StoreError>;
+
+    /// The login succeeded: all failures before it are forgotten.
+    async fn forget_failures(&self, login: &LoginKey) -> Result<(), StoreError>;
 }
 
 #[async_trait]

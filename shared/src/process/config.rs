@@ -7,7 +7,12 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::limits::{IDEMPOTENCY_WINDOW, PARTITIONS_DEFAULT, PARTITIONS_MAX, REPLICAS_MAX};
+use crate::limits::{
+    IDEMPOTENCY_WINDOW, LOGIN_RATE, PARTITIONS_DEFAULT, PARTITIONS_MAX, REGISTER_RATE, REPLICAS_MAX,
+    REQUESTS_IN_FLIGHT_PER_USER, SEND_RATE,
+};
+use crate::network::Network;
+use crate::rate::Rate;
 
 /// A text that is never shown: `Debug` leaves it out.
 #[derive(Clone, PartialEq, Eq)]
@@ -124,6 +129,67 @@ pub struct PasswordOptions {
     pub password_blocklist: Option<PathBuf>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Switch {
+    #[default]
+    On,
+    Off,
+}
+
+/// What a user may have in flight: for every process that serves users.
+#[derive(Debug, Clone, Args)]
+pub struct InFlightOptions {
+    /// `off` lifts every limit: rates, waits after failed logins, requests in flight
+    #[arg(long, env = "CHAT_RATE_LIMITS", value_enum, default_value = "on")]
+    pub rate_limits: Switch,
+
+    /// Requests of one user that this process serves at once
+    #[arg(long, env = "CHAT_IN_FLIGHT_LIMIT", default_value_t = REQUESTS_IN_FLIGHT_PER_USER, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub in_flight_limit: u32,
+}
+
+impl Default for InFlightOptions {
+    fn default() -> Self {
+        Self { rate_limits: Switch::On, in_flight_limit: REQUESTS_IN_FLIGHT_PER_USER }
+    }
+}
+
+/// What clients may do: for the processes that take commands.
+#[derive(Debug, Clone, Args)]
+pub struct LimitOptions {
+    #[command(flatten)]
+    pub in_flight: InFlightOptions,
+
+    /// Sends of one user: per s, min or h, and how many at once
+    #[arg(long, env = "CHAT_SEND_LIMIT", default_value_t = SEND_RATE, value_name = "N/s:BURST")]
+    pub send_limit: Rate,
+
+    /// Logins from one address
+    #[arg(long, env = "CHAT_LOGIN_LIMIT", default_value_t = LOGIN_RATE, value_name = "N/min:BURST")]
+    pub login_limit: Rate,
+
+    /// Registrations from one address
+    #[arg(long, env = "CHAT_REGISTER_LIMIT", default_value_t = REGISTER_RATE, value_name = "N/min:BURST")]
+    pub register_limit: Rate,
+
+    /// Addresses or networks whose X-Forwarded-For is believed, such as 127.0.0.1 or 10.0.0.0/8
+    #[arg(long, env = "CHAT_TRUSTED_PROXIES", value_name = "NETWORK,…", value_delimiter = ',')]
+    pub trusted_proxies: Vec<Network>,
+}
+
+impl Default for LimitOptions {
+    fn default() -> Self {
+        Self {
+            in_flight: InFlightOptions::default(),
+            send_limit: SEND_RATE,
+            login_limit: LOGIN_RATE,
+            register_limit: REGISTER_RATE,
+            trusted_proxies: Vec::new(),
+        }
+    }
+}
+
 /// Where the views are: for the processes that use Cassandra.
 #[derive(Debug, Clone, Args)]
 pub struct ViewOptions {
@@ -184,6 +250,32 @@ mod tests {
         }
         for text in ["", "1", "h", "0s", "25h", "-1s", "1.5h", "1d", "é"] {
             assert!(window(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn limits() {
+        #[derive(clap::Parser)]
+        struct Program {
+            #[command(flatten)]
+            limits: LimitOptions,
+        }
+        let parse = |arguments: &[&str]| {
+            <Program as clap::Parser>::try_parse_from(std::iter::once(&"program").chain(arguments))
+                .map(|program| program.limits)
+        };
+        let default = parse(&[]).unwrap();
+        assert_eq!(format!("{default:?}"), format!("{:?}", LimitOptions::default()));
+        let set = parse(&["--rate-limits", "off", "--trusted-proxies", "127.0.0.1,10.0.0.0/8"]).unwrap();
+        assert_eq!((set.in_flight.rate_limits, set.trusted_proxies.len()), (Switch::Off, 2));
+        for wrong in [
+            ["--rate-limits", "no"],
+            ["--send-limit", "20"],
+            ["--in-flight-limit", "0"],
+            ["--trusted-proxies", "localhost"],
+            ["--trusted-proxies", "10.0.0.1/8"],
+        ] {
+            assert!(parse(&wrong).is_err(), "{wrong:?}");
         }
     }
 

@@ -17,8 +17,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower::ServiceExt;
 use tracing::Instrument;
 
+use super::client::Peer;
 use super::health::Health;
 use super::problem::{Code, Outcome, Problem};
 use super::request::single;
@@ -48,8 +50,9 @@ async fn accept(listener: TcpListener, router: Router, lifecycle: Lifecycle) {
             // The place is taken first: beyond the cap, clients wait in the kernel's bounded backlog.
             let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
             match listener.accept().await {
-                Ok((stream, _peer)) => {
-                    lifecycle.spawn(connection(stream, router.clone(), place, lifecycle.clone()));
+                Ok((stream, peer)) => {
+                    let peer = Peer(peer.ip());
+                    lifecycle.spawn(connection(stream, peer, router.clone(), place, lifecycle.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -61,7 +64,17 @@ async fn accept(listener: TcpListener, router: Router, lifecycle: Lifecycle) {
     lifecycle.shutdown.run_until_cancelled(accepting).await;
 }
 
-async fn connection(stream: TcpStream, router: Router, place: OwnedSemaphorePermit, lifecycle: Lifecycle) {
+async fn connection(
+    stream: TcpStream,
+    peer: Peer,
+    router: Router,
+    place: OwnedSemaphorePermit,
+    lifecycle: Lifecycle,
+) {
+    let router = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer);
+        request
+    });
     // Answers are small and complete: waiting to fill a packet only adds latency.
     let _ = stream.set_nodelay(true);
     let connection = http1::Builder::new()

@@ -6,6 +6,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::limits::Quota;
+use crate::limits::RETRY_SECONDS_MAX;
 use crate::ports::StoreError;
 
 /// The stable codes of the API, each with its status and title.
@@ -26,6 +28,7 @@ pub enum Code {
     InvalidFields,
     IdempotencyConflict,
     IdOutOfWindow,
+    RateLimited,
     Internal,
     Busy,
     LogUnavailable,
@@ -62,6 +65,7 @@ impl Code {
             Self::IdOutOfWindow => {
                 (S::UNPROCESSABLE_ENTITY, "id_out_of_window", "The time in the id is too far from now")
             }
+            Self::RateLimited => (S::TOO_MANY_REQUESTS, "rate_limited", "Too many requests"),
             Self::Internal => (S::INTERNAL_SERVER_ERROR, "internal", "Something went wrong here"),
             Self::Busy => (S::SERVICE_UNAVAILABLE, "busy", "Too much to do right now"),
             Self::LogUnavailable => (S::SERVICE_UNAVAILABLE, "log_unavailable", "The log cannot be reached"),
@@ -112,11 +116,16 @@ pub struct Problem {
     pub detail: String,
     pub errors: Vec<FieldError>,
     pub outcome: Option<Outcome>,
+    /// Seconds; a 503 that says nothing asks for a few.
+    retry_after: Option<u32>,
+    /// Of the limit that refused; apart, because most problems have none.
+    quota: Option<Box<Quota>>,
 }
 
 impl Problem {
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), outcome: None }
+        let detail = detail.into();
+        Self { code, detail, errors: Vec::new(), outcome: None, retry_after: None, quota: None }
     }
 
     pub fn invalid(detail: impl Into<String>) -> Self {
@@ -133,6 +142,16 @@ impl Problem {
     #[must_use]
     pub fn with_outcome(self, outcome: Outcome) -> Self {
         Self { outcome: Some(outcome), ..self }
+    }
+
+    #[must_use]
+    pub fn with_retry_after(self, seconds: u32) -> Self {
+        Self { retry_after: Some(seconds), ..self }
+    }
+
+    #[must_use]
+    pub fn with_quota(self, quota: Quota) -> Self {
+        Self { quota: Some(Box::new(quota)), ..self }
     }
 
     /// A store failed while reading. `unavailable` names which part of the system that is to the client. The
@@ -193,17 +212,46 @@ pub struct ProblemBody<'a> {
 
 /// Carries the problem in the response's extensions; the body is written where the request id is known.
 impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+    fn into_response(mut self) -> Response {
         let (status, ..) = self.code.parts();
         let mut response = status.into_response();
         let headers = response.headers_mut();
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        let scattered = || (status == StatusCode::SERVICE_UNAVAILABLE).then(scattered_seconds);
+        if let Some(seconds) = self.retry_after.or_else(scattered) {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(quota) = self.quota.take() {
+            quota.write(headers);
         }
         response.extensions_mut().insert(self);
         response
+    }
+}
+
+/// So that who was refused together does not come back together.
+fn scattered_seconds() -> u32 {
+    let random = getrandom::u32().expect("the system gives random bytes");
+    1 + random % RETRY_SECONDS_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_503_asks_for_a_retry_and_scatters_it() {
+        let retry_after = |problem: Problem| {
+            let answer = problem.into_response();
+            answer.headers().get(header::RETRY_AFTER).map(|seconds| seconds.to_str().unwrap().to_owned())
+        };
+        let seconds: BTreeSet<_> = (0..200).map(|_| retry_after(Problem::new(Code::Busy, ""))).collect();
+        assert_eq!(seconds, ["1", "2", "3"].map(|seconds| Some(seconds.to_owned())).into());
+        assert_eq!(retry_after(Problem::new(Code::Busy, "").with_retry_after(7)), Some("7".to_owned()));
+        assert_eq!(retry_after(Problem::new(Code::Internal, "")), None);
     }
 }

@@ -14,13 +14,14 @@ use futures_util::future::BoxFuture;
 use shared::event::{ConversationRead, Envelope, Event, MessageSent, UserRegistered};
 use shared::ids::{Conversation, EventId, Subject, Username};
 use shared::ports::{
-    Accounts, Append, Appended, EventFeed, EventLog, FeedMonitor, Heads, Notices, Receipt, Sessions,
-    ViewReader, ViewWriter,
+    Accounts, Append, Appended, EventFeed, EventLog, FeedMonitor, Heads, Notices, RateLimits, Receipt,
+    Sessions, ViewReader, ViewWriter,
 };
 use shared::{Clock, Seq};
 
 pub mod accounts;
 pub mod feed;
+pub mod limits;
 pub mod log;
 pub mod views;
 
@@ -37,13 +38,19 @@ pub struct LogStores {
     pub consumer: MakeConsumer,
     /// Whether consumers may work at the same time. If not, a test drops one before it makes the next.
     pub several_consumers: bool,
+    pub limits: Arc<dyn RateLimits>,
     /// For every session, as if this much time had gone by.
-    pub age_sessions: Box<dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync>,
+    pub age_sessions: Age,
+    /// For everything that limits count, likewise.
+    pub age_limits: Age,
     /// For the tests of `malformed_contract!` only.
     pub put_raw: Option<PutRaw>,
     /// What has to live as long as the test: a directory, a group of tasks.
     pub keep: Box<dyn Any + Send + Sync>,
 }
+
+/// Lets time go by.
+pub type Age = Box<dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// See [`LogStores::consumer`].
 pub type MakeConsumer = Box<dyn Fn(&str) -> BoxFuture<'static, Box<dyn EventFeed>> + Send + Sync>;
@@ -137,6 +144,20 @@ macro_rules! log_contract {
                 a_dropped_read_loses_nothing
                 readers_are_told_after_the_ack
                 the_monitor_counts
+            , limits:
+                a_burst_is_granted_and_then_what_comes_back
+                what_is_taken_is_at_most_what_is_free
+                subjects_have_permits_of_their_own
+                of_many_takers_at_once_no_more_are_granted_than_there_are
+                another_rate_holds_at_once
+                a_rate_of_microseconds_counts_too
+                failures_make_the_next_login_wait
+                a_success_forgets_the_failures
+                failures_are_forgotten_in_time
+                of_many_logins_at_once_few_are_tried
+                instances_share_a_limit_up_to_their_leases
+                requests_that_find_no_lease_share_one_call
+                logins_are_exact_over_instances
         }
     };
 }

@@ -23,6 +23,7 @@ mod feed;
 mod inbox;
 mod journal;
 mod keys;
+mod limits;
 mod log;
 mod manifest;
 mod mark;
@@ -80,6 +81,7 @@ struct Inner {
     applying: Applying,
     progress: Progress,
     notices: broadcast::Sender<Applied>,
+    limits: limits::Limits,
     clock: Clock,
 }
 
@@ -104,6 +106,7 @@ impl Embedded {
             applying: Applying::default(),
             progress,
             notices: broadcast::Sender::new(NOTICES_QUEUED_MAX),
+            limits: limits::Limits::default(),
             clock,
         })))
     }
@@ -163,6 +166,10 @@ impl Embedded {
 
     fn notices(&self) -> &broadcast::Sender<Applied> {
         &self.0.notices
+    }
+
+    fn limits(&self) -> &limits::Limits {
+        &self.0.limits
     }
 
     fn now(&self) -> Timestamp {

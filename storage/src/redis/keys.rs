@@ -7,6 +7,7 @@ use shared::Username;
 use shared::event::MessageSent;
 use shared::ids::{EventId, Subject};
 use shared::ports::{OnceKey, SessionKey};
+use shared::rate::{Counted, LoginKey};
 
 /// Fields of the hash [`Keys::log`].
 pub(super) const LOG_PARTITIONS: &str = "partitions";
@@ -86,10 +87,7 @@ impl Keys {
 
     /// String with an end: whose session it is. Spread by the digest: a session is found without its user.
     pub(super) fn session(&self, key: &SessionKey) -> String {
-        let partition = u16::from_be_bytes([key.0[0], key.0[1]]) % self.partitions;
-        let mut name = self.named(partition, "session:");
-        name.push_str(&digest(key));
-        name
+        self.by_digest(&key.0, "session:")
     }
 
     /// Sorted set: digest → when the session was opened or renewed, in µs of Redis' clock.
@@ -98,6 +96,20 @@ impl Keys {
         let mut name = self.named(partition, "sessions:");
         name.push_str(user.as_str());
         name
+    }
+
+    /// String with an end: when the subject has all its permits again, in µs of Redis' clock.
+    pub(super) fn rate(&self, counted: &Counted) -> String {
+        let subject = counted.to_string();
+        let partition = crc32fast::hash(subject.as_bytes()) % u32::from(self.partitions);
+        let mut name = self.named(u16::try_from(partition).expect("below the number of partitions"), "rate:");
+        name.push_str(&subject);
+        name
+    }
+
+    /// String with an end: failures, and until when the next login waits, in ms of Redis' clock.
+    pub(super) fn failed_logins(&self, login: &LoginKey) -> String {
+        self.by_digest(&login.0, "failed:")
     }
 
     /// Hash: consumer → events that it acknowledged.
@@ -112,6 +124,13 @@ impl Keys {
         format!("{}applied", self.prefix)
     }
 
+    fn by_digest(&self, digest: &[u8; 32], name: &str) -> String {
+        let partition = u16::from_be_bytes([digest[0], digest[1]]) % self.partitions;
+        let mut name = self.named(partition, name);
+        name.push_str(&hexadecimal(digest));
+        name
+    }
+
     fn named(&self, partition: u16, name: &str) -> String {
         format!("{}{{{partition}}}:{name}", self.prefix)
     }
@@ -119,7 +138,11 @@ impl Keys {
 
 /// Lower-case hexadecimal: the member of [`Keys::sessions`] and the end of [`Keys::session`].
 pub(super) fn digest(key: &SessionKey) -> String {
-    key.0.iter().fold(String::with_capacity(64), |mut text, byte| {
+    hexadecimal(&key.0)
+}
+
+fn hexadecimal(digest: &[u8; 32]) -> String {
+    digest.iter().fold(String::with_capacity(64), |mut text, byte| {
         write!(text, "{byte:02x}").expect("a string takes what it is given");
         text
     })
@@ -139,6 +162,8 @@ pub(super) fn session_key(digest: &str) -> Option<SessionKey> {
 
 #[cfg(test)]
 mod tests {
+    use shared::network::Network;
+
     use super::*;
 
     #[test]
@@ -162,6 +187,11 @@ mod tests {
         assert_eq!(keys.session(&key).len(), "{1}:session:".len() + 64);
         assert_eq!(session_key(&digest(&key)), Some(key));
         assert_eq!((session_key("ab"), session_key(&"é".repeat(32))), (None, None));
+        let failed = keys.failed_logins(&LoginKey(key.0));
+        assert_eq!(failed.replace("failed", "session"), keys.session(&key));
+        let client = Network::of_client("2001:db8::1".parse().unwrap());
+        assert_eq!(keys.rate(&Counted::Logins(client)), "{13}:rate:login:2001:db8::/64");
+        assert_eq!(keys.rate(&Counted::Sends("anna".parse().unwrap())), "{9}:rate:send:anna");
         assert_eq!(Keys::new("t1:".into(), 16).applied(2, "g1"), "t1:{2}:applied:g1");
     }
 }

@@ -6,6 +6,7 @@
 //! | append | EVALSHA `append.lua`: XADD, HSET, SET PX; SET, WAIT | one atomic step numbers, checks and records; calls of many partitions go in one pipeline, and wait for replicas together |
 //! | accounts, heads | HGET, HEXISTS | written by the script in the same slot, read in one round trip |
 //! | sessions | GET and PTTL; SET PX, GETDEL, DEL; a sorted set per user | a session ends by itself; the index bounds and closes them |
+//! | limits | EVAL `take.lua`, `login.lua`: GET, SET PX | one round trip by Redis' clock; what is full again ends by itself |
 //! | feed | XREADGROUP, XAUTOCLAIM, XACK, XGROUP CREATE … 0 MKSTREAM | any number of consumers, nothing lost with one; never XDEL, XTRIM or DELCONSUMER |
 //! | notices | PUBLISH, SUBSCRIBE | a hint that may be lost |
 //! | monitor | XINFO, XRANGE in a script | numbers of one moment |
@@ -35,6 +36,7 @@ mod durability;
 mod entry;
 mod feed;
 mod keys;
+mod limits;
 mod link;
 mod log;
 mod monitor;
@@ -45,6 +47,7 @@ mod server;
 
 pub use accounts::Accounts;
 pub use feed::Feed;
+pub use limits::RateLimits;
 pub use log::Log;
 pub use monitor::Monitor;
 pub use notices::Notices;
@@ -169,6 +172,11 @@ impl Redis {
     #[must_use]
     pub fn accounts(&self) -> Accounts {
         Accounts { server: Arc::clone(&self.server), link: self.link.clone() }
+    }
+
+    #[must_use]
+    pub fn rate_limits(&self) -> RateLimits {
+        RateLimits { server: Arc::clone(&self.server), link: self.link.clone() }
     }
 
     /// A consumer of the generation's group. Its name must be its own among all that run, and the same after a

@@ -10,7 +10,7 @@ use std::time::Duration;
 use shared::clock::Clock;
 use shared::limits::IDEMPOTENCY_WINDOW;
 use shared::ports::StoreError;
-use storage::contract::{LogStores, ViewStores};
+use storage::contract::{Age, LogStores, ViewStores};
 use storage::embedded::{Embedded, Options};
 
 storage::log_contract!(log_stores);
@@ -33,22 +33,29 @@ async fn log_stores() -> LogStores {
         sessions: Arc::new(store.clone()),
         heads: Arc::new(store.clone()),
         notices: Arc::new(store.clone()),
-        monitor: Arc::new(store),
+        monitor: Arc::new(store.clone()),
+        limits: Arc::new(store),
         consumer: Box::new(move |name| {
             let feed = feeds.feed(name);
             Box::pin(async move { Box::new(feed) as _ })
         }),
         several_consumers: false,
-        age_sessions: Box::new(move |by: Duration| {
-            clock.advance(by);
-            Box::pin(async {})
-        }),
+        age_sessions: age(&clock),
+        age_limits: age(&clock),
         put_raw: Some(Box::new(move |entry| {
             let store = raw.clone();
             Box::pin(async move { store.put_raw(entry).await.unwrap() })
         })),
         keep: Box::new(dir),
     }
+}
+
+fn age(clock: &Clock) -> Age {
+    let clock = clock.clone();
+    Box::new(move |by: Duration| {
+        clock.advance(by);
+        Box::pin(async {})
+    })
 }
 
 async fn view_stores() -> ViewStores {

@@ -9,11 +9,12 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncTypedCommands, Value};
 use shared::event::{Event, Malformed, MessageSent};
-use shared::limits::{ID_AHEAD_MAX, IDEMPOTENCY_WINDOW};
+use shared::limits::{ID_AHEAD_MAX, IDEMPOTENCY_WINDOW, LOGIN_FAILURES_REMEMBERED};
 use shared::ports::{
-    Append, AppendError, Appended, Delivery, EventFeed, EventLog, FeedMonitor, Once, OnceKey, Probe, Receipt,
-    StoreError,
+    Append, AppendError, Appended, Delivery, EventFeed, EventLog, FeedMonitor, Once, OnceKey, Probe,
+    RateLimits, Receipt, StoreError,
 };
+use shared::rate::{Counted, LoginKey, Rate, Unit};
 use shared::{Clock, Username};
 use storage::contract::{LogStores, RawEntry};
 use storage::redis::{Options, Redis, connect};
@@ -83,6 +84,7 @@ async fn open() -> LogStores {
         heads: Arc::new(store.accounts()),
         notices: Arc::new(store.notices()),
         monitor: Arc::new(store.monitor(GENERATION)),
+        limits: Arc::new(store.rate_limits()),
         consumer: Box::new(move |name| {
             let feed = store.feed(GENERATION, name);
             Box::pin(async { Box::new(feed) as _ })
@@ -91,6 +93,10 @@ async fn open() -> LogStores {
         age_sessions: {
             let prefix = prefix.clone();
             Box::new(move |by| Box::pin(age_sessions(prefix.clone(), by)))
+        },
+        age_limits: {
+            let prefix = prefix.clone();
+            Box::new(move |by| Box::pin(age_limits(prefix.clone(), by)))
         },
         put_raw: Some(Box::new(move |entry| Box::pin(put_raw(prefix.clone(), entry)))),
         keep: Box::new(fresh),
@@ -109,6 +115,24 @@ async fn age_sessions(prefix: String, by: Duration) {
         let members: Vec<(String, f64)> = redis.zrange_withscores(&key, 0, -1).await.unwrap();
         for (member, _) in members {
             redis.zincr(&key, &member, -(by.as_micros() as f64)).await.unwrap();
+        }
+    }
+}
+
+/// Sets what limits have stored, and its ends, back by so much.
+async fn age_limits(prefix: String, by: Duration) {
+    let mut redis = plain().await;
+    let by_ms = i64::try_from(by.as_millis()).unwrap();
+    for (kind, factor) in [("rate", 1_000), ("failed", 1)] {
+        for key in redis.keys(format!("{prefix}*}}:{kind}:*")).await.unwrap() {
+            let stored = redis.get(&key).await.unwrap().unwrap_or_default();
+            let (before, time) = stored
+                .rsplit_once(' ')
+                .map_or((String::new(), stored.as_str()), |(before, time)| (format!("{before} "), time));
+            let left: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut redis).await.unwrap();
+            let aged = time.parse::<i64>().unwrap() - by_ms * factor;
+            redis.set(&key, format!("{before}{aged}")).await.unwrap();
+            redis.pexpire(&key, left - by_ms).await.unwrap();
         }
     }
 }
@@ -300,6 +324,23 @@ async fn records_end_with_their_window() {
         let left: u64 = redis::cmd("PTTL").arg(&keys[0]).query_async(&mut redis).await.unwrap();
         let left = Duration::from_millis(left);
         assert!(left <= window && left > window - minute, "{kind}: {left:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_limits_count_ends_by_itself() {
+    let fresh = fresh().await;
+    let limits = fresh.store.rate_limits();
+    let counted = Counted::Sends("anna".parse().unwrap());
+    limits.take(&counted, Rate::new(1, Unit::Minute, 3), 2).await.unwrap();
+    limits.try_login(&LoginKey([7; 32])).await.unwrap();
+    let mut redis = plain().await;
+    let minute = Duration::from_secs(60);
+    for (kind, end) in [("rate", 2 * minute), ("failed", LOGIN_FAILURES_REMEMBERED)] {
+        let keys = redis.keys(format!("{}*:{kind}:*", fresh.prefix)).await.unwrap();
+        let left: u64 = redis::cmd("PTTL").arg(&keys[0]).query_async(&mut redis).await.unwrap();
+        let left = Duration::from_millis(left);
+        assert!(keys.len() == 1 && left <= end && left > end - minute, "{kind}: {left:?}");
     }
 }
 

@@ -1,0 +1,52 @@
+//! What clients did of late: one string per subject that ends by itself, changed by two small scripts
+//! (`take.lua`, `login.lua`) in one round trip each. Time is Redis' own, so all processes count alike.
+//!
+//! A subject's partition follows from its own hash: users and addresses spread over the slots of a cluster.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use shared::limits::{LOGIN_DELAY_MAX, LOGIN_DELAY_MIN, LOGIN_FAILURES_FREE, LOGIN_FAILURES_REMEMBERED};
+use shared::ports::{self, StoreError};
+use shared::rate::{Counted, LoginKey, Rate, Taken};
+
+use super::command::millis;
+use super::link::Link;
+use super::server::Server;
+
+const TAKE: &str = include_str!("take.lua");
+const TRY_LOGIN: &str = include_str!("login.lua");
+
+/// On the shared connection.
+#[derive(Clone)]
+pub struct RateLimits {
+    pub(super) server: Arc<Server>,
+    pub(super) link: Link,
+}
+
+#[async_trait]
+impl ports::RateLimits for RateLimits {
+    async fn take(&self, counted: &Counted, rate: Rate, wanted: u32) -> Result<Taken, StoreError> {
+        let mut take = redis::pipe();
+        take.cmd("EVAL").arg(TAKE).arg(1).arg(self.server.keys.rate(counted));
+        take.arg(rate.spacing_us()).arg(rate.burst()).arg(wanted);
+        let ((granted, remaining, next_us),) = self.link.write(&take).await?;
+        Ok(Taken { granted, remaining, next: Duration::from_micros(next_us) })
+    }
+
+    async fn try_login(&self, login: &LoginKey) -> Result<Duration, StoreError> {
+        let mut count = redis::pipe();
+        count.cmd("EVAL").arg(TRY_LOGIN).arg(1).arg(self.server.keys.failed_logins(login));
+        count.arg(LOGIN_FAILURES_FREE).arg(millis(LOGIN_DELAY_MIN)).arg(millis(LOGIN_DELAY_MAX));
+        count.arg(millis(LOGIN_FAILURES_REMEMBERED));
+        let (wait_ms,) = self.link.write(&count).await?;
+        Ok(Duration::from_millis(wait_ms))
+    }
+
+    async fn forget_failures(&self, login: &LoginKey) -> Result<(), StoreError> {
+        let mut forget = redis::pipe();
+        forget.cmd("DEL").arg(self.server.keys.failed_logins(login)).ignore();
+        self.link.write(&forget).await
+    }
+}
