@@ -22,8 +22,20 @@ use crate::sends::{self, Population, SENDERS, Sends, Source};
 use crate::usage::{self, Part};
 
 const READY_TIME_MAX: Duration = Duration::from_secs(30);
-/// Arguments that every measured service gets besides addresses and places.
-const SERVICE_ARGUMENTS: [&str; 2] = ["--log", "warn"];
+/// Arguments that every measured service gets besides addresses and places. Its limits are counted as ever, so that
+/// their cost is measured, but refuse nobody.
+const SERVICE_ARGUMENTS: [&str; 10] = [
+    "--log",
+    "warn",
+    "--send-limit",
+    "1000000/s:1000000",
+    "--login-limit",
+    "1000000/s:1000000",
+    "--register-limit",
+    "1000000/s:1000000",
+    "--in-flight-limit",
+    "1000000",
+];
 /// The characters of a token: a baseline reads as many as the system does.
 const TOKEN_CHARS: usize = 43;
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use clap::Parser;
 use shared::process::config::{
-    DurabilityOptions, IdempotencyOptions, LogOptions, PasswordOptions, ProcessOptions,
+    DurabilityOptions, IdempotencyOptions, LimitOptions, LogOptions, PasswordOptions, ProcessOptions,
 };
 
 /// Takes commands, decides, and appends events to the log
@@ -34,6 +34,9 @@ pub(crate) struct Config {
 
     #[command(flatten)]
     pub(crate) passwords: PasswordOptions,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitOptions,
 
     #[command(flatten)]
     pub(crate) process: ProcessOptions,

@@ -8,6 +8,8 @@ use axum::Router;
 use clap::Parser;
 use command_api::{AppState, Blocklist, KnownUsers, Passwords};
 use shared::Clock;
+use shared::process::client::TrustedProxies;
+use shared::process::limits::{InFlight, LimitMetrics, Limits};
 use shared::process::{
     auth::Access, health::Health, http::Service, sessions::RecentSessions, shutdown::Lifecycle, telemetry,
 };
@@ -23,6 +25,8 @@ async fn main() -> anyhow::Result<()> {
     let options = redis::Options { idempotency_window: window, durability, ..log };
     let redis =
         redis::connect(&options, clock.clone(), &lifecycle.store_tasks, lifecycle.stores_stop.clone())?;
+    let metrics = telemetry::Metrics::default();
+    let limit_metrics = LimitMetrics::new(&metrics);
     let accounts = Arc::new(redis.accounts());
     let state = AppState {
         log: Arc::new(redis.log()),
@@ -32,13 +36,15 @@ async fn main() -> anyhow::Result<()> {
         heads: accounts,
         passwords: Passwords::for_this_machine(),
         blocklist: Blocklist::read(config.passwords.password_blocklist.as_deref())?,
+        limits: Limits::new(&config.limits, Arc::new(redis.rate_limits()), &limit_metrics),
+        in_flight: InFlight::new(&config.limits.in_flight, &limit_metrics),
+        trusted_proxies: TrustedProxies::new(&config.limits.trusted_proxies),
         clock: clock.clone(),
         access: Access::Token,
         idempotency_window: window,
     };
     let router = Router::from(command_api::routes().with_state(state));
     let health = Health::new(vec![Arc::new(redis.probe())], lifecycle.shutdown.clone());
-    let metrics = telemetry::Metrics::default();
     let service = Service { router, metrics, health: health.clone(), clock };
     service.start(config.listen, config.metrics_listen, &lifecycle).await?;
     lifecycle.run_to_end(&health).await

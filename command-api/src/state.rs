@@ -6,6 +6,8 @@ use axum::extract::FromRef;
 use shared::Clock;
 use shared::ports::{Accounts, EventLog, Heads, Sessions};
 use shared::process::auth::Access;
+use shared::process::client::TrustedProxies;
+use shared::process::limits::{InFlight, Limits};
 use shared::process::sessions::RecentSessions;
 
 use crate::blocklist::Blocklist;
@@ -21,6 +23,9 @@ pub struct AppState {
     pub heads: Arc<dyn Heads>,
     pub passwords: Passwords,
     pub blocklist: Blocklist,
+    pub limits: Limits,
+    pub in_flight: InFlight,
+    pub trusted_proxies: TrustedProxies,
     pub clock: Clock,
     pub access: Access,
     /// How long a repeated send is recognised.
@@ -37,6 +42,12 @@ impl AppState {
 impl FromRef<AppState> for Arc<dyn Sessions> {
     fn from_ref(state: &AppState) -> Self {
         state.sessions.clone()
+    }
+}
+
+impl FromRef<AppState> for TrustedProxies {
+    fn from_ref(state: &AppState) -> Self {
+        state.trusted_proxies.clone()
     }
 }
 

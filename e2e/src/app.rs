@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use shared::process::auth::Access;
+use shared::process::config::LimitOptions;
 
 use crate::client::Client;
 use crate::services::Shape;
@@ -30,6 +31,9 @@ pub struct Settings {
     /// The real services know no other than [`Access::Token`].
     pub access: Access,
     pub password_blocklist: Option<PathBuf>,
+    /// `None`: no limits, because tests do more than people. Clients are told apart by `X-Forwarded-For` where
+    /// nobody stands before the system, if 127.0.0.1 is trusted.
+    pub limits: Option<LimitOptions>,
 }
 
 /// How far the projection is.

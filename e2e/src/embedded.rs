@@ -5,7 +5,9 @@ use std::path::Path;
 
 use shared::Clock;
 use shared::ports::{FeedMonitor, ViewReader};
-use shared::process::config::{IdempotencyOptions, PasswordOptions, ProcessOptions};
+use shared::process::config::{
+    IdempotencyOptions, InFlightOptions, LimitOptions, PasswordOptions, ProcessOptions, Switch,
+};
 use shared::process::shutdown::Lifecycle;
 use standalone::{Config, Standalone};
 use tempfile::TempDir;
@@ -70,6 +72,12 @@ fn config(dir: &Path, metrics: SocketAddr, settings: &Settings) -> Config {
         auth: settings.access,
         idempotency,
         passwords: PasswordOptions { password_blocklist: settings.password_blocklist.clone() },
+        limits: settings.limits.clone().unwrap_or_else(unlimited),
         process: ProcessOptions { log: "warn".to_owned() },
     }
+}
+
+fn unlimited() -> LimitOptions {
+    let in_flight = InFlightOptions { rate_limits: Switch::Off, ..InFlightOptions::default() };
+    LimitOptions { in_flight, ..LimitOptions::default() }
 }

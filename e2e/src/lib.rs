@@ -31,14 +31,19 @@ pub use services::{Role, Shape};
 pub use user::{User, new_id, seqs};
 pub use waiting::{eventually, within};
 
-/// Tests that run on every backend: functions `async fn(&TestApp)` beside the call.
+/// Tests that run on every backend: functions `async fn(&TestApp)` beside the call. With `settings =>` before them,
+/// on a system that was told so.
 #[macro_export]
 macro_rules! scenarios {
     ($($name:ident),* $(,)?) => {
+        $crate::scenarios!($crate::Settings::default() => $($name),*);
+    };
+    ($settings:expr => $($name:ident),* $(,)?) => {
         $(mod $name {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn embedded() {
-                let app = $crate::TestApp::start($crate::Backend::Embedded).await;
+                use super::*;
+                let app = $crate::TestApp::with($crate::Backend::Embedded, $settings).await;
                 super::$name(&app).await;
                 app.finish().await;
             }
@@ -46,7 +51,8 @@ macro_rules! scenarios {
             #[cfg(feature = "real")]
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn real() {
-                let app = $crate::TestApp::start($crate::Backend::Real).await;
+                use super::*;
+                let app = $crate::TestApp::with($crate::Backend::Real, $settings).await;
                 super::$name(&app).await;
                 app.finish().await;
             }

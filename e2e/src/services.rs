@@ -1,16 +1,20 @@
 //! The services' binaries and what they are told: one set of flags for each role.
 
 use std::fmt;
+use std::iter;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use shared::Clock;
+use shared::process::config::{LimitOptions, Switch};
 
 use crate::app::Settings;
 use crate::environment;
 use crate::ports::free_address;
 use crate::process::{self, Process};
+
+const LOCALHOST: &str = "127.0.0.1";
 
 /// How many of each, and on what.
 #[derive(Debug, Clone)]
@@ -117,12 +121,14 @@ impl Services {
         let (listen_text, operations_text) = (listen.to_string(), operations.to_string());
         let window = self.settings.idempotency_window.map(|window| format!("{}s", window.as_secs()));
         let blocklist = self.settings.password_blocklist.as_ref().map(|file| file.display().to_string());
+        let limits = Limits::of(&self.settings);
         let mut arguments: Vec<&str> = Vec::new();
         match role {
             Role::CommandApi => {
                 arguments.extend(["--listen", &listen_text]);
                 arguments.extend(self.log());
                 arguments.extend(["--log-replicas", &self.log_replicas]);
+                arguments.extend(limits.both().iter().chain(&limits.commands()));
                 arguments.extend(window.iter().flat_map(|window| ["--idempotency-window", window.as_str()]));
                 arguments.extend(blocklist.iter().flat_map(|file| ["--password-blocklist", file.as_str()]));
             }
@@ -130,6 +136,7 @@ impl Services {
                 arguments.extend(["--listen", &listen_text]);
                 arguments.extend(self.log());
                 arguments.extend(self.views());
+                arguments.extend(limits.both());
             }
             Role::Projector => {
                 arguments.extend(["run", "--name", name]);
@@ -152,5 +159,50 @@ impl Services {
         let errors = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{binary} {}: {}\n{errors}", arguments.join(" "), output.status);
         Ok(String::from_utf8(output.stdout)?)
+    }
+}
+
+/// The flags of the limits, as text.
+struct Limits {
+    switch: &'static str,
+    in_flight: String,
+    commands: [String; 4],
+}
+
+impl Limits {
+    fn of(settings: &Settings) -> Self {
+        let options = settings.limits.clone().unwrap_or_default();
+        let LimitOptions { in_flight, send_limit, login_limit, register_limit, trusted_proxies } = options;
+        let switched_on = settings.limits.is_some() && in_flight.rate_limits == Switch::On;
+        // nginx, always; it says who came to it.
+        let proxies = iter::once(LOCALHOST.to_owned()).chain(trusted_proxies.iter().map(ToString::to_string));
+        Self {
+            switch: if switched_on { "on" } else { "off" },
+            in_flight: in_flight.in_flight_limit.to_string(),
+            commands: [
+                send_limit.to_string(),
+                login_limit.to_string(),
+                register_limit.to_string(),
+                proxies.collect::<Vec<_>>().join(","),
+            ],
+        }
+    }
+
+    fn both(&self) -> [&str; 4] {
+        ["--rate-limits", self.switch, "--in-flight-limit", &self.in_flight]
+    }
+
+    fn commands(&self) -> [&str; 8] {
+        let [send, login, register, proxies] = &self.commands;
+        [
+            "--send-limit",
+            send,
+            "--login-limit",
+            login,
+            "--register-limit",
+            register,
+            "--trusted-proxies",
+            proxies,
+        ]
     }
 }

@@ -8,6 +8,7 @@ use axum::Router;
 use clap::Parser;
 use query_api::AppState;
 use shared::Clock;
+use shared::process::limits::{InFlight, LimitMetrics};
 use shared::process::{
     auth::Access, health::Health, http::Service, sessions::RecentSessions, shutdown::Lifecycle, telemetry,
 };
@@ -26,18 +27,19 @@ async fn main() -> anyhow::Result<()> {
         store_tasks,
         stores_stop.clone(),
     )?;
+    let metrics = telemetry::Metrics::default();
     let accounts = Arc::new(redis.accounts());
     let state = AppState {
         views: Arc::new(cassandra.reader()),
         heads: accounts.clone(),
         sessions: Arc::new(RecentSessions::new(accounts)),
         notices: Arc::new(redis.notices()),
+        in_flight: InFlight::new(&config.in_flight, &LimitMetrics::new(&metrics)),
         access: Access::Token,
     };
     let router = Router::from(query_api::routes().with_state(state));
     let health =
         Health::new(vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())], lifecycle.shutdown.clone());
-    let metrics = telemetry::Metrics::default();
     let service = Service { router, metrics, health: health.clone(), clock };
     service.start(config.listen, config.metrics_listen, &lifecycle).await?;
     lifecycle.run_to_end(&health).await

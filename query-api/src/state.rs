@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::FromRef;
 use shared::ports::{Heads, Notices, Sessions, ViewReader};
 use shared::process::auth::Access;
+use shared::process::limits::InFlight;
 use shared::process::sessions::RecentSessions;
 
 #[derive(Clone)]
@@ -13,6 +14,7 @@ pub struct AppState {
     pub heads: Arc<dyn Heads>,
     pub sessions: Arc<RecentSessions>,
     pub notices: Arc<dyn Notices>,
+    pub in_flight: InFlight,
     pub access: Access,
 }
 

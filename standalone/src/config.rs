@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use shared::process::auth::Access;
-use shared::process::config::{ConfigError, IdempotencyOptions, PasswordOptions, ProcessOptions};
+use shared::process::config::{
+    ConfigError, IdempotencyOptions, LimitOptions, PasswordOptions, ProcessOptions,
+};
 
 /// The whole chat system in one process, on a local directory
 #[derive(Debug, Clone, Parser)]
@@ -39,6 +41,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub passwords: PasswordOptions,
+
+    #[command(flatten)]
+    pub limits: LimitOptions,
 
     #[command(flatten)]
     pub process: ProcessOptions,

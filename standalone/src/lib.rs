@@ -10,8 +10,10 @@ use axum::Router;
 use command_api::{Blocklist, KnownUsers};
 use projector::{Counters, Projector};
 use shared::Clock;
+use shared::process::client::TrustedProxies;
 use shared::process::health::Health;
 use shared::process::http::Service;
+use shared::process::limits::{InFlight, LimitMetrics, Limits};
 use shared::process::sessions::RecentSessions;
 use shared::process::shutdown::Lifecycle;
 use shared::process::telemetry::Metrics;
@@ -38,7 +40,6 @@ impl Standalone {
     /// When the settings contradict each other, the directory is damaged or in use, or an address cannot be bound.
     pub async fn start(config: &Config, clock: Clock, lifecycle: &Lifecycle) -> anyhow::Result<Self> {
         config.check()?;
-        let blocklist = Blocklist::read(config.passwords.password_blocklist.as_deref())?;
         let options = Options {
             dir: config.data_dir.clone(),
             idempotency_window: config.idempotency.idempotency_window,
@@ -59,7 +60,7 @@ impl Standalone {
 
         let health = Health::new(vec![store.clone()], lifecycle.shutdown.clone());
         let service = Service {
-            router: router(config, &store, blocklist, &clock).merge(description::routes()?),
+            router: router(config, &store, &clock, &metrics)?.merge(description::routes()?),
             metrics,
             health: health.clone(),
             clock,
@@ -88,9 +89,16 @@ pub fn greet(running: &Standalone, config: &Config) -> std::io::Result<()> {
     writeln!(out, "  curl '{url}/messages?sender=samer&recipient=lena' -H 'Authorization: Bearer TOKEN'")
 }
 
-fn router(config: &Config, store: &Arc<Embedded>, blocklist: Blocklist, clock: &Clock) -> Router {
-    // One for both sides: a logout holds for reads at once.
+fn router(
+    config: &Config,
+    store: &Arc<Embedded>,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> anyhow::Result<Router> {
+    // One for both sides: a logout holds for reads at once, and a user's requests are counted together.
     let sessions = Arc::new(RecentSessions::new(store.clone()));
+    let limit_metrics = LimitMetrics::new(metrics);
+    let in_flight = InFlight::new(&config.limits.in_flight, &limit_metrics);
     let commands = command_api::routes().with_state(command_api::AppState {
         log: store.clone(),
         accounts: store.clone(),
@@ -98,7 +106,10 @@ fn router(config: &Config, store: &Arc<Embedded>, blocklist: Blocklist, clock: &
         sessions: sessions.clone(),
         heads: store.clone(),
         passwords: command_api::Passwords::for_this_machine(),
-        blocklist,
+        blocklist: Blocklist::read(config.passwords.password_blocklist.as_deref())?,
+        limits: Limits::new(&config.limits, store.clone(), &limit_metrics),
+        in_flight: in_flight.clone(),
+        trusted_proxies: TrustedProxies::new(&config.limits.trusted_proxies),
         clock: clock.clone(),
         access: config.auth,
         idempotency_window: config.idempotency.idempotency_window,
@@ -108,7 +119,8 @@ fn router(config: &Config, store: &Arc<Embedded>, blocklist: Blocklist, clock: &
         heads: store.clone(),
         sessions,
         notices: store.clone(),
+        in_flight,
         access: config.auth,
     });
-    commands.merge(queries).into()
+    Ok(commands.merge(queries).into())
 }

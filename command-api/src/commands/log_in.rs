@@ -3,10 +3,12 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use shared::limits::SESSION_LIFETIME;
 use shared::process::auth::Token;
+use shared::process::client::ClientAddress;
+use shared::process::limits::Login;
 use shared::process::problem::{Code, Problem, ProblemBody};
 use shared::process::request::JsonBody;
 use shared::{Timestamp, Username};
@@ -39,18 +41,34 @@ pub(crate) struct LoggedIn {
 #[utoipa::path(
     post, path = "/login", tag = "users", request_body = LogIn,
     responses(
-        (status = 200, body = LoggedIn),
+        (status = 200, body = LoggedIn, headers(
+            ("RateLimit" = String, description = "What is left, as in draft-ietf-httpapi-ratelimit-headers-10"),
+            ("RateLimit-Policy" = String, description = "The limit"),
+        )),
         (status = 400, description = "invalid_request", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 401, description = "invalid_credentials", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 422, description = "invalid_fields", body = ProblemBody<'static>, content_type = "application/problem+json"),
+        (status = 429, description = "rate_limited", body = ProblemBody<'static>, content_type = "application/problem+json", headers(
+            ("Retry-After" = u32, description = "Seconds"),
+            ("RateLimit" = String, description = "What is left"),
+            ("RateLimit-Policy" = String, description = "The limit"),
+        )),
         (status = 503, description = "busy, log_unavailable", body = ProblemBody<'static>, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn log_in(
     State(state): State<AppState>,
+    ClientAddress(client): ClientAddress,
     body: JsonBody,
-) -> Result<impl IntoResponse, Problem> {
-    let LogIn { username, password } = body.read()?;
+) -> Result<Response, Problem> {
+    let command: LogIn = body.read()?;
+    // Before the password: what is refused here takes no place of a hash.
+    let (quota, login) = state.limits.log_in(client, &command.username).await?;
+    Ok(quota.on(open_session(&state, command, login).await))
+}
+
+async fn open_session(state: &AppState, command: LogIn, login: Login) -> Result<impl IntoResponse, Problem> {
+    let LogIn { username, password } = command;
     // A name that could not exist takes the same way as one that does not: same body, same time.
     let username = Username::new(&username).ok();
     let hash = match &username {
@@ -61,6 +79,7 @@ pub(crate) async fn log_in(
     let (Some(username), Verified::Yes { better_hash }) = (username, verified) else {
         return Err(Problem::new(Code::InvalidCredentials, "the name or the password is wrong"));
     };
+    login.succeeded().await?;
     if let Some((old, better)) = hash.zip(better_hash) {
         let replaced = state.accounts.replace_password_hash(&username, &old, &better).await;
         // The old one is as good for logging in; the next login tries again.

@@ -17,6 +17,9 @@ use crate::state::AppState;
         (status = 204),
         (status = 400, description = "invalid_request", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 401, description = "unauthenticated", body = ProblemBody<'static>, content_type = "application/problem+json"),
+        (status = 429, description = "rate_limited", body = ProblemBody<'static>, content_type = "application/problem+json", headers(
+            ("Retry-After" = u32, description = "Seconds"),
+        )),
         (status = 503, description = "log_unavailable", body = ProblemBody<'static>, content_type = "application/problem+json"),
     )
 )]
@@ -25,18 +28,20 @@ pub(crate) async fn log_out(
     caller: Caller,
     query: Query,
 ) -> Result<StatusCode, Problem> {
-    let ended = match query.get("everywhere")? {
-        None | Some("false") => {
-            let ended = state.accounts.close_session(&caller.session).await;
-            state.sessions.forget(&caller.session);
-            ended
-        }
-        Some("true") => {
-            let ended = state.accounts.close_all_sessions(&caller.user).await;
-            state.sessions.forget_all(&caller.user);
-            ended
-        }
+    let everywhere = match query.get("everywhere")? {
+        None | Some("false") => false,
+        Some("true") => true,
         Some(_) => return Err(Problem::invalid("the parameter everywhere is true or false")),
+    };
+    let _held = state.in_flight.enter(&caller.user)?;
+    let ended = if everywhere {
+        let ended = state.accounts.close_all_sessions(&caller.user).await;
+        state.sessions.forget_all(&caller.user);
+        ended
+    } else {
+        let ended = state.accounts.close_session(&caller.session).await;
+        state.sessions.forget(&caller.session);
+        ended
     };
     ended.map_err(|error| writing(&error))?;
     Ok(StatusCode::NO_CONTENT)

@@ -43,6 +43,9 @@ impl MarkRead {
         (status = 401, description = "unauthenticated", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 404, description = "not_found", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 422, description = "invalid_fields", body = ProblemBody<'static>, content_type = "application/problem+json"),
+        (status = 429, description = "rate_limited", body = ProblemBody<'static>, content_type = "application/problem+json", headers(
+            ("Retry-After" = u32, description = "Seconds"),
+        )),
         (status = 503, description = "busy, log_unavailable", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 504, description = "outcome_unknown", body = ProblemBody<'static>, content_type = "application/problem+json"),
     )
@@ -59,6 +62,8 @@ pub(crate) async fn mark_read(
     if command.seq == 0 {
         return Err(Problem::fields(vec![FieldError::new("seq", "invalid", "messages are numbered from 1")]));
     }
+    // Before the log is asked, though that may tell of a 404: what is bounded is the work.
+    let _held = state.in_flight.enter(&caller.user)?;
     let head = match Conversation::between(&caller.user, &peer) {
         Some(conversation) => state.heads.head(&conversation).await.map_err(|error| reading(&error))?,
         // Nobody has a conversation with himself.

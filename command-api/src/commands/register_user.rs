@@ -3,11 +3,13 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use shared::Username;
 use shared::event::{Event, UserRegistered};
 use shared::limits::{PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN};
 use shared::ports::{Append, AppendError, Refusal};
+use shared::process::client::ClientAddress;
 use shared::process::problem::{FieldError, Problem, ProblemBody};
 use shared::process::request::JsonBody;
 use utoipa::ToSchema;
@@ -59,19 +61,37 @@ impl RegisterUser {
 #[utoipa::path(
     post, path = "/register", tag = "users", request_body = RegisterUser,
     responses(
-        (status = 201, body = Registered),
+        (status = 201, body = Registered, headers(
+            ("RateLimit" = String, description = "What is left, as in draft-ietf-httpapi-ratelimit-headers-10"),
+            ("RateLimit-Policy" = String, description = "The limit"),
+        )),
         (status = 400, description = "invalid_request", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 409, description = "username_taken", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 422, description = "invalid_fields", body = ProblemBody<'static>, content_type = "application/problem+json"),
+        (status = 429, description = "rate_limited", body = ProblemBody<'static>, content_type = "application/problem+json", headers(
+            ("Retry-After" = u32, description = "Seconds"),
+            ("RateLimit" = String, description = "What is left"),
+            ("RateLimit-Policy" = String, description = "The limit"),
+        )),
         (status = 503, description = "busy, log_unavailable", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 504, description = "outcome_unknown", body = ProblemBody<'static>, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn register_user(
     State(state): State<AppState>,
+    ClientAddress(client): ClientAddress,
     body: JsonBody,
-) -> Result<(StatusCode, Json<Registered>), Problem> {
+) -> Result<Response, Problem> {
     let (username, password) = body.read::<RegisterUser>()?.validate(&state.blocklist)?;
+    let quota = state.limits.register(client).await?;
+    Ok(quota.on(append(&state, username, password).await))
+}
+
+async fn append(
+    state: &AppState,
+    username: Username,
+    password: String,
+) -> Result<(StatusCode, Json<Registered>), Problem> {
     // The append decides; this only spares the hash for a name that is plainly taken.
     if state.accounts.exists(&username).await.map_err(|error| reading(&error))? {
         return Err(appending(AppendError::Refused(Refusal::UsernameTaken)));

@@ -96,12 +96,20 @@ fn content_error(content: &str) -> Option<FieldError> {
     post, path = "/send", tag = "messages", request_body = SendMessage, security(("token" = [])),
     params(("Idempotency-Key" = Option<String>, Header, description = "1–64 visible ASCII: a repetition gets the first answer again")),
     responses(
-        (status = 201, body = Message),
+        (status = 201, body = Message, headers(
+            ("RateLimit" = String, description = "What is left, as in draft-ietf-httpapi-ratelimit-headers-10"),
+            ("RateLimit-Policy" = String, description = "The limit"),
+        )),
         (status = 400, description = "invalid_request", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 401, description = "unauthenticated", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 403, description = "not_your_name", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 404, description = "recipient_not_found", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 422, description = "invalid_fields, idempotency_conflict", body = ProblemBody<'static>, content_type = "application/problem+json"),
+        (status = 429, description = "rate_limited", body = ProblemBody<'static>, content_type = "application/problem+json", headers(
+            ("Retry-After" = u32, description = "Seconds"),
+            ("RateLimit" = String, description = "What is left"),
+            ("RateLimit-Policy" = String, description = "The limit"),
+        )),
         (status = 503, description = "busy, log_unavailable", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 504, description = "outcome_unknown", body = ProblemBody<'static>, content_type = "application/problem+json"),
     )
@@ -115,7 +123,7 @@ pub(crate) async fn send_message(
     let key = idempotency_key(&headers)?.map(|key| OnceKey::Header(key.to_owned()));
     let caller = caller.map(|caller| caller.user);
     let sent = body.read::<SendMessage>()?.decide(caller.as_ref(), state.trusts_names())?;
-    append(&state, state.clock.new_id(), sent, key, StatusCode::CREATED).await
+    send(&state, state.clock.new_id(), sent, key, StatusCode::CREATED).await
 }
 
 /// Send a message, idempotently
@@ -123,13 +131,24 @@ pub(crate) async fn send_message(
     put, path = "/messages/{id}", tag = "messages", request_body = SendMessage, security(("token" = [])),
     params(("id" = String, Path, description = "A ULID made by the client, with the current time in it", example = "01KAQ3V6B4Y6V3Z9T8S7R6Q5P4")),
     responses(
-        (status = 201, description = "sent", body = Message),
-        (status = 200, description = "sent before", body = Message),
+        (status = 201, description = "sent", body = Message, headers(
+            ("RateLimit" = String, description = "What is left, as in draft-ietf-httpapi-ratelimit-headers-10"),
+            ("RateLimit-Policy" = String, description = "The limit"),
+        )),
+        (status = 200, description = "sent before", body = Message, headers(
+            ("RateLimit" = String, description = "What is left, as in draft-ietf-httpapi-ratelimit-headers-10"),
+            ("RateLimit-Policy" = String, description = "The limit"),
+        )),
         (status = 400, description = "invalid_request", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 401, description = "unauthenticated", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 403, description = "not_your_name", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 404, description = "recipient_not_found", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 422, description = "invalid_fields, idempotency_conflict, id_out_of_window", body = ProblemBody<'static>, content_type = "application/problem+json"),
+        (status = 429, description = "rate_limited", body = ProblemBody<'static>, content_type = "application/problem+json", headers(
+            ("Retry-After" = u32, description = "Seconds"),
+            ("RateLimit" = String, description = "What is left"),
+            ("RateLimit-Policy" = String, description = "The limit"),
+        )),
         (status = 503, description = "busy, log_unavailable", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 504, description = "outcome_unknown", body = ProblemBody<'static>, content_type = "application/problem+json"),
     )
@@ -152,7 +171,7 @@ pub(crate) async fn put_message(
     // and keeps the order of answers: 422 comes before 403 and 404.
     check_window(id, state.clock.now(), state.idempotency_window)?;
     let sent = command.decide(caller.as_ref(), state.trusts_names())?;
-    append(&state, id, sent, Some(OnceKey::Id), StatusCode::OK).await
+    send(&state, id, sent, Some(OnceKey::Id), StatusCode::OK).await
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
@@ -170,7 +189,7 @@ fn check_window(id: EventId, now: Timestamp, window: Duration) -> Result<(), Pro
     if made < now.minus(window) || made > now.plus(ID_AHEAD_MAX) { Err(id_out_of_window()) } else { Ok(()) }
 }
 
-async fn append(
+async fn send(
     state: &AppState,
     id: EventId,
     sent: MessageSent,
@@ -181,6 +200,19 @@ async fn append(
     if !known.map_err(|error| reading(&error))? {
         return Err(Problem::new(Code::RecipientNotFound, "no user has this name"));
     }
+    // Where names are believed, who is named counts.
+    let _held = state.in_flight.enter(&sent.sender)?;
+    let quota = state.limits.send(&sent.sender).await?;
+    Ok(quota.on(append(state, id, sent, key, replayed).await))
+}
+
+async fn append(
+    state: &AppState,
+    id: EventId,
+    sent: MessageSent,
+    key: Option<OnceKey>,
+    replayed: StatusCode,
+) -> Result<Response, Problem> {
     let once = key.map(|key| Once { key, fingerprint: fingerprint(&sent.content) });
     let event = Event::MessageSent(sent.clone());
     match state.log.append(Append { id, event, once }).await.map_err(appending)? {

@@ -77,6 +77,9 @@ fn unseal(owner: &Username, cursor: &str) -> Option<Place> {
         (status = 200, body = Vec<ConversationSummary>, headers(("Link" = String, description = "rel=next: conversations with older activity"))),
         (status = 400, description = "invalid_request", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 401, description = "unauthenticated", body = ProblemBody<'static>, content_type = "application/problem+json"),
+        (status = 429, description = "rate_limited", body = ProblemBody<'static>, content_type = "application/problem+json", headers(
+            ("Retry-After" = u32, description = "Seconds"),
+        )),
         (status = 503, description = "views_unavailable, log_unavailable", body = ProblemBody<'static>, content_type = "application/problem+json"),
     )
 )]
@@ -93,6 +96,7 @@ pub(crate) async fn conversations(
             Some(place.ok_or_else(|| Problem::invalid("the cursor is not one of yours"))?)
         }
     };
+    let _held = state.in_flight.enter(&caller.user)?;
     let rows = state.views.inbox(&caller.user).await;
     let rows = rows.map_err(|error| Problem::of_store(&error, Code::ViewsUnavailable))?;
     let (page, more) = page(rows, after.as_ref(), usize::try_from(limit).unwrap_or(usize::MAX));

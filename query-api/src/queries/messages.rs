@@ -101,6 +101,9 @@ impl PageQuery {
         (status = 400, description = "invalid_request", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 401, description = "unauthenticated", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 403, description = "not_a_member", body = ProblemBody<'static>, content_type = "application/problem+json"),
+        (status = 429, description = "rate_limited", body = ProblemBody<'static>, content_type = "application/problem+json", headers(
+            ("Retry-After" = u32, description = "Seconds"),
+        )),
         (status = 503, description = "views_unavailable, log_unavailable", body = ProblemBody<'static>, content_type = "application/problem+json"),
     )
 )]
@@ -111,9 +114,11 @@ pub(crate) async fn messages(
 ) -> Result<Response, Problem> {
     let page = PageQuery::read(&query)?;
     // Nobody is the caller only where names are believed.
-    if caller.is_some_and(|caller| !page.conversation.has(&caller.user)) && !state.trusts_names() {
+    let caller = caller.map(|caller| caller.user);
+    if caller.as_ref().is_some_and(|caller| !page.conversation.has(caller)) && !state.trusts_names() {
         return Err(Problem::new(Code::NotAMember, "the conversation is between two other users"));
     }
+    let _held = caller.map(|caller| state.in_flight.enter(&caller)).transpose()?;
     let answer = Answer::read(&state, &page).await;
     answer
         .map(|answer| answer.into_response(&page))

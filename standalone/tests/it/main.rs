@@ -46,6 +46,8 @@ fn spawn(name: &str, dir: &Path, address: SocketAddr, more: &[&str]) -> Process 
     let (address, operations) = (address.to_string(), free_address().to_string());
     let data = dir.join("data").display().to_string();
     let mut arguments = vec!["--listen", &address, "--metrics-listen", &operations, "--data-dir", &data];
+    // A test does more from one address than a person.
+    arguments.extend(["--rate-limits", "off"]);
     arguments.extend(more);
     let arguments = arguments.into_iter().map(str::to_owned).collect();
     Process::start(name, Path::new(env!("CARGO_BIN_EXE_standalone")), arguments, dir).unwrap()

@@ -60,6 +60,10 @@ impl Service {
         } else {
             command.args(["--listen", &self.addr(number).to_string()]);
         }
+        if *self == COMMAND_API {
+            // nginx stands before it on this machine, and says who came to it.
+            command.args(["--trusted-proxies", "127.0.0.1"]);
+        }
         command.args(["--metrics-listen", &self.metrics_addr(number).to_string(), "--redis-url", redis_url]);
         if self.needs_cassandra {
             command.args(["--cassandra-nodes", &cassandra.to_string()]);
