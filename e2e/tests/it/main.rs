@@ -7,6 +7,7 @@ mod bodies;
 mod conventions;
 mod conversations;
 mod idempotency;
+mod limits;
 mod messages;
 mod open_mode;
 mod order_of_checks;
@@ -20,6 +21,8 @@ mod sessions;
 mod durability;
 #[cfg(feature = "real")]
 mod edge;
+#[cfg(feature = "real")]
+mod in_flight;
 #[cfg(feature = "real")]
 mod outage;
 #[cfg(feature = "real")]

@@ -29,7 +29,7 @@ const VIEWS_ANSWER_TIME_MAX: Duration = Duration::from_millis(2_500);
 const BACK_TIME_MAX: Duration = Duration::from_secs(4);
 
 /// A Redis that only this test knows.
-async fn own_redis() -> (Redis, Options, TempDir) {
+pub(crate) async fn own_redis() -> (Redis, Options, TempDir) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let options = Options { dir: dir.path().join("redis"), port: free_address().port() };
     let redis = start(options.clone()).await;
