@@ -12,4 +12,4 @@ pub use blocklist::Blocklist;
 pub use commands::routes;
 pub use known_users::KnownUsers;
 pub use passwords::Passwords;
-pub use state::AppState;
+pub use state::{AppState, Parts};

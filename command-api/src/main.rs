@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use clap::Parser;
-use command_api::{AppState, Blocklist, KnownUsers, Passwords};
+use command_api::{AppState, Blocklist, KnownUsers, Parts, Passwords};
 use shared::Clock;
 use shared::process::client::TrustedProxies;
 use shared::process::limits::{InFlight, LimitMetrics, Limits};
@@ -28,7 +28,7 @@ async fn main() -> anyhow::Result<()> {
     let metrics = telemetry::Metrics::default();
     let limit_metrics = LimitMetrics::new(&metrics);
     let accounts = Arc::new(redis.accounts());
-    let state = AppState {
+    let state = AppState::from(Parts {
         log: Arc::new(redis.log()),
         accounts: accounts.clone(),
         known: KnownUsers::default(),
@@ -42,7 +42,7 @@ async fn main() -> anyhow::Result<()> {
         clock: clock.clone(),
         access: Access::Token,
         idempotency_window: window,
-    };
+    });
     let router = Router::from(command_api::routes().with_state(state));
     let health = Health::new(vec![Arc::new(redis.probe())], lifecycle.shutdown.clone());
     let service = Service { router, metrics, health: health.clone(), clock };

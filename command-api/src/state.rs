@@ -1,5 +1,6 @@
 //! What every handler may use.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::extract::FromRef;
@@ -14,8 +15,11 @@ use crate::blocklist::Blocklist;
 use crate::known_users::KnownUsers;
 use crate::passwords::Passwords;
 
+/// Shared: axum clones the state for every request and every extractor.
 #[derive(Clone)]
-pub struct AppState {
+pub struct AppState(Arc<Parts>);
+
+pub struct Parts {
     pub log: Arc<dyn EventLog>,
     pub accounts: Arc<dyn Accounts>,
     pub known: KnownUsers,
@@ -32,7 +36,21 @@ pub struct AppState {
     pub idempotency_window: std::time::Duration,
 }
 
-impl AppState {
+impl From<Parts> for AppState {
+    fn from(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for AppState {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl Parts {
     /// Whether `sender` is taken as given.
     pub(crate) fn trusts_names(&self) -> bool {
         self.access == Access::Open

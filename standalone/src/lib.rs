@@ -99,7 +99,7 @@ fn router(
     let sessions = Arc::new(RecentSessions::new(store.clone()));
     let limit_metrics = LimitMetrics::new(metrics);
     let in_flight = InFlight::new(&config.limits.in_flight, &limit_metrics);
-    let commands = command_api::routes().with_state(command_api::AppState {
+    let commands = command_api::routes().with_state(command_api::AppState::from(command_api::Parts {
         log: store.clone(),
         accounts: store.clone(),
         known: KnownUsers::default(),
@@ -113,7 +113,7 @@ fn router(
         clock: clock.clone(),
         access: config.auth,
         idempotency_window: config.idempotency.idempotency_window,
-    });
+    }));
     let queries = query_api::routes().with_state(query_api::AppState {
         views: store.clone(),
         heads: store.clone(),
