@@ -28,13 +28,16 @@ async fn main() -> anyhow::Result<()> {
     let metrics = telemetry::Metrics::default();
     let limit_metrics = LimitMetrics::new(&metrics);
     let accounts = Arc::new(redis.accounts());
+    let passwords = Passwords::for_this_machine();
+    redis.log().register_metrics(&metrics);
+    passwords.register_metrics(&metrics);
     let state = AppState::from(Parts {
         log: Arc::new(redis.log()),
         accounts: accounts.clone(),
         known: KnownUsers::default(),
         sessions: Arc::new(RecentSessions::new(accounts.clone())),
         heads: accounts,
-        passwords: Passwords::for_this_machine(),
+        passwords,
         blocklist: Blocklist::read(config.passwords.password_blocklist.as_deref())?,
         limits: Limits::new(&config.limits, Arc::new(redis.rate_limits()), &limit_metrics),
         in_flight: InFlight::new(&config.limits.in_flight, &limit_metrics),

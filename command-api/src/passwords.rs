@@ -2,12 +2,19 @@
 //! sends. Argon2id, 19 MiB, two passes (OWASP Password Storage Cheat Sheet).
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use shared::limits::PASSWORD_HASHES_QUEUED_MAX;
 use shared::process::problem::{Code, Outcome, Problem};
+use shared::process::telemetry::Metrics;
 use tokio::sync::Semaphore;
 
 /// Memory in KiB, passes, lanes.
@@ -20,9 +27,18 @@ pub struct Passwords {
     argon2: Argon2<'static>,
     /// Verified against when there is no such user, so that the answer takes as long.
     nobody: Arc<str>,
+    pool: Pool,
+}
+
+/// At most so many run at once and so many wait.
+#[derive(Debug, Clone)]
+struct Pool {
+    in_flight: usize,
     /// Running and waiting together.
     places: Arc<Semaphore>,
     running: Arc<Semaphore>,
+    durations: Histogram,
+    refused: Counter,
 }
 
 impl Passwords {
@@ -42,12 +58,18 @@ impl Passwords {
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let nobody =
             argon2.hash_password(b"nobody has this password").expect("the system gives random bytes");
-        Self {
-            argon2,
-            nobody: nobody.to_string().into(),
-            places: Arc::new(Semaphore::new(in_flight + PASSWORD_HASHES_QUEUED_MAX)),
-            running: Arc::new(Semaphore::new(in_flight)),
-        }
+        Self { argon2, nobody: nobody.to_string().into(), pool: Pool::new(in_flight) }
+    }
+
+    /// Shows how busy the pool is.
+    pub fn register_metrics(&self, metrics: &Metrics) {
+        let pool = self.pool.clone();
+        metrics.register(|registry| {
+            let help = "From the start of a hash to its end, in seconds";
+            registry.register("password_hash_duration_seconds", help, pool.durations.clone());
+            registry.register("password_hashes_refused", "Hashes refused as busy", pool.refused.clone());
+            registry.register_collector(Box::new(pool));
+        });
     }
 
     /// A PHC string with a salt of its own.
@@ -56,7 +78,8 @@ impl Passwords {
     /// 503 `busy` at once when the queue is full.
     pub async fn hash(&self, password: String) -> Result<String, Problem> {
         let argon2 = self.argon2.clone();
-        self.run(move || argon2.hash_password(password.as_bytes()).map(|hash| hash.to_string()).ok())
+        self.pool
+            .run(move || argon2.hash_password(password.as_bytes()).map(|hash| hash.to_string()).ok())
             .await?
             .ok_or_else(failed)
     }
@@ -69,30 +92,49 @@ impl Passwords {
     pub async fn verify(&self, password: String, hash: Option<String>) -> Result<Verified, Problem> {
         let argon2 = self.argon2.clone();
         let nobody = self.nobody.clone();
-        self.run(move || {
-            let password = password.as_bytes();
-            let stored = PasswordHash::new(hash.as_deref().unwrap_or(&nobody)).ok();
-            let matches = |stored: &PasswordHash| argon2.verify_password(password, stored).is_ok();
-            match stored.filter(matches).filter(|_| hash.is_some()) {
-                None => Verified::No,
-                Some(stored) if is_weak(&stored) => {
-                    let better = argon2.hash_password(password);
-                    Verified::Yes { better_hash: better.map(|hash| hash.to_string()).ok() }
+        self.pool
+            .run(move || {
+                let password = password.as_bytes();
+                let stored = PasswordHash::new(hash.as_deref().unwrap_or(&nobody)).ok();
+                let matches = |stored: &PasswordHash| argon2.verify_password(password, stored).is_ok();
+                match stored.filter(matches).filter(|_| hash.is_some()) {
+                    None => Verified::No,
+                    Some(stored) if is_weak(&stored) => {
+                        let better = argon2.hash_password(password);
+                        Verified::Yes { better_hash: better.map(|hash| hash.to_string()).ok() }
+                    }
+                    Some(_) => Verified::Yes { better_hash: None },
                 }
-                Some(_) => Verified::Yes { better_hash: None },
-            }
-        })
-        .await
+            })
+            .await
+    }
+}
+
+impl Pool {
+    fn new(in_flight: usize) -> Self {
+        Self {
+            in_flight,
+            places: Arc::new(Semaphore::new(in_flight + PASSWORD_HASHES_QUEUED_MAX)),
+            running: Arc::new(Semaphore::new(in_flight)),
+            // 4 ms to 4 s.
+            durations: Histogram::new(exponential_buckets(0.004, 2.0, 11)),
+            refused: Counter::default(),
+        }
     }
 
     async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-        let busy =
-            || Problem::new(Code::Busy, "too many logins are waiting").with_outcome(Outcome::NotApplied);
+        let busy = || {
+            self.refused.inc();
+            Problem::new(Code::Busy, "too many logins are waiting").with_outcome(Outcome::NotApplied)
+        };
         let place = self.places.clone().try_acquire_owned().map_err(|_| busy())?;
         let turn = self.running.clone().acquire_owned().await.map_err(|_| failed())?;
         // The job runs to its end even if the client leaves, so it keeps its places until then.
+        let durations = self.durations.clone();
         let job = tokio::task::spawn_blocking(move || {
+            let begun = Instant::now();
             let result = job();
+            durations.observe(begun.elapsed().as_secs_f64());
             drop((turn, place));
             result
         });
@@ -115,6 +157,23 @@ fn is_weak(hash: &PasswordHash) -> bool {
     let enough =
         Params::try_from(hash).is_ok_and(|params| params.m_cost() >= MEMORY_KIB && params.t_cost() >= PASSES);
     !(today && enough)
+}
+
+/// Taken from the semaphores when it is asked for, so it holds whatever became of a request.
+impl Collector for Pool {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let running = self.in_flight - self.running.available_permits();
+        let taken = self.in_flight + PASSWORD_HASHES_QUEUED_MAX - self.places.available_permits();
+        let waiting = taken.saturating_sub(running);
+        for (name, help, count) in [
+            ("password_hashes_running", "Hashes that run", running),
+            ("password_hashes_waiting", "Hashes that wait for a turn", waiting),
+        ] {
+            let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        Ok(())
+    }
 }
 
 fn failed() -> Problem {
@@ -170,7 +229,13 @@ mod tests {
     async fn a_full_queue_is_busy_at_once() {
         let passwords = Passwords::new(1);
         let all = u32::try_from(PASSWORD_HASHES_QUEUED_MAX + 1).unwrap();
-        let _taken = passwords.places.acquire_many(all).await.unwrap();
+        let metrics = Metrics::default();
+        passwords.register_metrics(&metrics);
+        let _taken = passwords.pool.places.acquire_many(all).await.unwrap();
         assert_eq!(passwords.hash("password123".to_owned()).await.unwrap_err().code, Code::Busy);
+        let text = metrics.text();
+        for line in ["password_hashes_refused_total 1\n", "password_hashes_waiting 33\n"] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
     }
 }

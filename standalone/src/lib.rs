@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use axum::Router;
-use command_api::{Blocklist, KnownUsers};
+use command_api::{Blocklist, KnownUsers, Passwords};
 use projector::{Counters, Projector};
 use shared::Clock;
 use shared::process::client::TrustedProxies;
@@ -51,6 +51,7 @@ impl Standalone {
         let store = Arc::new(store.await.context("opening the store")??);
 
         let metrics = Metrics::default();
+        store.register_metrics(&metrics);
         let projector = Projector {
             feed: Box::new(store.feed("standalone")),
             views: store.clone(),
@@ -95,6 +96,8 @@ fn router(
     clock: &Clock,
     metrics: &Metrics,
 ) -> anyhow::Result<Router> {
+    let passwords = Passwords::for_this_machine();
+    passwords.register_metrics(metrics);
     // One for both sides: a logout holds for reads at once, and a user's requests are counted together.
     let sessions = Arc::new(RecentSessions::new(store.clone()));
     let limit_metrics = LimitMetrics::new(metrics);
@@ -105,7 +108,7 @@ fn router(
         known: KnownUsers::default(),
         sessions: sessions.clone(),
         heads: store.clone(),
-        passwords: command_api::Passwords::for_this_machine(),
+        passwords,
         blocklist: Blocklist::read(config.passwords.password_blocklist.as_deref())?,
         limits: Limits::new(&config.limits, store.clone(), &limit_metrics),
         in_flight: in_flight.clone(),

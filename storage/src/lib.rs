@@ -10,5 +10,7 @@ pub mod cassandra;
 pub mod contract;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+#[cfg(any(feature = "embedded", feature = "redis"))]
+mod metrics;
 #[cfg(feature = "redis")]
 pub mod redis;

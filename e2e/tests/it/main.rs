@@ -9,6 +9,7 @@ mod conversations;
 mod idempotency;
 mod limits;
 mod messages;
+mod metrics;
 mod open_mode;
 mod order_of_checks;
 mod original;

@@ -15,6 +15,7 @@ use futures_util::FutureExt;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt;
@@ -25,7 +26,7 @@ use super::health::Health;
 use super::problem::{Code, Outcome, Problem};
 use super::request::single;
 use super::shutdown::Lifecycle;
-use super::telemetry::{self, HttpMetrics, Metrics};
+use super::telemetry::{self, Connections, HttpMetrics, Metrics};
 use crate::clock::Clock;
 use crate::limits::{
     CONNECTIONS_MAX, DRAIN_DEADLINE, HEADERS_BYTES_MAX, HEADERS_COUNT_MAX, HEADERS_DEADLINE,
@@ -40,10 +41,10 @@ const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(50);
 /// Serves until shutdown, as tasks of `lifecycle`. Then: accepts nothing more, lets requests in flight end,
 /// closes idle connections, and cuts what is left after [`DRAIN_DEADLINE`].
 pub fn serve(listener: TcpListener, router: Router, lifecycle: &Lifecycle) {
-    lifecycle.spawn(accept(listener, router, lifecycle.clone()));
+    lifecycle.spawn(accept(listener, router, Connections::default(), lifecycle.clone()));
 }
 
-async fn accept(listener: TcpListener, router: Router, lifecycle: Lifecycle) {
+async fn accept(listener: TcpListener, router: Router, connections: Connections, lifecycle: Lifecycle) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let accepting = async {
         loop {
@@ -51,10 +52,12 @@ async fn accept(listener: TcpListener, router: Router, lifecycle: Lifecycle) {
             let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    let peer = Peer(peer.ip());
-                    lifecycle.spawn(connection(stream, peer, router.clone(), place, lifecycle.clone()));
+                    let (peer, open) = (Peer(peer.ip()), connections.open.clone());
+                    let held = (place, open);
+                    lifecycle.spawn(connection(stream, peer, router.clone(), held, lifecycle.clone()));
                 }
                 Err(error) => {
+                    connections.failed.inc();
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_RETRY_AFTER).await;
                 }
@@ -68,9 +71,10 @@ async fn connection(
     stream: TcpStream,
     peer: Peer,
     router: Router,
-    place: OwnedSemaphorePermit,
+    (place, open): (OwnedSemaphorePermit, Gauge),
     lifecycle: Lifecycle,
 ) {
+    open.inc();
     let router = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(peer);
         request
@@ -92,6 +96,7 @@ async fn connection(
             drop(tokio::time::timeout(DRAIN_DEADLINE, connection).await);
         }
     }
+    open.dec();
     drop(place);
 }
 
@@ -117,9 +122,10 @@ impl Service {
     ) -> std::io::Result<SocketAddr> {
         let listener = bind(listen).await?;
         let address = listener.local_addr()?;
-        let metrics = HttpMetrics::new(&self.metrics);
+        let (metrics, connections) = (HttpMetrics::new(&self.metrics), Connections::new(&self.metrics));
         let router = self.router.merge(self.health.clone().routes());
-        serve(listener, finish(router, Edge { clock: self.clock, metrics }), lifecycle);
+        let router = finish(router, Edge { clock: self.clock, metrics });
+        lifecycle.spawn(accept(listener, router, connections, lifecycle.clone()));
         serve(bind(operations).await?, telemetry::operations(self.metrics, self.health), lifecycle);
         tracing::info!(%address, "listening");
         Ok(address)
@@ -161,7 +167,7 @@ async fn edge(State(edge): State<Edge>, request: Request, next: Next) -> Respons
     let span = tracing::info_span!("request", request_id);
     let answer = answer(request, next, &method).instrument(span.clone()).await;
     let _entered = span.enter();
-    let response = finished(answer, &method, &request_id);
+    let response = finished(answer, &method, &request_id, &edge.metrics);
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     let took = begun.elapsed();
     edge.metrics.observe(route, &method, response.status(), took);
@@ -184,12 +190,13 @@ async fn answer(request: Request, next: Next, method: &Method) -> Response {
     }
 }
 
-fn finished(mut response: Response, method: &Method, request_id: &str) -> Response {
+fn finished(mut response: Response, method: &Method, request_id: &str, metrics: &HttpMetrics) -> Response {
     if *method == Method::OPTIONS && response.status() == StatusCode::METHOD_NOT_ALLOWED {
         // axum adds `Allow` to whatever the fallback for other methods answers.
         response = StatusCode::NO_CONTENT.into_response();
     }
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        metrics.problem(problem.code);
         response = problem_response(response, problem, method, request_id);
     }
     let id = HeaderValue::from_str(request_id).expect("a request id is visible ASCII");

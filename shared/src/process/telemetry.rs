@@ -2,8 +2,9 @@
 //! tokens or passwords. Metrics live in a registry that is a value, not a global, and are shown on a listener of
 //! their own.
 
+use std::collections::HashMap;
 use std::io::IsTerminal;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -11,12 +12,15 @@ use axum::http::{Method, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
 use super::health::Health;
+use super::problem::Code;
 
 /// Sets up the log of this process. Call it once, in `main`.
 ///
@@ -65,14 +69,25 @@ pub fn operations(metrics: Metrics, health: Health) -> Router {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteLabels {
     route: String,
-    method: String,
+    method: &'static str,
     status: u16,
 }
 
-/// Requests by route, method and status, and how long they took.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProblemLabels {
+    code: &'static str,
+}
+
+/// What the histogram of a route is found by.
+type ByAnswer = Vec<(&'static str, StatusCode, Histogram)>;
+
+/// Requests by route, method and status, and how long they took; problems by code.
 #[derive(Clone)]
 pub struct HttpMetrics {
     durations: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    /// What `durations` holds, by route: an observation makes no labels.
+    resolved: Arc<RwLock<HashMap<String, ByAnswer>>>,
+    problems: Family<ProblemLabels, Counter>,
 }
 
 impl HttpMetrics {
@@ -81,23 +96,68 @@ impl HttpMetrics {
         // 250 µs to 8 s.
         let histogram = || Histogram::new(exponential_buckets(0.000_25, 2.0, 16));
         let durations = Family::new_with_constructor(histogram as fn() -> Histogram);
+        let problems = Family::<ProblemLabels, Counter>::default();
         metrics.register(|registry| {
             let help = "From the end of a request's headers to the start of its answer, in seconds";
             registry.register("http_request_duration_seconds", help, durations.clone());
+            registry.register("http_problems", "Answers that are a problem", problems.clone());
         });
-        Self { durations }
+        Self { durations, resolved: Arc::default(), problems }
     }
 
     /// `route` is the pattern, never the path: a label has few values.
     pub fn observe(&self, route: &str, method: &Method, status: StatusCode, took: Duration) {
-        let method = match *method {
-            Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::DELETE | Method::OPTIONS => {
-                method.as_str()
-            }
-            _ => "other",
-        };
-        let labels =
-            RouteLabels { route: route.to_owned(), method: method.to_owned(), status: status.as_u16() };
-        self.durations.get_or_create(&labels).observe(took.as_secs_f64());
+        let (method, seconds) = (name(method), took.as_secs_f64());
+        let resolved = self.resolved.read().unwrap_or_else(PoisonError::into_inner);
+        let mut answers = resolved.get(route).into_iter().flatten();
+        if let Some((.., histogram)) = answers.find(|answer| (answer.0, answer.1) == (method, status)) {
+            histogram.observe(seconds);
+            return;
+        }
+        drop(resolved);
+        let labels = RouteLabels { route: route.to_owned(), method, status: status.as_u16() };
+        let histogram = self.durations.get_or_create(&labels).clone();
+        histogram.observe(seconds);
+        let mut resolved = self.resolved.write().unwrap_or_else(PoisonError::into_inner);
+        resolved.entry(labels.route).or_default().push((method, status, histogram));
+    }
+
+    pub fn problem(&self, code: Code) {
+        let (_, code, _) = code.parts();
+        self.problems.get_or_create(&ProblemLabels { code }).inc();
+    }
+}
+
+/// Of few values: a client may write any word there.
+fn name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// The connections of one listener.
+#[derive(Debug, Clone, Default)]
+pub struct Connections {
+    pub open: Gauge,
+    /// The system gave none although one waited: too many open files, most likely.
+    pub failed: Counter,
+}
+
+impl Connections {
+    #[must_use]
+    pub fn new(metrics: &Metrics) -> Self {
+        let Self { open, failed } = Self::default();
+        metrics.register(|registry| {
+            registry.register("http_connections_open", "Connections of clients", open.clone());
+            let help = "Connections of clients that could not be accepted";
+            registry.register("http_accept_failures", help, failed.clone());
+        });
+        Self { open, failed }
     }
 }

@@ -19,7 +19,8 @@ use super::{Embedded, damaged, entry, keys, read_error};
 #[async_trait]
 impl EventLog for Embedded {
     async fn append(&self, append: Append) -> Result<Appended, AppendError> {
-        self.ask(|answer| Command::Append(append, answer)).await?
+        let ask = async { self.ask(|answer| Command::Append(append, answer)).await? };
+        self.metrics().watch(ask).await
     }
 }
 

@@ -48,6 +48,7 @@ use async_trait::async_trait;
 use shared::clock::{Clock, Timestamp};
 use shared::limits::{COMMIT_TIMEOUT, NOTICES_QUEUED_MAX};
 use shared::ports::{Applied, Probe, StoreError};
+use shared::process::telemetry::Metrics;
 use tokio::sync::{broadcast, oneshot, watch};
 
 use directory::Directory;
@@ -55,6 +56,8 @@ pub use feed::Feed;
 use feed::Progress;
 use views::Applying;
 use writer::{Command, Writer};
+
+use crate::metrics::Appends;
 
 /// What the store is called in errors and by `/readyz`.
 const STORE: &str = "store";
@@ -83,6 +86,7 @@ struct Inner {
     notices: broadcast::Sender<Applied>,
     limits: limits::Limits,
     clock: Clock,
+    metrics: Appends,
 }
 
 impl Embedded {
@@ -97,6 +101,7 @@ impl Embedded {
         let progress = Progress::load(&opened.directory.views)?;
         let writer = Writer::new(opened, clock.clone(), options.idempotency_window);
         let (directory, head) = (Arc::clone(writer.directory()), writer.head());
+        let metrics = writer.metrics().clone();
         let (queue, writer) = writer.start().map_err(unavailable)?;
         Ok(Self(Arc::new(Inner {
             queue: Some(queue),
@@ -108,6 +113,7 @@ impl Embedded {
             notices: broadcast::Sender::new(NOTICES_QUEUED_MAX),
             limits: limits::Limits::default(),
             clock,
+            metrics,
         })))
     }
 
@@ -115,6 +121,11 @@ impl Embedded {
     #[must_use]
     pub fn feed(&self, consumer: &str) -> Feed {
         Feed::new(self.clone(), consumer)
+    }
+
+    /// Shows what is appended, and how.
+    pub fn register_metrics(&self, metrics: &Metrics) {
+        self.0.metrics.register(metrics);
     }
 
     /// For tests: an entry as a broken disk or another program may have left it.
@@ -127,9 +138,13 @@ impl Embedded {
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         let queue = self.0.queue.as_ref().expect("the queue is there until the last handle is gone");
-        queue.try_send(command(answer)).map_err(|error| match error {
-            TrySendError::Full(_) => StoreError::Busy { queue: "the store's queue" },
-            TrySendError::Disconnected(_) => StoreError::unavailable(STORE, "its writer has stopped"),
+        self.0.metrics.queue();
+        queue.try_send(command(answer)).map_err(|error| {
+            self.0.metrics.dequeue(1);
+            match error {
+                TrySendError::Full(_) => StoreError::Busy { queue: "the store's queue" },
+                TrySendError::Disconnected(_) => StoreError::unavailable(STORE, "its writer has stopped"),
+            }
         })?;
         match tokio::time::timeout(COMMIT_TIMEOUT, answered).await {
             Ok(Ok(answer)) => Ok(answer),
@@ -170,6 +185,10 @@ impl Embedded {
 
     fn limits(&self) -> &limits::Limits {
         &self.0.limits
+    }
+
+    fn metrics(&self) -> &Appends {
+        &self.0.metrics
     }
 
     fn now(&self) -> Timestamp {

@@ -24,6 +24,7 @@ use super::mark::Mark;
 use super::rows::Rows;
 use super::verify::Last;
 use super::{accounts, damaged, encoding, keys, log};
+use crate::metrics::Appends;
 
 pub(super) enum Command {
     Append(Append, oneshot::Sender<Result<Appended, AppendError>>),
@@ -71,6 +72,7 @@ pub(super) struct Writer {
     head: watch::Sender<u64>,
     /// Whether the last group was not written.
     refusing: bool,
+    metrics: Appends,
 }
 
 impl Writer {
@@ -81,11 +83,25 @@ impl Writer {
     ) -> Self {
         let (directory, head) = (Arc::new(directory), watch::Sender::new(last.offset));
         let expiry = Expiry::default();
-        Self { directory, mark, last, expiry, clock, idempotency_window, head, refusing: false }
+        Self {
+            directory,
+            mark,
+            last,
+            expiry,
+            clock,
+            idempotency_window,
+            head,
+            refusing: false,
+            metrics: Appends::default(),
+        }
     }
 
     pub(super) fn directory(&self) -> &Arc<Directory> {
         &self.directory
+    }
+
+    pub(super) fn metrics(&self) -> &Appends {
+        &self.metrics
     }
 
     pub(super) fn head(&self) -> watch::Receiver<u64> {
@@ -102,7 +118,9 @@ impl Writer {
     fn run(&mut self, queue: &Receiver<Command>) {
         while let Ok(first) = queue.recv() {
             let rest = queue.try_iter().take(APPENDS_PER_GROUP_MAX - 1);
+            self.metrics.in_flight(1);
             self.write(std::iter::once(first).chain(rest));
+            self.metrics.in_flight(0);
         }
         let ended = self.directory.sync();
         if let Err(error) = ended.and_then(|()| self.mark.sync().map_err(super::unavailable)) {
@@ -120,6 +138,8 @@ impl Writer {
             expiry: &mut self.expiry,
         };
         let answers: Vec<_> = commands.map(|command| group.decide(command)).collect();
+        self.metrics.dequeue(answers.len());
+        self.metrics.call(answers.len());
         group.prune(&self.directory);
         let told = group.commit(&self.directory).map(|last| self.publish(last));
         self.note(&told, answers.len());

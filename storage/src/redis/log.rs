@@ -16,6 +16,7 @@ use futures_util::stream::FuturesUnordered;
 use redis::{Cmd, Pipeline, Script, ServerError, Value};
 use shared::limits::{APPENDS_PER_CALL_MAX, APPENDS_QUEUED_MAX, ID_AHEAD_MAX};
 use shared::ports::{Append, AppendError, Appended, EventLog, StoreError};
+use shared::process::telemetry::Metrics;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,7 @@ use super::link::Link;
 use super::replicas::{Replicas, told};
 use super::server::{Server, unavailable_or_unknown};
 use super::{Options, STORE};
+use crate::metrics::Appends;
 
 /// Events, heads, users, marks.
 const KEYS_PER_PARTITION: usize = 4;
@@ -36,6 +38,7 @@ pub struct Log {
     server: Arc<Server>,
     link: Link,
     queue: mpsc::Sender<Queued>,
+    metrics: Appends,
 }
 
 struct Queued {
@@ -53,6 +56,7 @@ impl Log {
         stop: CancellationToken,
     ) -> Self {
         let (queue, queued) = mpsc::channel(APPENDS_QUEUED_MAX);
+        let metrics = Appends::default();
         let caller = Caller {
             server: Arc::clone(&server),
             link: link.clone(),
@@ -61,28 +65,44 @@ impl Log {
             window: options.idempotency_window,
             wait_max: options.answer_timeout,
             checked: Checked::default(),
+            metrics: metrics.clone(),
         };
         tasks.spawn(async move { drain(&caller, queued, &stop).await });
-        Self { server, link, queue }
+        Self { server, link, queue, metrics }
+    }
+
+    /// Shows what is appended, and how.
+    pub fn register_metrics(&self, metrics: &Metrics) {
+        self.metrics.register(metrics);
+    }
+
+    fn queue(&self, queued: Queued) -> Result<(), StoreError> {
+        self.metrics.queue();
+        self.queue.try_send(queued).map_err(|error| {
+            self.metrics.dequeue(1);
+            match error {
+                mpsc::error::TrySendError::Full(_) => StoreError::Busy { queue: "the queue of appends" },
+                mpsc::error::TrySendError::Closed(_) => not_sent("shutting down"),
+            }
+        })
+    }
+
+    async fn answer(&self, append: Append) -> Result<Appended, AppendError> {
+        self.link.check()?;
+        let (answer, answered) = oneshot::channel();
+        let command = Command::new(&self.server.keys, append);
+        self.queue(Queued { command, since: Instant::now(), answer })?;
+        answered.await.unwrap_or_else(|_| {
+            let gone = io::Error::new(io::ErrorKind::BrokenPipe, "the appending task ended");
+            Err(StoreError::unknown(STORE, gone).into())
+        })
     }
 }
 
 #[async_trait]
 impl EventLog for Log {
     async fn append(&self, append: Append) -> Result<Appended, AppendError> {
-        self.link.check()?;
-        let (answer, answered) = oneshot::channel();
-        let command = Command::new(&self.server.keys, append);
-        self.queue.try_send(Queued { command, since: Instant::now(), answer }).map_err(
-            |error| match error {
-                mpsc::error::TrySendError::Full(_) => StoreError::Busy { queue: "the queue of appends" },
-                mpsc::error::TrySendError::Closed(_) => not_sent("shutting down"),
-            },
-        )?;
-        answered.await.unwrap_or_else(|_| {
-            let gone = io::Error::new(io::ErrorKind::BrokenPipe, "the appending task ended");
-            Err(StoreError::unknown(STORE, gone).into())
-        })
+        self.metrics.watch(self.answer(append)).await
     }
 }
 
@@ -103,13 +123,16 @@ async fn drain(caller: &Caller, mut queue: mpsc::Receiver<Queued>, stop: &Cancel
                 if count == 0 {
                     break;
                 }
+                caller.metrics.dequeue(count);
                 calls.push(caller.call(std::mem::take(&mut group)));
             }
             Some(()) = calls.next() => {}
         }
+        caller.metrics.in_flight(calls.len());
     }
     queue.close();
     while let Ok(queued) = queue.try_recv() {
+        caller.metrics.dequeue(1);
         queued.settle(Err(not_sent("shutting down").into()));
     }
     while calls.next().await.is_some() {}
@@ -124,6 +147,7 @@ struct Caller {
     /// In the queue.
     wait_max: Duration,
     checked: Checked,
+    metrics: Appends,
 }
 
 impl Caller {
@@ -138,6 +162,7 @@ impl Caller {
         if group.is_empty() {
             return;
         }
+        self.metrics.call(group.len());
         // Stable: within a partition first come, first numbered.
         group.sort_by_key(|queued| queued.command.partition);
         let mut answered = self.send(&group, redis::pipe()).await;
