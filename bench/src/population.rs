@@ -30,7 +30,8 @@ pub(crate) async fn fill_directory(dir: &Path, population: Population) -> Result
     let store = Embedded::open(&options, clock.clone()).context("making the directory")?;
     for user in 0..population.users {
         let event = UserRegistered { username: username(user), password_hash: PASSWORD_HASH.to_owned() };
-        let append = Append { id: clock.new_id(), event: Event::UserRegistered(event), once: None };
+        let append =
+            Append { id: clock.new_id(), event: Event::UserRegistered(event), once: None, trace: None };
         store.append(append).await.context("registering a user")?;
     }
     Ok(())

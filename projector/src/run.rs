@@ -96,7 +96,11 @@ async fn consume(
 
 fn change(delivery: &Delivery, changes: &mut Vec<ViewChange>, counters: &Counters) {
     match &delivery.content {
-        Ok(recorded) => project(recorded, changes),
+        Ok(recorded) => {
+            let trace_id = recorded.trace.map(tracing::field::display);
+            tracing::debug!(position = %recorded.position, event_id = %recorded.id, trace_id, "projecting");
+            project(recorded, changes);
+        }
         Err(unreadable) => {
             park(delivery.position, unreadable, changes);
             counters.parked.inc();

@@ -10,7 +10,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 use ulid::Ulid;
 
-use crate::ids::EventId;
+use crate::ids::{EventId, TraceId};
 
 /// A point in time: milliseconds since the Unix epoch, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,6 +90,19 @@ impl Clock {
         let mut bytes = [0; 16];
         RANDOM.with_borrow_mut(|random| random.fill(&mut bytes[6..]));
         EventId(Ulid::from_parts(self.now().0, u128::from_be_bytes(bytes)))
+    }
+
+    /// A new trace: random bits.
+    ///
+    /// # Panics
+    /// When the system has no source of randomness: nothing safe can be made without one.
+    #[must_use]
+    pub fn new_trace_id(&self) -> TraceId {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).expect("the system gives random bytes");
+        // All zeros are no trace.
+        bytes[15] |= 1;
+        TraceId::from_bytes(bytes).expect("one bit is set")
     }
 }
 

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::ids::{Conversation, EventId, Position, Seq, Subject, Username};
+use crate::ids::{Conversation, EventId, Position, Seq, Subject, TraceId, Username};
 
 /// A fact, in the past tense. It carries all that a view needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +91,8 @@ pub struct RecordedEvent {
     pub id: EventId,
     /// Given by the log, never falling within a partition.
     pub at: Timestamp,
+    /// Of the request that caused it, if its client gave one.
+    pub trace: Option<TraceId>,
     pub event: Event,
 }
 
@@ -103,6 +105,9 @@ pub struct Envelope {
     pub id: String,
     /// JSON.
     pub payload: String,
+    /// Entries from before there were traces have none; those without one are still written in that shape.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceId>,
 }
 
 /// Why a stored entry cannot be applied. Its bytes and position are kept by whoever meets it.
@@ -124,7 +129,7 @@ pub enum Malformed {
 
 impl Envelope {
     #[must_use]
-    pub fn seal(id: EventId, event: &Event) -> Self {
+    pub fn seal(id: EventId, event: &Event, trace: Option<TraceId>) -> Self {
         let payload = match event {
             Event::UserRegistered(event) => serde_json::to_string(event),
             Event::MessageSent(event) => serde_json::to_string(event),
@@ -136,11 +141,13 @@ impl Envelope {
             subject: event.subject().to_string(),
             id: id.to_string(),
             payload: payload.expect("an event of strings and numbers is always JSON"),
+            trace,
         }
     }
 
     /// Of everything but the numbers that the log gives (CRC-32, IEEE). A zero byte ends each field, so that
-    /// no two envelopes share their bytes.
+    /// no two envelopes share their bytes. A trace takes part where there is one: without, the checksum is what it
+    /// was before there were traces.
     #[must_use]
     pub fn body_checksum(&self) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
@@ -148,6 +155,10 @@ impl Envelope {
         for field in [&self.kind, &self.subject, &self.id, &self.payload] {
             hasher.update(&[0]);
             hasher.update(field.as_bytes());
+        }
+        if let Some(trace) = self.trace {
+            hasher.update(&[0]);
+            hasher.update(&trace.to_bytes());
         }
         hasher.finalize()
     }
@@ -183,7 +194,7 @@ impl Envelope {
         if expected != self.subject {
             return Err(Malformed::Subject { found: self.subject.clone(), expected });
         }
-        Ok(RecordedEvent { position, offset, seq, id, at: Timestamp(position.ms), event })
+        Ok(RecordedEvent { position, offset, seq, id, at: Timestamp(position.ms), trace: self.trace, event })
     }
 
     fn event(&self) -> Result<Event, Malformed> {

@@ -2,6 +2,7 @@
 //! these types only, so nothing a client wrote reaches a store unchecked.
 
 use std::fmt;
+use std::num::NonZeroU128;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -101,6 +102,61 @@ impl FromStr for EventId {
     fn from_str(text: &str) -> Result<Self, InvalidEventId> {
         let id = Ulid::from_string(text).map_err(|_| InvalidEventId)?;
         if id.to_string() == text { Ok(Self(id)) } else { Err(InvalidEventId) }
+    }
+}
+
+/// What ties together whatever one request caused, over all programs (W3C Trace Context). Never zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TraceId(NonZeroU128);
+
+/// Why something is not a [`TraceId`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a trace id is 32 of 0-9 a-f, and not only zeros")]
+pub struct InvalidTraceId;
+
+impl TraceId {
+    /// # Errors
+    /// [`InvalidTraceId`] for zeros.
+    pub fn from_bytes(bytes: [u8; 16]) -> Result<Self, InvalidTraceId> {
+        NonZeroU128::new(u128::from_be_bytes(bytes)).map(Self).ok_or(InvalidTraceId)
+    }
+
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.get().to_be_bytes()
+    }
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl FromStr for TraceId {
+    type Err = InvalidTraceId;
+    /// Accepts one spelling only, as [`fmt::Display`] writes it.
+    fn from_str(text: &str) -> Result<Self, InvalidTraceId> {
+        let allowed = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if text.len() != 32 || !text.bytes().all(allowed) {
+            return Err(InvalidTraceId);
+        }
+        let number = u128::from_str_radix(text, 16).map_err(|_| InvalidTraceId)?;
+        Self::from_bytes(number.to_be_bytes())
+    }
+}
+
+impl TryFrom<String> for TraceId {
+    type Error = InvalidTraceId;
+    fn try_from(text: String) -> Result<Self, InvalidTraceId> {
+        text.parse()
+    }
+}
+
+impl From<TraceId> for String {
+    fn from(id: TraceId) -> Self {
+        id.to_string()
     }
 }
 
@@ -253,6 +309,17 @@ mod tests {
             "x",
         ] {
             assert_eq!(text.parse::<EventId>(), Err(InvalidEventId), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_trace_id_has_one_spelling() {
+        let id = "0af7651916cd43dd8448eb211c80319c";
+        assert_eq!(id.parse::<TraceId>().unwrap().to_string(), id);
+        let zeros = "0".repeat(32);
+        for text in ["", "1", "0AF7651916CD43DD8448EB211C80319C", "+af7651916cd43dd8448eb211c80319c", &zeros]
+        {
+            assert_eq!(text.parse::<TraceId>(), Err(InvalidTraceId), "{text:?}");
         }
     }
 

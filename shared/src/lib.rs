@@ -19,4 +19,4 @@ pub mod rate;
 pub mod view;
 
 pub use clock::{Clock, Timestamp};
-pub use ids::{Conversation, EventId, Position, Seq, Subject, Username};
+pub use ids::{Conversation, EventId, Position, Seq, Subject, TraceId, Username};

@@ -11,7 +11,7 @@ use tokio::sync::broadcast;
 
 use crate::clock::Timestamp;
 use crate::event::{Event, Malformed, RecordedEvent};
-use crate::ids::{Conversation, EventId, Position, Seq, Subject, Username};
+use crate::ids::{Conversation, EventId, Position, Seq, Subject, TraceId, Username};
 use crate::rate::{Counted, LoginKey, Rate, Taken};
 use crate::view::{InboxRow, ParkedRow, TimelineEntry, UserRow, ViewChange};
 
@@ -37,6 +37,8 @@ pub struct Append {
     pub event: Event,
     /// Only for `MessageSent`.
     pub once: Option<Once>,
+    /// Stored with the event; it decides nothing.
+    pub trace: Option<TraceId>,
 }
 
 /// Makes repetitions of a send one message. The record is kept for the window (and, for [`OnceKey::Id`], long

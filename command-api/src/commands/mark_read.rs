@@ -9,6 +9,7 @@ use shared::ports::Append;
 use shared::process::auth::Caller;
 use shared::process::problem::{Code, FieldError, Problem, ProblemBody};
 use shared::process::request::JsonBody;
+use shared::process::trace::GivenTrace;
 use shared::{Conversation, Seq, Username};
 use utoipa::ToSchema;
 
@@ -54,6 +55,7 @@ pub(crate) async fn mark_read(
     State(state): State<AppState>,
     caller: Caller,
     peer: Result<Path<String>, PathRejection>,
+    GivenTrace(trace): GivenTrace,
     body: JsonBody,
 ) -> Result<StatusCode, Problem> {
     let peer = peer.ok().and_then(|Path(peer)| Username::new(&peer).ok());
@@ -70,7 +72,8 @@ pub(crate) async fn mark_read(
         None => 0,
     };
     let event = command.decide(caller.user, peer, head)?;
-    state.log.append(Append { id: state.clock.new_id(), event, once: None }).await.map_err(appending)?;
+    let append = Append { id: state.clock.new_id(), event, once: None, trace };
+    state.log.append(append).await.map_err(appending)?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -7,11 +7,13 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use shared::Username;
 use shared::event::{Event, UserRegistered};
+use shared::ids::TraceId;
 use shared::limits::{PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN};
 use shared::ports::{Append, AppendError, Refusal};
 use shared::process::client::ClientAddress;
 use shared::process::problem::{FieldError, Problem, ProblemBody};
 use shared::process::request::JsonBody;
+use shared::process::trace::GivenTrace;
 use utoipa::ToSchema;
 
 use crate::blocklist::Blocklist;
@@ -80,17 +82,19 @@ impl RegisterUser {
 pub(crate) async fn register_user(
     State(state): State<AppState>,
     ClientAddress(client): ClientAddress,
+    GivenTrace(trace): GivenTrace,
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let (username, password) = body.read::<RegisterUser>()?.validate(&state.blocklist)?;
     let quota = state.limits.register(client).await?;
-    Ok(quota.on(append(&state, username, password).await))
+    Ok(quota.on(append(&state, username, password, trace).await))
 }
 
 async fn append(
     state: &AppState,
     username: Username,
     password: String,
+    trace: Option<TraceId>,
 ) -> Result<(StatusCode, Json<Registered>), Problem> {
     // The append decides; this only spares the hash for a name that is plainly taken.
     if state.accounts.exists(&username).await.map_err(|error| reading(&error))? {
@@ -98,7 +102,8 @@ async fn append(
     }
     let password_hash = state.passwords.hash(password).await?;
     let event = Event::UserRegistered(UserRegistered { username, password_hash });
-    state.log.append(Append { id: state.clock.new_id(), event, once: None }).await.map_err(appending)?;
+    let append = Append { id: state.clock.new_id(), event, once: None, trace };
+    state.log.append(append).await.map_err(appending)?;
     Ok((StatusCode::CREATED, Json(Registered { message: "User registered successfully" })))
 }
 

@@ -16,7 +16,8 @@ use shared::ports::{Append, Appended, Once, OnceKey, Receipt};
 use shared::process::auth::{MaybeCaller, unauthenticated};
 use shared::process::problem::{Code, FieldError, Outcome, Problem, ProblemBody};
 use shared::process::request::{JsonBody, single};
-use shared::{EventId, Timestamp, Username};
+use shared::process::trace::GivenTrace;
+use shared::{EventId, Timestamp, TraceId, Username};
 use utoipa::ToSchema;
 
 use crate::error::{appending, id_out_of_window, reading};
@@ -123,7 +124,8 @@ pub(crate) async fn send_message(
     let key = idempotency_key(&headers)?.map(|key| OnceKey::Header(key.to_owned()));
     let caller = caller.map(|caller| caller.user);
     let sent = body.read::<SendMessage>()?.decide(caller.as_ref(), state.trusts_names())?;
-    send(&state, state.clock.new_id(), sent, key, StatusCode::CREATED).await
+    let message = Send { id: state.clock.new_id(), sent, key, trace: GivenTrace::of(&headers).0 };
+    send(&state, message, StatusCode::CREATED).await
 }
 
 /// Send a message, idempotently
@@ -171,7 +173,8 @@ pub(crate) async fn put_message(
     // and keeps the order of answers: 422 comes before 403 and 404.
     check_window(id, state.clock.now(), state.idempotency_window)?;
     let sent = command.decide(caller.as_ref(), state.trusts_names())?;
-    send(&state, id, sent, Some(OnceKey::Id), StatusCode::OK).await
+    let message = Send { id, sent, key: Some(OnceKey::Id), trace: GivenTrace::of(&headers).0 };
+    send(&state, message, StatusCode::OK).await
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
@@ -189,13 +192,16 @@ fn check_window(id: EventId, now: Timestamp, window: Duration) -> Result<(), Pro
     if made < now.minus(window) || made > now.plus(ID_AHEAD_MAX) { Err(id_out_of_window()) } else { Ok(()) }
 }
 
-async fn send(
-    state: &AppState,
+/// A message on its way to the log.
+struct Send {
     id: EventId,
     sent: MessageSent,
     key: Option<OnceKey>,
-    replayed: StatusCode,
-) -> Result<Response, Problem> {
+    trace: Option<TraceId>,
+}
+
+async fn send(state: &AppState, message: Send, replayed: StatusCode) -> Result<Response, Problem> {
+    let Send { sent, .. } = &message;
     let known = state.known.is_registered(&sent.recipient, &*state.accounts).await;
     if !known.map_err(|error| reading(&error))? {
         return Err(Problem::new(Code::RecipientNotFound, "no user has this name"));
@@ -203,23 +209,18 @@ async fn send(
     // Where names are believed, who is named counts.
     let _held = state.in_flight.enter(&sent.sender)?;
     let quota = state.limits.send(&sent.sender).await?;
-    Ok(quota.on(append(state, id, sent, key, replayed).await))
+    Ok(quota.on(append(state, message, replayed).await))
 }
 
-async fn append(
-    state: &AppState,
-    id: EventId,
-    sent: MessageSent,
-    key: Option<OnceKey>,
-    replayed: StatusCode,
-) -> Result<Response, Problem> {
+async fn append(state: &AppState, message: Send, replayed: StatusCode) -> Result<Response, Problem> {
+    let Send { id, sent, key, trace } = message;
     let once = key.map(|key| Once { key, fingerprint: fingerprint(&sent.content) });
     let event = Event::MessageSent(sent.clone());
-    match state.log.append(Append { id, event, once }).await.map_err(appending)? {
-        Appended::New(receipt) => Ok((StatusCode::CREATED, Json(message(sent, receipt))).into_response()),
+    match state.log.append(Append { id, event, once, trace }).await.map_err(appending)? {
+        Appended::New(receipt) => Ok((StatusCode::CREATED, Json(shown(sent, receipt))).into_response()),
         Appended::Replayed(receipt) => {
             let again = [(IDEMPOTENCY_REPLAYED.clone(), "true")];
-            Ok((replayed, again, Json(message(sent, receipt))).into_response())
+            Ok((replayed, again, Json(shown(sent, receipt))).into_response())
         }
         Appended::Unchanged => {
             let problem = Problem::new(Code::Internal, "the message was not taken");
@@ -236,7 +237,7 @@ fn fingerprint(content: &str) -> [u8; 16] {
     fingerprint
 }
 
-fn message(sent: MessageSent, receipt: Receipt) -> Message {
+fn shown(sent: MessageSent, receipt: Receipt) -> Message {
     Message {
         id: receipt.id,
         seq: receipt.seq,

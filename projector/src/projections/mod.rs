@@ -35,7 +35,7 @@ mod tests {
         let id = EventId(Ulid::from_parts(1_000, 1));
         let mut changes = Vec::new();
         project(
-            &RecordedEvent { position, offset: 9, seq: 7, id, at: Timestamp(1_000), event },
+            &RecordedEvent { position, offset: 9, seq: 7, id, at: Timestamp(1_000), trace: None, event },
             &mut changes,
         );
         changes

@@ -27,6 +27,7 @@ use super::problem::{Code, Outcome, Problem};
 use super::request::single;
 use super::shutdown::Lifecycle;
 use super::telemetry::{self, Connections, HttpMetrics, Metrics};
+use super::trace::GivenTrace;
 use crate::clock::Clock;
 use crate::limits::{
     CONNECTIONS_MAX, DRAIN_DEADLINE, HEADERS_BYTES_MAX, HEADERS_COUNT_MAX, HEADERS_DEADLINE,
@@ -164,7 +165,8 @@ async fn edge(State(edge): State<Edge>, request: Request, next: Next) -> Respons
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let request_id = request_id(&request, &edge.clock);
-    let span = tracing::info_span!("request", request_id);
+    let trace_id = GivenTrace::of(request.headers()).0.unwrap_or_else(|| edge.clock.new_trace_id());
+    let span = tracing::info_span!("request", request_id, %trace_id);
     let answer = answer(request, next, &method).instrument(span.clone()).await;
     let _entered = span.enter();
     let response = finished(answer, &method, &request_id, &edge.metrics);

@@ -1,6 +1,7 @@
 //! What every process is made of. In reading order: [`config`], [`shutdown`], [`telemetry`], [`problem`]
 //! (errors as clients see them), [`request`] (strict reading of requests), [`auth`], [`sessions`], [`client`] (where
-//! a request comes from), [`limits`] (what clients may do), [`health`], [`http`] (the server). Nothing here is global: listeners, clocks, registries and tokens are parameters, so that
+//! a request comes from), [`limits`] (what clients may do), [`health`], [`trace`], [`http`] (the server). Nothing
+//! here is global: listeners, clocks, registries and tokens are parameters, so that
 //! several servers fit in one process.
 
 pub mod auth;
@@ -14,3 +15,4 @@ pub mod request;
 pub mod sessions;
 pub mod shutdown;
 pub mod telemetry;
+pub mod trace;

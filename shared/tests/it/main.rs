@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use shared::event::{
     ConversationRead, Envelope, Event, Malformed, MessageSent, RecordedEvent, SCHEMA_VERSION, UserRegistered,
 };
-use shared::{EventId, Position, Timestamp, Username};
+use shared::{EventId, Position, Timestamp, TraceId, Username};
 
 /// An entry of the log, written out.
 #[derive(Debug, PartialEq, serde::Deserialize)]
@@ -39,14 +39,25 @@ fn golden(file: &str) -> Golden {
 }
 
 fn check(file: &str, event: &Event) {
+    check_traced(file, event, None);
+}
+
+fn check_traced(file: &str, event: &Event, trace: Option<TraceId>) {
     let golden = golden(file);
     let checksum = u32::from_str_radix(&golden.checksum, 16).unwrap();
     let read = golden.envelope.open(golden.position, golden.offset, golden.seq, checksum).unwrap();
     let at = Timestamp(golden.position.ms);
-    let expected =
-        RecordedEvent { position: POSITION, offset: 1_234, seq: 42, id: id(), at, event: event.clone() };
+    let expected = RecordedEvent {
+        position: POSITION,
+        offset: 1_234,
+        seq: 42,
+        id: id(),
+        at,
+        trace,
+        event: event.clone(),
+    };
     assert_eq!(read, expected, "reading {file}");
-    assert_eq!(Envelope::seal(id(), event), golden.envelope, "writing {file}");
+    assert_eq!(Envelope::seal(id(), event, trace), golden.envelope, "writing {file}");
 }
 
 #[test]
@@ -66,6 +77,14 @@ fn message_sent_v1() {
 }
 
 #[test]
+fn message_sent_traced_v1() {
+    let content = "hi \"lena\"\n\u{1f642}".to_owned();
+    let event = MessageSent { sender: name("samer"), recipient: name("lena"), content };
+    let trace = "0af7651916cd43dd8448eb211c80319c".parse().ok();
+    check_traced("message_sent_traced.v1.json", &Event::MessageSent(event), trace);
+}
+
+#[test]
 fn conversation_read_v1() {
     let event = ConversationRead { reader: name("samer"), peer: name("lena"), seq: 42 };
     check("conversation_read.v1.json", &Event::ConversationRead(event));
@@ -75,7 +94,7 @@ fn conversation_read_v1() {
 fn what_cannot_be_applied_is_told_apart() {
     let event =
         Event::ConversationRead(ConversationRead { reader: name("samer"), peer: name("lena"), seq: 42 });
-    let sealed = Envelope::seal(id(), &event);
+    let sealed = Envelope::seal(id(), &event, None);
     let open = |envelope: &Envelope| envelope.open(POSITION, 7, 3, envelope.checksum(3, 7));
     assert!(open(&sealed).is_ok());
 
@@ -123,14 +142,14 @@ fn events() -> impl Strategy<Value = Event> {
 proptest! {
     #[test]
     fn every_event_reads_as_written(event in events(), seq in 1..u64::MAX / 4, offset in 1..u64::MAX) {
-        let sealed = Envelope::seal(id(), &event);
+        let sealed = Envelope::seal(id(), &event, None);
         let read = sealed.open(POSITION, offset, seq, sealed.checksum(seq, offset)).unwrap();
         prop_assert_eq!((read.event, read.seq, read.offset), (event, seq, offset));
     }
 
     #[test]
     fn every_flipped_bit_shows(event in events(), seq in 1..1_u64 << 40, offset in 1..1_u64 << 40, at in any::<prop::sample::Index>()) {
-        let sealed = Envelope::seal(id(), &event);
+        let sealed = Envelope::seal(id(), &event, None);
         let checksum = sealed.checksum(seq, offset);
         let mut payload = sealed.payload.clone().into_bytes();
         let bit = at.index(payload.len() * 8);

@@ -22,7 +22,7 @@ async fn a_login_raises_a_weak_hash() {
     let store = Embedded::open(&options, clock.clone()).unwrap();
     let samer = UserRegistered { username: "samer".parse().unwrap(), password_hash: WEAK.to_owned() };
     let event = Event::UserRegistered(samer.clone());
-    store.append(Append { id: clock.new_id(), event, once: None }).await.unwrap();
+    store.append(Append { id: clock.new_id(), event, once: None, trace: None }).await.unwrap();
     drop(store);
 
     let mut running = Running::start(dir.path(), &[]).await;

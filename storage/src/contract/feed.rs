@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use shared::Seq;
 use shared::event::{Envelope, Event, Malformed, RecordedEvent};
-use shared::ids::{EventId, Position, Subject};
+use shared::ids::{EventId, Position, Subject, TraceId};
 use shared::limits::{CLAIM_IDLE_MIN, FEED_WAIT_MAX};
 use shared::ports::{Append, Applied, Delivery, EventFeed, Receipt, Unreadable};
 use tokio::time::{Instant, timeout};
@@ -50,6 +50,24 @@ pub async fn offsets_are_dense_and_time_never_falls(stores: LogStores) {
         let seq = seqs.entry(event.event.subject()).or_default();
         assert_eq!(event.seq, *seq + 1, "a subject's numbers follow the log");
         *seq = event.seq;
+    }
+}
+
+pub async fn the_trace_of_a_request_comes_with_its_event(stores: LogStores) {
+    let trace: Option<TraceId> = "0af7651916cd43dd8448eb211c80319c".parse().ok();
+    let traced = |append| Append { trace, ..append };
+    let mut expected = BTreeMap::new();
+    for append in [
+        traced(registration("anna")),
+        traced(message("anna", "ben", "with")),
+        message("anna", "ben", "without"),
+        traced(mark("ben", "anna", 1)),
+    ] {
+        expected.insert(stores.put(append.clone()).await.position, append.trace);
+    }
+    let mut feed = (stores.consumer)("one").await;
+    for (position, event) in take(&mut *feed, expected.len()).await {
+        assert_eq!(event.trace, expected[&position], "{position}");
     }
 }
 
@@ -383,7 +401,7 @@ fn sealed(content: &str) -> Envelope {
     let append = message("anna", "ben", content);
     let id: EventId = new_id();
     let event: Event = append.event;
-    Envelope::seal(id, &event)
+    Envelope::seal(id, &event, None)
 }
 
 fn receipt_of(event: &RecordedEvent) -> Receipt {

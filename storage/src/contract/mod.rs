@@ -133,6 +133,7 @@ macro_rules! log_contract {
             , feed:
                 every_event_is_delivered_in_log_order
                 offsets_are_dense_and_time_never_falls
+                the_trace_of_a_request_comes_with_its_event
                 a_feed_made_late_starts_at_the_first_event
                 a_batch_is_bounded
                 a_waiting_feed_is_woken
@@ -197,17 +198,22 @@ fn new_id() -> EventId {
 
 fn message(sender: &str, recipient: &str, content: &str) -> Append {
     let (sender, recipient, content) = (name(sender), name(recipient), content.to_owned());
-    Append { id: new_id(), event: Event::MessageSent(MessageSent { sender, recipient, content }), once: None }
+    Append {
+        id: new_id(),
+        event: Event::MessageSent(MessageSent { sender, recipient, content }),
+        once: None,
+        trace: None,
+    }
 }
 
 fn registration(user: &str) -> Append {
     let event = UserRegistered { username: name(user), password_hash: format!("$argon2id$of${user}") };
-    Append { id: new_id(), event: Event::UserRegistered(event), once: None }
+    Append { id: new_id(), event: Event::UserRegistered(event), once: None, trace: None }
 }
 
 fn mark(reader: &str, peer: &str, seq: Seq) -> Append {
     let event = ConversationRead { reader: name(reader), peer: name(peer), seq };
-    Append { id: new_id(), event: Event::ConversationRead(event), once: None }
+    Append { id: new_id(), event: Event::ConversationRead(event), once: None, trace: None }
 }
 
 impl LogStores {

@@ -2,12 +2,15 @@
 //! It judges one entry; whether the entries are all there is for [`super::verify`].
 
 use shared::event::{Envelope, Malformed, RecordedEvent};
-use shared::ids::{Position, Seq};
+use shared::ids::{Position, Seq, TraceId};
 use shared::ports::{Delivery, Unreadable};
 
 use super::encoding::{Decoder, Encoder};
 
-const VERSION: u8 = 1;
+/// Without a trace, as all entries were before there were traces; and with one at the end. A single flipped bit
+/// does not make one of the other.
+const UNTRACED: u8 = 1;
+const TRACED: u8 = 2;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
@@ -28,18 +31,22 @@ impl Entry {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let Envelope { version, kind, subject, id, payload } = &self.envelope;
-        [kind, subject, id, payload]
-            .into_iter()
-            .fold(
-                Encoder::new(VERSION).u64(self.ms).u64(self.seq).u32(self.checksum).u32(*version),
-                |encoder, field| encoder.bytes(field.as_bytes()),
-            )
-            .finish()
+        let Envelope { version, kind, subject, id, payload, trace } = &self.envelope;
+        let shape = if trace.is_some() { TRACED } else { UNTRACED };
+        let encoder = [kind, subject, id, payload].into_iter().fold(
+            Encoder::new(shape).u64(self.ms).u64(self.seq).u32(self.checksum).u32(*version),
+            |encoder, field| encoder.bytes(field.as_bytes()),
+        );
+        match trace {
+            Some(trace) => encoder.array(&trace.to_bytes()).finish(),
+            None => encoder.finish(),
+        }
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut decoder = Decoder::new(VERSION, bytes)?;
+        let traced = Decoder::new(TRACED, bytes);
+        let is_traced = traced.is_some();
+        let mut decoder = traced.or_else(|| Decoder::new(UNTRACED, bytes))?;
         let (ms, seq, checksum) = (decoder.u64()?, decoder.u64()?, decoder.u32()?);
         let envelope = Envelope {
             version: decoder.u32()?,
@@ -47,6 +54,7 @@ impl Entry {
             subject: decoder.text()?,
             id: decoder.text()?,
             payload: decoder.text()?,
+            trace: if is_traced { Some(TraceId::from_bytes(decoder.array()?).ok()?) } else { None },
         };
         decoder.end()?;
         Some(Self { envelope, seq, ms, checksum })
@@ -98,46 +106,75 @@ mod tests {
 
     use super::*;
 
-    fn entry() -> Entry {
+    /// What the program wrote then.
+    const OLD_CHECKSUM: u32 = 0xc1d3_d423;
+
+    fn entries() -> [Entry; 2] {
+        [entry(None), entry("0af7651916cd43dd8448eb211c80319c".parse().ok())]
+    }
+
+    fn entry(trace: Option<TraceId>) -> Entry {
         let event = Event::MessageSent(MessageSent {
             sender: "samer".parse().unwrap(),
             recipient: "lena".parse().unwrap(),
             content: "hi\n\"there\"".to_owned(),
         });
-        Entry::seal(Envelope::seal(EventId(Ulid::from_parts(1, 2)), &event), 42, 1_234, 1_795_339_800_125)
+        let envelope = Envelope::seal(EventId(Ulid::from_parts(1, 2)), &event, trace);
+        Entry::seal(envelope, 42, 1_234, 1_795_339_800_125)
     }
 
     #[test]
     fn round_trips() {
-        let decoded = Entry::decode(&entry().encode()).unwrap();
-        assert_eq!(decoded, entry());
-        assert!(decoded.is_whole(1_234));
-        let delivery = decoded.deliver(1_234, &[]);
-        let event = delivery.content.unwrap();
-        assert_eq!((event.seq, event.offset, event.at.0), (42, 1_234, 1_795_339_800_125));
+        for entry in entries() {
+            let decoded = Entry::decode(&entry.encode()).unwrap();
+            assert_eq!(decoded, entry);
+            assert!(decoded.is_whole(1_234));
+            let event = decoded.deliver(1_234, &[]).content.unwrap();
+            assert_eq!((event.seq, event.offset, event.at.0), (42, 1_234, 1_795_339_800_125));
+            assert_eq!(event.trace, entry.envelope.trace);
+        }
+    }
+
+    #[test]
+    fn an_entry_from_before_there_were_traces_opens() {
+        let mut bytes = vec![1];
+        bytes.extend(1_795_339_800_125_u64.to_be_bytes());
+        bytes.extend(42_u64.to_be_bytes());
+        bytes.extend(OLD_CHECKSUM.to_be_bytes());
+        bytes.extend(1_u32.to_be_bytes());
+        let payload = r#"{"sender":"samer","recipient":"lena","content":"hi\n\"there\""}"#;
+        for text in ["MessageSent", "c:lena:samer", "00000000010000000000000002", payload] {
+            bytes.extend(u32::try_from(text.len()).unwrap().to_be_bytes());
+            bytes.extend(text.as_bytes());
+        }
+        assert_eq!(Entry::decode(&bytes), Some(entry(None)));
     }
 
     #[test]
     fn any_flipped_bit_shows() {
-        let bytes = entry().encode();
-        for bit in 0..bytes.len() * 8 {
-            let mut flipped = bytes.clone();
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            let read = Entry::decode(&flipped).filter(|entry| entry.is_whole(1_234));
-            assert_eq!(read, None, "bit {bit}");
-        }
-        for bit in 0..64 {
-            assert!(!entry().is_whole(1_234 ^ (1 << bit)), "an entry belongs to its offset");
+        for entry in entries() {
+            let bytes = entry.encode();
+            for bit in 0..bytes.len() * 8 {
+                let mut flipped = bytes.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                let read = Entry::decode(&flipped).filter(|entry| entry.is_whole(1_234));
+                assert_eq!(read, None, "bit {bit}");
+            }
+            for bit in 0..64 {
+                assert!(!entry.is_whole(1_234 ^ (1 << bit)), "an entry belongs to its offset");
+            }
         }
     }
 
     #[test]
     fn a_shortened_or_lengthened_entry_is_none() {
-        let mut bytes = entry().encode();
-        for length in 0..bytes.len() {
-            assert_eq!(Entry::decode(&bytes[..length]), None, "{length} bytes");
+        for entry in entries() {
+            let mut bytes = entry.encode();
+            for length in 0..bytes.len() {
+                assert_eq!(Entry::decode(&bytes[..length]), None, "{length} bytes");
+            }
+            bytes.push(0);
+            assert_eq!(Entry::decode(&bytes), None);
         }
-        bytes.push(0);
-        assert_eq!(Entry::decode(&bytes), None);
     }
 }

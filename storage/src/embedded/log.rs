@@ -92,7 +92,8 @@ fn send(group: &mut Group<'_>, append: &Append, sent: &MessageSent) -> Result<Ap
 fn put(group: &mut Group<'_>, append: &Append) -> Result<Receipt, StoreError> {
     let subject = append.event.subject();
     let seq = group.next_seq(&subject)?;
-    Ok(group.append(append.id, &subject, Envelope::seal(append.id, &append.event), seq))
+    let envelope = Envelope::seal(append.id, &append.event, append.trace);
+    Ok(group.append(append.id, &subject, envelope, seq))
 }
 
 /// By the clock as it is, not by the time of the last event: after a jump ahead and back of the clock, ids of

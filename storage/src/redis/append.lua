@@ -13,8 +13,8 @@
 -- KEYS: per partition events, heads, users, marks; then the record of each command that has one, in the order of
 -- commands.
 -- ARGV: window ms, how far ahead an id may be in ms, how many partitions; per partition: how many commands,
--- whether to look for damage (1 or 0); then nine values per command:
---   what, subject, version, kind, id, payload, body checksum, first, second
+-- whether to look for damage (1 or 0); then ten values per command:
+--   what, subject, version, kind, id, payload, trace (may be empty), body checksum, first, second
 --   what        first            second
 --   plain       -                -
 --   header      fingerprint      -                  has a record
@@ -26,7 +26,7 @@
 -- 'W' outside the window, 'E text' could not append.
 
 local window, ahead, partitions = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local VALUES = 9
+local VALUES = 10
 local KEYS_PER_PARTITION = 4
 local FINGERPRINT_BYTES = 16
 
@@ -74,14 +74,14 @@ end
 
 -- Appends the event of the command at ARGV[at]. Returns its seq and entry, or nil and why not.
 local function append(at)
-  local subject, version, kind, id, payload, body = unpack(ARGV, at + 1, at + 6)
+  local subject, version, kind, id, payload, trace, body = unpack(ARGV, at + 1, at + 7)
   local head = seqs[subject]
   if not head then return nil, 'the head of ' .. subject .. ' is not a number' end
   local seq, next_offset = head + 1, offset + 1
   local checksum = bit.tohex(bit.bxor(tonumber(body), low32(seq), bit.rol(low32(next_offset), 16)))
   local seq_text = text(seq)
   local entry = redis.pcall('XADD', events, '*', 'v', version, 't', kind, 's', subject, 'q', seq_text,
-    'n', text(next_offset), 'i', id, 'p', payload, 'c', checksum)
+    'n', text(next_offset), 'i', id, 'p', payload, 'r', trace, 'c', checksum)
   if type(entry) == 'table' then return nil, entry.err end
   seqs[subject], offset = seq, next_offset
   changed[#changed + 1] = subject
@@ -102,7 +102,7 @@ if next_record <= #KEYS then
 end
 
 local function append_once(at, record, keep, is_late)
-  local fingerprint, found = ARGV[at + 7], records[record]
+  local fingerprint, found = ARGV[at + 8], records[record]
   if found then
     if string.sub(found, 1, FINGERPRINT_BYTES) ~= fingerprint then return 'C' end
     return 'R ' .. string.sub(found, FINGERPRINT_BYTES + 1)
@@ -127,14 +127,14 @@ local commands = {
   end,
 
   id = function(at, record)
-    local ms = tonumber(ARGV[at + 8])
+    local ms = tonumber(ARGV[at + 9])
     -- An id taken now may lie `ahead` of now, so it stays inside the window for window + ahead; as much
     -- again is for a clock that is set back.
     return append_once(at, record, text(window + 2 * ahead), ms < now() - window or ms > now() + ahead)
   end,
 
   register = function(at)
-    local name, password_hash = ARGV[at + 7], ARGV[at + 8]
+    local name, password_hash = ARGV[at + 8], ARGV[at + 9]
     local found = redis.pcall('HEXISTS', users, name)
     if type(found) == 'table' then return 'E ' .. found.err end
     if found == 1 then return 'T' end
@@ -144,7 +144,7 @@ local commands = {
   end,
 
   mark = function(at)
-    local pair, mark = ARGV[at + 7], ARGV[at + 8]
+    local pair, mark = ARGV[at + 8], ARGV[at + 9]
     local stored = redis.pcall('HGET', marks, pair)
     if type(stored) == 'table' then return 'E ' .. stored.err end
     local highest = number_or_0(stored)

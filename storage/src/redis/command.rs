@@ -1,4 +1,4 @@
-//! One append on its way to `append.lua` and back: its nine arguments, its record, and what the answer says.
+//! One append on its way to `append.lua` and back: its ten arguments, its record, and what the answer says.
 
 use std::io;
 use std::time::Duration;
@@ -33,9 +33,9 @@ pub(super) fn millis(duration: Duration) -> u64 {
 
 impl Command {
     pub(super) fn new(keys: &Keys, append: Append) -> Self {
-        let Append { id, event, once } = append;
+        let Append { id, event, once, trace } = append;
         let partition = keys.partition_of(&event.subject());
-        let envelope = Envelope::seal(id, &event);
+        let envelope = Envelope::seal(id, &event, trace);
         let what = match event {
             Event::MessageSent(message) => match once {
                 None => What::Plain,
@@ -65,7 +65,7 @@ impl Command {
         }
     }
 
-    /// The nine arguments of `append.lua`.
+    /// The ten arguments of `append.lua`.
     pub(super) fn write(&self, command: &mut Cmd) {
         let kind = match &self.what {
             What::Plain => "plain",
@@ -73,8 +73,9 @@ impl Command {
             What::Register { .. } => "register",
             What::Mark { .. } => "mark",
         };
-        let Envelope { version, kind: event, subject, id, payload } = &self.envelope;
+        let Envelope { version, kind: event, subject, id, payload, trace } = &self.envelope;
         command.arg(kind).arg(subject).arg(version).arg(event).arg(id).arg(payload);
+        command.arg(trace.map(String::from).unwrap_or_default());
         command.arg(self.envelope.body_checksum());
         match &self.what {
             What::Plain => command.arg("").arg(""),
@@ -130,7 +131,7 @@ mod tests {
         let id: EventId = "01JD0000000000000000000000".parse().unwrap();
         let names = ("anna".parse().unwrap(), "ben".parse().unwrap());
         let event = MessageSent { sender: names.0, recipient: names.1, content: "hi".into() };
-        let append = Append { id, event: Event::MessageSent(event), once: None };
+        let append = Append { id, event: Event::MessageSent(event), once: None, trace: None };
         let command = Command::new(&Keys::new(String::new(), 1), append);
         let position = Position { partition: 0, ms: 1_700_000_000_000, counter: 3 };
         let receipt = Receipt { id, seq: 42, at: Timestamp(position.ms), position };

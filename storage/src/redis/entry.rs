@@ -4,7 +4,7 @@
 use redis::Value;
 use shared::Seq;
 use shared::event::{Envelope, Malformed, RecordedEvent, SCHEMA_VERSION};
-use shared::ids::{Conversation, Position};
+use shared::ids::{Conversation, Position, TraceId};
 use shared::ports::{Delivery, Unreadable};
 
 use super::keys::field;
@@ -86,6 +86,7 @@ impl Fields {
             subject: owned(field::SUBJECT, "subject")?,
             id: owned(field::ID, "id")?,
             payload: owned(field::PAYLOAD, "payload")?,
+            trace: self.trace()?,
         };
         let seq = self.seq().ok_or(Malformed::Field("seq"))?;
         let offset = self.number(field::OFFSET).ok_or(Malformed::Field("offset"))?;
@@ -107,6 +108,13 @@ impl Fields {
         let text = self.text(field::CHECKSUM)?;
         let number = u32::from_str_radix(text, 16).ok()?;
         (format!("{number:08x}") == text).then_some(number)
+    }
+
+    fn trace(&self) -> Result<Option<TraceId>, Malformed> {
+        match self.text(field::TRACE) {
+            None | Some("") => Ok(None),
+            Some(text) => text.parse().map(Some).map_err(|_| Malformed::Field("trace")),
+        }
     }
 
     fn place(&self) -> Option<(Conversation, Seq)> {
@@ -134,14 +142,23 @@ mod tests {
 
     const AT: Position = Position { partition: 3, ms: 1_700_000_000_000, counter: 1 };
 
+    /// As it was written before there were traces.
     fn entry() -> Vec<(&'static str, String)> {
+        fields(None)
+    }
+
+    fn traced() -> Vec<(&'static str, String)> {
+        fields("0af7651916cd43dd8448eb211c80319c".parse().ok())
+    }
+
+    fn fields(trace: Option<TraceId>) -> Vec<(&'static str, String)> {
         let id: EventId = "01JD0000000000000000000000".parse().unwrap();
         let (sender, recipient) = ("anna".parse().unwrap(), "ben".parse().unwrap());
         let event = Event::MessageSent(MessageSent { sender, recipient, content: "hi".into() });
-        let envelope = Envelope::seal(id, &event);
+        let envelope = Envelope::seal(id, &event, trace);
         let checksum = format!("{:08x}", envelope.checksum(7, 9));
-        let Envelope { version, kind, subject, id, payload } = envelope;
-        vec![
+        let Envelope { version, kind, subject, id, payload, trace } = envelope;
+        let mut fields = vec![
             ("v", version.to_string()),
             ("t", kind),
             ("s", subject),
@@ -150,7 +167,9 @@ mod tests {
             ("i", id),
             ("p", payload),
             ("c", checksum),
-        ]
+        ];
+        fields.extend(trace.map(|trace| ("r", trace.to_string())));
+        fields
     }
 
     fn read(fields: &[(&str, String)]) -> Delivery {
@@ -166,6 +185,19 @@ mod tests {
         assert_eq!(delivery.position, AT);
         let event = delivery.content.unwrap();
         assert_eq!((event.seq, event.offset, event.at.0, event.event.kind()), (7, 9, AT.ms, "MessageSent"));
+    }
+
+    #[test]
+    fn a_trace_is_given_back() {
+        let trace = |fields: &[_]| read(fields).content.map(|event| event.trace.map(String::from));
+        assert_eq!(trace(&traced()), Ok(Some("0af7651916cd43dd8448eb211c80319c".to_owned())));
+        let mut without = entry();
+        assert_eq!(trace(&without), Ok(None));
+        without.push(("r", String::new()));
+        assert_eq!(trace(&without), Ok(None));
+        let mut lost = traced();
+        lost.pop();
+        assert!(matches!(trace(&lost).unwrap_err().cause, Malformed::Checksum { .. }));
     }
 
     #[test]
@@ -195,7 +227,7 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_shows() {
-        let good = entry();
+        let good = traced();
         for at in 0..good.len() {
             for bit in 0..good[at].1.len() * 8 {
                 let mut bytes = good[at].1.clone().into_bytes();

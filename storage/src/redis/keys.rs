@@ -24,6 +24,8 @@ pub(super) mod field {
     pub(crate) const OFFSET: &str = "n";
     pub(crate) const ID: &str = "i";
     pub(crate) const PAYLOAD: &str = "p";
+    /// Empty for none; missing in entries from before there were traces.
+    pub(crate) const TRACE: &str = "r";
     pub(crate) const CHECKSUM: &str = "c";
 }
 

@@ -156,7 +156,7 @@ async fn put_raw(prefix: String, entry: RawEntry) {
 fn message(sender: &str, recipient: &str) -> Append {
     let name = |text: &str| text.parse::<Username>().unwrap();
     let event = MessageSent { sender: name(sender), recipient: name(recipient), content: "hi".into() };
-    Append { id: Clock::system().new_id(), event: Event::MessageSent(event), once: None }
+    Append { id: Clock::system().new_id(), event: Event::MessageSent(event), once: None, trace: None }
 }
 
 fn once(append: Append, key: OnceKey) -> Append {
@@ -190,7 +190,8 @@ impl Fresh {
 #[tokio::test]
 async fn garbage_in_the_stream_is_delivered_and_acknowledged() {
     let fresh = fresh().await;
-    let append = message("anna", "ben");
+    let trace = "0af7651916cd43dd8448eb211c80319c".parse().ok();
+    let append = Append { trace, ..message("anna", "ben") };
     put(&fresh.store, append.clone()).await;
     let events = format!("{}:events", fresh.keys_of(&append));
     let mut redis = plain().await;
@@ -215,6 +216,7 @@ async fn garbage_in_the_stream_is_delivered_and_acknowledged() {
         (without(b"q"), Malformed::Field("seq")),
         (without(b"c"), Malformed::Field("checksum")),
         (without(b"p"), Malformed::Field("payload")),
+        ([without(b"r"), vec![b"r".to_vec(), b"no trace".to_vec()]].concat(), Malformed::Field("trace")),
     ];
     for (fields, _) in &cases {
         redis::cmd("XADD").arg(&events).arg("*").arg(fields).query_async::<String>(&mut redis).await.unwrap();

@@ -188,7 +188,7 @@ async fn an_entry_that_does_not_match_its_checksum_is_refused_by_its_number() {
     send(&store, 10).await;
     let append = message("samer", "lena", "hi");
     let subject = Subject::Conversation(pair("samer", "lena"));
-    let envelope = Envelope::seal(append.id, &append.event);
+    let envelope = Envelope::seal(append.id, &append.event, append.trace);
     store.put_raw(RawEntry { subject, envelope, seq: 1, checksum_flipped: 1 }).await.unwrap();
     send(&store, 10).await;
     drop(store);

@@ -38,17 +38,18 @@ fn message(sender: &str, recipient: &str, content: &str) -> Append {
         id: Clock::system().new_id(),
         event: Event::MessageSent(MessageSent { sender, recipient, content }),
         once: None,
+        trace: None,
     }
 }
 
 fn registration(user: &str) -> Append {
     let event = UserRegistered { username: name(user), password_hash: format!("hash of {user}") };
-    Append { id: Clock::system().new_id(), event: Event::UserRegistered(event), once: None }
+    Append { id: Clock::system().new_id(), event: Event::UserRegistered(event), once: None, trace: None }
 }
 
 fn mark(reader: &str, peer: &str, seq: u64) -> Append {
     let event = ConversationRead { reader: name(reader), peer: name(peer), seq };
-    Append { id: Clock::system().new_id(), event: Event::ConversationRead(event), once: None }
+    Append { id: Clock::system().new_id(), event: Event::ConversationRead(event), once: None, trace: None }
 }
 
 /// Messages of a few pairs, one after the other.
