@@ -14,7 +14,8 @@ pub fn patience() -> Duration {
 }
 
 /// `redis://127.0.0.1:PORT/`.
-pub(crate) fn redis_url() -> String {
+#[must_use]
+pub fn redis_url() -> String {
     required("CHAT_TEST_REDIS_URL")
 }
 

@@ -24,6 +24,7 @@ mod durability;
 mod edge;
 #[cfg(feature = "real")]
 mod in_flight;
+mod logs;
 #[cfg(feature = "real")]
 mod outage;
 #[cfg(feature = "real")]

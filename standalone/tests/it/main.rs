@@ -10,6 +10,7 @@ use e2e::{Client, eventually};
 
 mod killed;
 mod lifecycle;
+mod logs;
 mod refused;
 mod rehash;
 

@@ -194,7 +194,7 @@ async fn a_paused_replica_leaves_the_outcome_unknown() {
         }
     }
     let user = UserRegistered { username: anna.clone(), password_hash: "hash".into() };
-    let register = Append { id: sent.id, event: Event::UserRegistered(user), once: None };
+    let register = Append { id: sent.id, event: Event::UserRegistered(user), once: None, trace: None };
     for store in [&store, &other] {
         let outcome = store.log().append(register.clone()).await;
         assert!(too_few(&outcome), "registered, then taken: {outcome:?}");
