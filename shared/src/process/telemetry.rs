@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -17,7 +18,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::health::Health;
 use super::problem::Code;
@@ -26,13 +29,13 @@ use super::problem::Code;
 ///
 /// # Errors
 /// When `filter` (such as `info` or `info,storage=debug`) cannot be read.
-pub fn init_log(filter: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter = EnvFilter::try_new(filter)?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+pub fn init_log(filter: &str) -> Result<(), <Targets as FromStr>::Err> {
+    let log = tracing_subscriber::registry().with(filter.parse::<Targets>()?);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {
-        log.compact().init();
+        log.with(lines.compact()).init();
     } else {
-        log.json().flatten_event(true).init();
+        log.with(lines.json().flatten_event(true)).init();
     }
     Ok(())
 }
