@@ -18,8 +18,8 @@ use storage::redis;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let config = config::Config::parse();
-    telemetry::init_log(&config.process.log)?;
     let (clock, lifecycle) = (Clock::system(), Lifecycle::default());
+    telemetry::init_log(&config.process, "command-api", &lifecycle)?;
     let window = config.idempotency.idempotency_window;
     let (log, durability) = (redis::Options::of(&config.log)?, Some(config.durability));
     let options = redis::Options { idempotency_window: window, durability, ..log };

@@ -73,7 +73,7 @@ fn config(dir: &Path, metrics: SocketAddr, settings: &Settings) -> Config {
         idempotency,
         passwords: PasswordOptions { password_blocklist: settings.password_blocklist.clone() },
         limits: settings.limits.clone().unwrap_or_else(unlimited),
-        process: ProcessOptions { log: "warn".to_owned() },
+        process: ProcessOptions::logging("warn"),
     }
 }
 

@@ -28,8 +28,8 @@ async fn main() -> Result<()> {
 }
 
 async fn run(options: Run) -> Result<()> {
-    telemetry::init_log(&options.process.log)?;
     let (lifecycle, metrics) = (Lifecycle::default(), telemetry::Metrics::default());
+    telemetry::init_log(&options.process, "projector", &lifecycle)?;
     let Lifecycle { store_tasks, stores_stop, .. } = &lifecycle;
     let redis = redis::connect(
         &redis::Options::of(&options.log)?,
@@ -104,7 +104,7 @@ async fn status(options: Status) -> Result<()> {
 }
 
 async fn migrate(options: Migrate) -> Result<()> {
-    telemetry::init_log(&options.process.log)?;
+    telemetry::init_log(&options.process, "projector", &Lifecycle::default())?;
     let migrated = Migrator::new(&cassandra::Options::of(&options.views))?.migrate().await?;
     let files = if migrated.files.is_empty() { "nothing".to_owned() } else { migrated.files.join(", ") };
     writeln!(std::io::stdout(), "schema version {}; applied now: {files}", migrated.version)?;

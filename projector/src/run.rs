@@ -10,6 +10,7 @@ use shared::ports::{Delivery, EventFeed, StoreError, ViewWriter};
 use shared::process::telemetry::Metrics;
 use shared::view::ViewChange;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use crate::parking::park;
 use crate::projections::project;
@@ -83,6 +84,8 @@ async fn consume(
         for delivery in &*batch {
             change(delivery, &mut changes, &projector.counters);
         }
+        // Open until the batch is acknowledged.
+        let _spans: Vec<_> = batch.iter().filter_map(span).collect();
         let read: Vec<_> = batch.iter().map(|delivery| delivery.position).collect();
         // Before the acknowledgement: a crash in between delivers again, and applying is idempotent.
         projector.views.apply(&changes, &read).await?;
@@ -106,6 +109,12 @@ fn change(delivery: &Delivery, changes: &mut Vec<ViewChange>, counters: &Counter
             counters.parked.inc();
         }
     }
+}
+
+/// The work on an event that has a trace.
+fn span(delivery: &Delivery) -> Option<Span> {
+    let trace_id = delivery.content.as_ref().ok()?.trace?;
+    Some(tracing::debug_span!("project", %trace_id))
 }
 
 /// Between half and all of it, so that projectors that failed together do not come back together.

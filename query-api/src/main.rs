@@ -17,8 +17,8 @@ use storage::{cassandra, redis};
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let config = config::Config::parse();
-    telemetry::init_log(&config.process.log)?;
     let (clock, lifecycle) = (Clock::system(), Lifecycle::default());
+    telemetry::init_log(&config.process, "query-api", &lifecycle)?;
     let Lifecycle { store_tasks, stores_stop, .. } = &lifecycle;
     let redis =
         redis::connect(&redis::Options::of(&config.log)?, clock.clone(), store_tasks, stores_stop.clone())?;

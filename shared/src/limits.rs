@@ -35,6 +35,12 @@ pub const DRAIN_DEADLINE: Duration = Duration::from_secs(7);
 /// From the end of the last connection to the end of the last task.
 pub const TASKS_DEADLINE: Duration = Duration::from_secs(1);
 
+// Spans for a collector (feature `otel`). Beyond this many waiting they are dropped.
+pub const SPANS_QUEUED_MAX: usize = 4_096;
+pub const SPANS_PER_POST_MAX: usize = 512;
+/// Shorter than [`TASKS_DEADLINE`]: the last ones are sent while the process ends.
+pub const SPANS_POST_TIMEOUT: Duration = Duration::from_millis(500);
+
 // Pages.
 pub const PAGE_MESSAGES_MAX: u64 = 100;
 pub const PAGE_MESSAGES_DEFAULT: u64 = 50;

@@ -15,8 +15,8 @@ async fn main() -> Result<()> {
         writeln!(std::io::stdout(), "{}", standalone::describe().to_pretty_json()?)?;
         return Ok(());
     }
-    telemetry::init_log(&config.process.log)?;
     let lifecycle = Lifecycle::default();
+    telemetry::init_log(&config.process, "standalone", &lifecycle)?;
     let running = Standalone::start(&config, Clock::system(), &lifecycle).await?;
     standalone::greet(&running, &config)?;
     lifecycle.run_to_end(&running.health).await

@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use shared::ports::{AppendError, Appended, Refusal, StoreError};
 use shared::process::telemetry::Metrics;
+use tracing::Instrument;
 
 /// Shown from the start, as 0: an alarm on what has not happened yet needs them.
 const OUTCOMES: [&str; 12] = [
@@ -80,7 +81,7 @@ impl Appends {
         append: impl Future<Output = Result<Appended, AppendError>>,
     ) -> Result<Appended, AppendError> {
         let since = Instant::now();
-        let answer = append.await;
+        let answer = append.instrument(tracing::debug_span!("append")).await;
         // What the log never saw would make it look fast.
         if matches!(answer, Ok(_) | Err(AppendError::Refused(_))) {
             self.durations.observe(since.elapsed().as_secs_f64());

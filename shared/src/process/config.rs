@@ -50,6 +50,23 @@ pub struct ProcessOptions {
     /// Which log lines are written, such as `info` or `info,storage=debug`
     #[arg(long, env = "CHAT_LOG", default_value = "info,scylla=off", value_name = "FILTER")]
     pub log: String,
+
+    /// Where spans of sampled traces are sent, as OTLP over HTTP, such as `http://127.0.0.1:4318`
+    #[cfg(feature = "otel")]
+    #[arg(long, env = "CHAT_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+}
+
+impl ProcessOptions {
+    /// The defaults, but for the log.
+    #[must_use]
+    pub fn logging(log: &str) -> Self {
+        Self {
+            log: log.to_owned(),
+            #[cfg(feature = "otel")]
+            otlp_endpoint: None,
+        }
+    }
 }
 
 /// Where the log is: for the processes that use Redis.

@@ -27,7 +27,7 @@ use super::problem::{Code, Outcome, Problem};
 use super::request::single;
 use super::shutdown::Lifecycle;
 use super::telemetry::{self, Connections, HttpMetrics, Metrics};
-use super::trace::GivenTrace;
+use super::trace::{GivenTrace, sampled_parent};
 use crate::clock::Clock;
 use crate::limits::{
     CONNECTIONS_MAX, DRAIN_DEADLINE, HEADERS_BYTES_MAX, HEADERS_COUNT_MAX, HEADERS_DEADLINE,
@@ -166,7 +166,8 @@ async fn edge(State(edge): State<Edge>, request: Request, next: Next) -> Respons
     let route = request.extensions().get::<MatchedPath>().cloned();
     let request_id = request_id(&request, &edge.clock);
     let trace_id = GivenTrace::of(request.headers()).0.unwrap_or_else(|| edge.clock.new_trace_id());
-    let span = tracing::info_span!("request", request_id, %trace_id);
+    let span =
+        tracing::info_span!("request", request_id, %trace_id, parent_id = sampled_parent(request.headers()));
     let answer = answer(request, next, &method).instrument(span.clone()).await;
     let _entered = span.enter();
     let response = finished(answer, &method, &request_id, &edge.metrics);

@@ -10,6 +10,8 @@ pub mod config;
 pub mod health;
 pub mod http;
 pub mod limits;
+#[cfg(feature = "otel")]
+pub mod otel;
 pub mod problem;
 pub mod request;
 pub mod sessions;

@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
-use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -18,26 +17,56 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+#[cfg(feature = "otel")]
+use tracing::Subscriber;
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
+#[cfg(not(feature = "otel"))]
+use tracing_subscriber::layer::Identity;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+#[cfg(feature = "otel")]
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::config::{ConfigError, ProcessOptions};
 use super::health::Health;
+#[cfg(feature = "otel")]
+use super::otel;
 use super::problem::Code;
+use super::shutdown::Lifecycle;
 
 /// Sets up the log of this process. Call it once, in `main`.
 ///
 /// # Errors
-/// When `filter` (such as `info` or `info,storage=debug`) cannot be read.
-pub fn init_log(filter: &str) -> Result<(), <Targets as FromStr>::Err> {
-    let log = tracing_subscriber::registry().with(filter.parse::<Targets>()?);
+/// When the filter (such as `info` or `info,storage=debug`) cannot be read.
+pub fn init_log(
+    options: &ProcessOptions,
+    service: &'static str,
+    lifecycle: &Lifecycle,
+) -> Result<(), ConfigError> {
+    let filter: Targets = options.log.parse().map_err(|error| ConfigError(format!("--log: {error}")))?;
+    let log = tracing_subscriber::registry().with(spans(options, service, lifecycle)?);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {
-        log.with(lines.compact()).init();
+        log.with(lines.compact().with_filter(filter)).init();
     } else {
-        log.with(lines.json().flatten_event(true)).init();
+        log.with(lines.json().flatten_event(true).with_filter(filter)).init();
     }
     Ok(())
+}
+
+#[cfg(feature = "otel")]
+fn spans<S: Subscriber + for<'a> LookupSpan<'a>>(
+    options: &ProcessOptions,
+    service: &'static str,
+    lifecycle: &Lifecycle,
+) -> Result<Option<impl Layer<S> + use<S>>, ConfigError> {
+    let Some(endpoint) = &options.otlp_endpoint else { return Ok(None) };
+    Ok(Some(otel::Spans::start(endpoint, service, lifecycle)?.with_filter(otel::Ours)))
+}
+
+#[cfg(not(feature = "otel"))]
+fn spans(_: &ProcessOptions, _: &'static str, _: &Lifecycle) -> Result<Option<Identity>, ConfigError> {
+    Ok(None)
 }
 
 /// The metrics of one process.

@@ -21,8 +21,19 @@ impl GivenTrace {
     /// A malformed or repeated header is as good as none.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
-        Self(single(headers, &TRACEPARENT).ok().flatten().and_then(trace_id))
+        Self(parts(headers).map(|(trace, ..)| trace))
     }
+}
+
+/// The client's span, if the client records it.
+#[must_use]
+pub fn sampled_parent(headers: &HeaderMap) -> Option<&str> {
+    let (_, parent, flags) = parts(headers)?;
+    (flags & 1 == 1).then_some(parent)
+}
+
+fn parts(headers: &HeaderMap) -> Option<(TraceId, &str, u8)> {
+    parse(single(headers, &TRACEPARENT).ok().flatten()?)
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for GivenTrace {
@@ -33,8 +44,8 @@ impl<S: Send + Sync> FromRequestParts<S> for GivenTrace {
     }
 }
 
-/// Of `version-trace-parent-flags`. A later version may have more behind it.
-fn trace_id(traceparent: &str) -> Option<TraceId> {
+/// Of `version-trace-parent-flags`, the last three. A later version may have more behind it.
+fn parse(traceparent: &str) -> Option<(TraceId, &str, u8)> {
     let mut parts = traceparent.split('-');
     let (version, trace) = (parts.next()?, parts.next()?);
     let (parent, flags) = (parts.next()?, parts.next()?);
@@ -46,7 +57,7 @@ fn trace_id(traceparent: &str) -> Option<TraceId> {
     if !is_known || !is_hex(version, 2) || !is_parent || !is_hex(flags, 2) {
         return None;
     }
-    trace.parse().ok()
+    Some((trace.parse().ok()?, parent, u8::from_str_radix(flags, 16).ok()?))
 }
 
 #[cfg(test)]
@@ -57,7 +68,7 @@ mod tests {
 
     #[test]
     fn what_is_well_formed() {
-        let parsed = |text: &str| trace_id(text).map(|id| id.to_string());
+        let parsed = |text: &str| parse(text).map(|(trace, ..)| trace.to_string());
         for text in [
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00",
@@ -90,6 +101,7 @@ mod tests {
         let value = || format!("00-{TRACE}-b7ad6b7169203331-01").parse().unwrap();
         headers.append(&TRACEPARENT, value());
         assert_eq!(GivenTrace::of(&headers).0, TRACE.parse().ok());
+        assert_eq!(sampled_parent(&headers), Some("b7ad6b7169203331"));
         headers.append(&TRACEPARENT, value());
         assert_eq!(GivenTrace::of(&headers).0, None);
     }

@@ -11,6 +11,8 @@ use e2e::{Client, eventually};
 mod killed;
 mod lifecycle;
 mod logs;
+#[cfg(feature = "otel")]
+mod otel;
 mod refused;
 mod rehash;
 

@@ -18,7 +18,7 @@ mod report;
 use binaries::Binaries;
 use report::Report;
 
-pub(crate) const REAL_FEATURES: &str = "storage/real-tests,e2e/real";
+pub(crate) const REAL_FEATURES: &str = "storage/real-tests,e2e/real,standalone/otel";
 
 /// Runs all tests: on the embedded store, and on one Redis and one Cassandra started for this run. Nothing is
 /// skipped in silence: a backend that ran no test is an error.
