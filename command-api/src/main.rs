@@ -11,13 +11,18 @@ use shared::Clock;
 use shared::process::client::TrustedProxies;
 use shared::process::limits::{InFlight, LimitMetrics, Limits};
 use shared::process::{
-    auth::Access, health::Health, http::Service, sessions::RecentSessions, shutdown::Lifecycle, telemetry,
+    auth::Access,
+    health::Health,
+    http::Service,
+    sessions::RecentSessions,
+    shutdown::{Lifecycle, Signals},
+    telemetry,
 };
 use storage::redis;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let config = config::Config::parse();
+    let (config, signals) = (config::Config::parse(), Signals::listen()?);
     let (clock, lifecycle) = (Clock::system(), Lifecycle::default());
     telemetry::init_log(&config.process, "command-api", &lifecycle)?;
     let window = config.idempotency.idempotency_window;
@@ -50,5 +55,5 @@ async fn main() -> anyhow::Result<()> {
     let health = Health::new(vec![Arc::new(redis.probe())], lifecycle.shutdown.clone());
     let service = Service { router, metrics, health: health.clone(), clock };
     service.start(config.listen, config.metrics_listen, &lifecycle).await?;
-    lifecycle.run_to_end(&health).await
+    Ok(lifecycle.run_to_end(&health, signals).await?)
 }

@@ -12,7 +12,12 @@ use projector::{Counters, Projector, Report};
 use shared::Clock;
 use shared::limits::{BACKOFF_MAX, COMMAND_DEADLINE};
 use shared::ports::{FeedMonitor, StoreError, ViewReader};
-use shared::process::{health::Health, http, shutdown::Lifecycle, telemetry};
+use shared::process::{
+    health::Health,
+    http,
+    shutdown::{Lifecycle, Signals},
+    telemetry,
+};
 use storage::cassandra::{self, Cassandra, Migrator};
 use storage::redis::{self, Redis};
 
@@ -29,6 +34,7 @@ async fn main() -> Result<()> {
 
 async fn run(options: Run) -> Result<()> {
     let (lifecycle, metrics) = (Lifecycle::default(), telemetry::Metrics::default());
+    let signals = Signals::listen()?;
     telemetry::init_log(&options.process, "projector", &lifecycle)?;
     let Lifecycle { store_tasks, stores_stop, .. } = &lifecycle;
     let redis = redis::connect(
@@ -45,7 +51,7 @@ async fn run(options: Run) -> Result<()> {
     http::serve(operations, telemetry::operations(metrics.clone(), health.clone()), &lifecycle);
     let project = project(redis, cassandra, options.name, Counters::new(&metrics), lifecycle.clone());
     lifecycle.spawn(project);
-    lifecycle.run_to_end(&health).await
+    Ok(lifecycle.run_to_end(&health, signals).await?)
 }
 
 /// One consumer per generation, as soon as the register of generations can be read.

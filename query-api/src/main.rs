@@ -10,13 +10,18 @@ use query_api::AppState;
 use shared::Clock;
 use shared::process::limits::{InFlight, LimitMetrics};
 use shared::process::{
-    auth::Access, health::Health, http::Service, sessions::RecentSessions, shutdown::Lifecycle, telemetry,
+    auth::Access,
+    health::Health,
+    http::Service,
+    sessions::RecentSessions,
+    shutdown::{Lifecycle, Signals},
+    telemetry,
 };
 use storage::{cassandra, redis};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let config = config::Config::parse();
+    let (config, signals) = (config::Config::parse(), Signals::listen()?);
     let (clock, lifecycle) = (Clock::system(), Lifecycle::default());
     telemetry::init_log(&config.process, "query-api", &lifecycle)?;
     let Lifecycle { store_tasks, stores_stop, .. } = &lifecycle;
@@ -42,5 +47,5 @@ async fn main() -> anyhow::Result<()> {
         Health::new(vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())], lifecycle.shutdown.clone());
     let service = Service { router, metrics, health: health.clone(), clock };
     service.start(config.listen, config.metrics_listen, &lifecycle).await?;
-    lifecycle.run_to_end(&health).await
+    Ok(lifecycle.run_to_end(&health, signals).await?)
 }

@@ -5,7 +5,10 @@ use std::io::Write;
 use anyhow::Result;
 use clap::Parser;
 use shared::Clock;
-use shared::process::{shutdown::Lifecycle, telemetry};
+use shared::process::{
+    shutdown::{Lifecycle, Signals},
+    telemetry,
+};
 use standalone::{Command, Config, Standalone};
 
 #[tokio::main]
@@ -15,9 +18,9 @@ async fn main() -> Result<()> {
         writeln!(std::io::stdout(), "{}", standalone::describe().to_pretty_json()?)?;
         return Ok(());
     }
-    let lifecycle = Lifecycle::default();
+    let (lifecycle, signals) = (Lifecycle::default(), Signals::listen()?);
     telemetry::init_log(&config.process, "standalone", &lifecycle)?;
     let running = Standalone::start(&config, Clock::system(), &lifecycle).await?;
     standalone::greet(&running, &config)?;
-    lifecycle.run_to_end(&running.health).await
+    Ok(lifecycle.run_to_end(&running.health, signals).await?)
 }

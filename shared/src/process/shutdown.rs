@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,23 +23,40 @@ pub struct Lifecycle {
     pub stores_stop: CancellationToken,
 }
 
+/// SIGTERM and Ctrl-C. Listened to before the process serves: whoever sees it serve may end it in good order.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// # Errors
+    /// When the system does not let us.
+    pub fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 impl Lifecycle {
     /// Spawns a task that shutdown waits for.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
     }
 
-    /// Waits for SIGTERM or Ctrl-C, or for the token, then drains. Also ends when a store turns out not to fit at
+    /// Waits for a signal or for the token, then drains. Also ends when a store turns out not to fit at
     /// the start: a process that can never serve says so and goes.
     ///
     /// # Errors
-    /// The store's, or when the signals cannot be listened to.
-    pub async fn run_to_end<E>(&self, health: &Health) -> Result<(), E>
-    where
-        E: From<std::io::Error> + From<StoreError>,
-    {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    /// The store's.
+    pub async fn run_to_end(&self, health: &Health, mut signals: Signals) -> Result<(), StoreError> {
         let unfit = async {
             match health.fits().await {
                 Ok(()) => std::future::pending().await,
@@ -47,14 +64,13 @@ impl Lifecycle {
             }
         };
         let end = tokio::select! {
-            _ = terminate.recv() => Ok(()),
-            _ = interrupt.recv() => Ok(()),
+            () = signals.received() => Ok(()),
             () = self.shutdown.cancelled() => Ok(()),
             error = unfit => Err(error),
         };
         tracing::info!("draining");
         self.drain().await;
-        Ok(end?)
+        end
     }
 
     /// Tells every task to end and waits for all of them, each step under a deadline.
