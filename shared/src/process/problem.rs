@@ -10,75 +10,54 @@ use super::limits::Quota;
 use crate::limits::RETRY_SECONDS_MAX;
 use crate::ports::StoreError;
 
-/// The stable codes of the API, each with its status and title.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Code {
-    InvalidRequest,
-    Unauthenticated,
-    InvalidCredentials,
-    NotYourName,
-    NotAMember,
-    NotFound,
-    RecipientNotFound,
-    MethodNotAllowed,
-    Timeout,
-    UsernameTaken,
-    BodyTooLarge,
-    UnsupportedMediaType,
-    InvalidFields,
-    IdempotencyConflict,
-    IdOutOfWindow,
-    RateLimited,
-    Internal,
-    Busy,
-    LogUnavailable,
-    ViewsUnavailable,
-    Starting,
-    Draining,
-    OutcomeUnknown,
-}
+/// One line is one code, so that no list of them can miss any.
+macro_rules! codes {
+    ($($name:ident: $status:ident, $code:literal, $title:literal;)*) => {
+        /// The stable codes of the API, each with its status and title.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code {
+            $($name,)*
+        }
 
-impl Code {
-    /// Status, code and title.
-    #[must_use]
-    pub fn parts(self) -> (StatusCode, &'static str, &'static str) {
-        use StatusCode as S;
-        match self {
-            Self::InvalidRequest => (S::BAD_REQUEST, "invalid_request", "The request is malformed"),
-            Self::Unauthenticated => (S::UNAUTHORIZED, "unauthenticated", "A valid token is required"),
-            Self::InvalidCredentials => (S::UNAUTHORIZED, "invalid_credentials", "Wrong name or password"),
-            Self::NotYourName => (S::FORBIDDEN, "not_your_name", "The sender is another user"),
-            Self::NotAMember => (S::FORBIDDEN, "not_a_member", "The conversation belongs to others"),
-            Self::NotFound => (S::NOT_FOUND, "not_found", "There is nothing here"),
-            Self::RecipientNotFound => (S::NOT_FOUND, "recipient_not_found", "There is no such recipient"),
-            Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "method_not_allowed", "Not with this method"),
-            Self::Timeout => (S::REQUEST_TIMEOUT, "timeout", "The request took too long to arrive"),
-            Self::UsernameTaken => (S::CONFLICT, "username_taken", "The name is taken"),
-            Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large"),
-            Self::UnsupportedMediaType => {
-                (S::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body is not plain JSON")
-            }
-            Self::InvalidFields => (S::UNPROCESSABLE_ENTITY, "invalid_fields", "Some fields are not valid"),
-            Self::IdempotencyConflict => {
-                (S::UNPROCESSABLE_ENTITY, "idempotency_conflict", "The key was used for another body")
-            }
-            Self::IdOutOfWindow => {
-                (S::UNPROCESSABLE_ENTITY, "id_out_of_window", "The time in the id is too far from now")
-            }
-            Self::RateLimited => (S::TOO_MANY_REQUESTS, "rate_limited", "Too many requests"),
-            Self::Internal => (S::INTERNAL_SERVER_ERROR, "internal", "Something went wrong here"),
-            Self::Busy => (S::SERVICE_UNAVAILABLE, "busy", "Too much to do right now"),
-            Self::LogUnavailable => (S::SERVICE_UNAVAILABLE, "log_unavailable", "The log cannot be reached"),
-            Self::ViewsUnavailable => {
-                (S::SERVICE_UNAVAILABLE, "views_unavailable", "The views cannot be reached")
-            }
-            Self::Starting => (S::SERVICE_UNAVAILABLE, "starting", "The service is starting"),
-            Self::Draining => (S::SERVICE_UNAVAILABLE, "draining", "The service is stopping"),
-            Self::OutcomeUnknown => {
-                (S::GATEWAY_TIMEOUT, "outcome_unknown", "It is not known whether this was done")
+        impl Code {
+            /// In the order of API.md.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// Status, code and title.
+            #[must_use]
+            pub fn parts(self) -> (StatusCode, &'static str, &'static str) {
+                match self {
+                    $(Self::$name => (StatusCode::$status, $code, $title),)*
+                }
             }
         }
-    }
+    };
+}
+
+codes! {
+    InvalidRequest: BAD_REQUEST, "invalid_request", "The request is malformed";
+    Unauthenticated: UNAUTHORIZED, "unauthenticated", "A valid token is required";
+    InvalidCredentials: UNAUTHORIZED, "invalid_credentials", "Wrong name or password";
+    NotYourName: FORBIDDEN, "not_your_name", "The sender is another user";
+    NotAMember: FORBIDDEN, "not_a_member", "The conversation belongs to others";
+    NotFound: NOT_FOUND, "not_found", "There is nothing here";
+    RecipientNotFound: NOT_FOUND, "recipient_not_found", "There is no such recipient";
+    MethodNotAllowed: METHOD_NOT_ALLOWED, "method_not_allowed", "Not with this method";
+    Timeout: REQUEST_TIMEOUT, "timeout", "The request took too long to arrive";
+    UsernameTaken: CONFLICT, "username_taken", "The name is taken";
+    BodyTooLarge: PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large";
+    UnsupportedMediaType: UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body is not plain JSON";
+    InvalidFields: UNPROCESSABLE_ENTITY, "invalid_fields", "Some fields are not valid";
+    IdempotencyConflict: UNPROCESSABLE_ENTITY, "idempotency_conflict", "The key was used for another body";
+    IdOutOfWindow: UNPROCESSABLE_ENTITY, "id_out_of_window", "The time in the id is too far from now";
+    RateLimited: TOO_MANY_REQUESTS, "rate_limited", "Too many requests";
+    Internal: INTERNAL_SERVER_ERROR, "internal", "Something went wrong here";
+    Busy: SERVICE_UNAVAILABLE, "busy", "Too much to do right now";
+    LogUnavailable: SERVICE_UNAVAILABLE, "log_unavailable", "The log cannot be reached";
+    ViewsUnavailable: SERVICE_UNAVAILABLE, "views_unavailable", "The views cannot be reached";
+    Starting: SERVICE_UNAVAILABLE, "starting", "The service is starting";
+    Draining: SERVICE_UNAVAILABLE, "draining", "The service is stopping";
+    OutcomeUnknown: GATEWAY_TIMEOUT, "outcome_unknown", "It is not known whether this was done";
 }
 
 /// What is known of a write that failed on the server's side.
