@@ -1,10 +1,13 @@
 //! nginx when nobody is behind it: FAULTS.md, "all upstreams down, or silent".
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use e2e::traffic::{Pair, Traffic, assert_all_visible};
 use e2e::{Answer, Request, Shape, TestApp, User, new_id, seqs};
 use serde_json::json;
+
+use crate::at_once;
 
 e2e::real_scenarios!(all_upstreams_down, all_upstreams_silent, one_more_of_each);
 
@@ -57,6 +60,10 @@ async fn all_upstreams_down() {
     for request in reads(&user) {
         in_time(request).await.expect_problem(503, "unavailable");
     }
+    let seconds = at_once(50, || user.get("/conversations").send()).await;
+    let seconds: BTreeSet<_> =
+        seconds.iter().map(|answer| answer.header("retry-after").expect("seconds")).collect();
+    assert_eq!(seconds, ["1", "2", "3"].into(), "who was refused together does not come back together");
     // What the edge knows by itself, it still answers.
     app.get("/healthz").send().await.expect(200);
     app.get("/nothing").send().await.expect_problem(404, "not_found");
