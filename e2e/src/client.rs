@@ -1,15 +1,20 @@
 //! A small HTTP client that shows exactly what was answered. It keeps connections alive, follows nothing,
 //! decodes nothing and repeats nothing by itself.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context as Waking, Poll};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, SizeHint};
+use hyper::ext::ReasonPhrase;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Uri};
+use hyper::{Method, StatusCode, Uri};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -29,7 +34,7 @@ const SILENCE_TIME_MIN: Duration = Duration::from_millis(1_500);
 #[derive(Clone, Debug)]
 pub struct Client {
     address: SocketAddr,
-    pool: Pool<HttpConnector, Full<Bytes>>,
+    pool: Pool<HttpConnector, Outgoing>,
 }
 
 impl Client {
@@ -56,7 +61,7 @@ impl Client {
             method: method.parse().expect("a method"),
             path: path.to_owned(),
             headers: HeaderMap::new(),
-            body: Bytes::new(),
+            body: Outgoing { bytes: Bytes::new(), ends: true },
         }
     }
 
@@ -94,10 +99,10 @@ impl Client {
 #[must_use = "nothing happens before it is sent"]
 pub struct Request {
     client: Client,
-    method: Method,
-    path: String,
-    headers: HeaderMap,
-    body: Bytes,
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Outgoing,
 }
 
 impl Request {
@@ -121,7 +126,13 @@ impl Request {
 
     /// Without a content type.
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
-        self.body = body.into();
+        self.body.bytes = body.into();
+        self
+    }
+
+    /// More of the body is to come and never does.
+    pub fn unfinished(mut self) -> Self {
+        self.body.ends = false;
         self
     }
 
@@ -138,16 +149,56 @@ impl Request {
         let Self { client, method, path, headers, body } = self;
         let asked = format!("{method} {path}");
         let uri: Uri = format!("http://{}{path}", client.address).parse().context("the path")?;
-        let mut request = hyper::Request::new(Full::new(body));
+        let mut request = hyper::Request::new(body);
         (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, uri, headers);
         let begun = Instant::now();
         let answered = async {
             let (parts, body) = client.pool.request(request).await.context("no answer")?.into_parts();
             let body = body.collect().await.context("half an answer")?.to_bytes();
-            let status = parts.status.as_u16();
-            Ok(Answer { asked, status, headers: parts.headers, body, took: begun.elapsed() })
+            let (status, reason) = (parts.status.as_u16(), reason(parts.status, parts.extensions.get()));
+            Ok(Answer { asked, status, reason, headers: parts.headers, body, took: begun.elapsed() })
         };
         tokio::time::timeout(ANSWER_TIME_MAX, answered).await.context("no answer in time")?
+    }
+}
+
+/// A body on its way.
+#[derive(Debug, Clone)]
+pub(crate) struct Outgoing {
+    pub(crate) bytes: Bytes,
+    pub(crate) ends: bool,
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _waking: &mut Waking<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let bytes = std::mem::take(&mut self.bytes);
+        match (bytes.is_empty(), self.ends) {
+            (false, _) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            (true, true) => Poll::Ready(None),
+            (true, false) => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ends && self.bytes.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.ends { SizeHint::with_exact(self.bytes.len() as u64) } else { SizeHint::default() }
+    }
+}
+
+/// hyper keeps the words only where they are not the usual ones.
+fn reason(status: StatusCode, told: Option<&ReasonPhrase>) -> String {
+    match told {
+        Some(told) => String::from_utf8_lossy(told.as_bytes()).into_owned(),
+        None => status.canonical_reason().unwrap_or_default().to_owned(),
     }
 }
 
@@ -157,6 +208,8 @@ pub struct Answer {
     /// Method and path of the request.
     pub asked: String,
     pub status: u16,
+    /// The words after the status.
+    pub reason: String,
     pub headers: HeaderMap,
     pub body: Bytes,
     /// From the request to the end of the body.
@@ -272,7 +325,7 @@ impl Answer {
 
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { asked, status, headers, body, took } = self;
+        let Self { asked, status, reason: _, headers, body, took } = self;
         write!(f, "{asked} -> {status} in {took:?} {headers:?} {:.2000}", String::from_utf8_lossy(body))
     }
 }
