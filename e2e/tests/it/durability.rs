@@ -25,9 +25,9 @@ const REFUSAL_TIME_MAX: Duration = Duration::from_secs(10);
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(1_500);
 
 /// A `redis-server` with settings of its own.
-struct Redis {
-    port: u16,
-    process: Process,
+pub(crate) struct Redis {
+    pub(crate) port: u16,
+    pub(crate) process: Process,
     _dir: TempDir,
 }
 
@@ -42,18 +42,29 @@ impl Redis {
         Self { port, process: process.expect("redis-server is installed"), _dir: dir }
     }
 
-    fn master() -> Self {
+    pub(crate) fn master() -> Self {
         // Without a delay the first replica is there at once.
         Self::start(&["--appendonly", "yes", "--appendfsync", "always", "--repl-diskless-sync-delay", "0"])
     }
 
-    fn replica_of(master: &Self) -> Self {
+    pub(crate) fn replica_of(master: &Self) -> Self {
         Self::start(&["--replicaof", "127.0.0.1", &master.port.to_string()])
     }
 
     fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
     }
+}
+
+/// For a command-api that waits for one.
+pub(crate) async fn replica_is_there(app: &TestApp) {
+    let command_api = &app.operations()[0];
+    eventually("the replica is there", async || {
+        let ready = command_api.get("/readyz").send().await.json();
+        let durability = ready["durability"].as_str()?;
+        durability.ends_with("acknowledged by at least 1 replica (1 connected)").then_some(())
+    })
+    .await;
 }
 
 /// A command-api that is expected to end by itself.
@@ -121,13 +132,7 @@ async fn a_message_that_no_replica_has_is_not_acknowledged() {
     let replica = Redis::replica_of(&master);
     let shape = Shape { redis_url: Some(master.url()), log_replicas: 1, ..Shape::default() };
     let app = TestApp::real(shape).await;
-    let command_api = &app.operations()[0];
-    eventually("the replica is there", async || {
-        let ready = command_api.get("/readyz").send().await.json();
-        let durability = ready["durability"].as_str()?;
-        durability.ends_with("acknowledged by at least 1 replica (1 connected)").then_some(())
-    })
-    .await;
+    replica_is_there(&app).await;
     for name in ["samer", "lena"] {
         let body = json!({ "username": name, "password": PASSWORD });
         let answer = settled(|| app.post("/register").json(&body)).await;
