@@ -1,5 +1,5 @@
-//! The only place that reads the environment: what `cargo xtask test` says about its servers, and how patient
-//! tests are. What is missing is an error with a clear line, never a skipped test.
+//! The only place that reads the environment: what `cargo xtask test` says about its servers, how patient tests
+//! are, and whether they write a document anew. What is missing is an error with a clear line, never a skipped test.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,6 +29,12 @@ pub fn cassandra_node() -> String {
 #[must_use]
 pub fn binaries() -> PathBuf {
     required("CHAT_TEST_BIN_DIR").into()
+}
+
+/// `CHAT_WRITE_TRANSCRIPTS=1`: `docs/errors.md` is written anew instead of compared.
+#[must_use]
+pub fn writes_transcripts() -> bool {
+    read("CHAT_WRITE_TRANSCRIPTS").is_some_and(|text| text == "1")
 }
 
 fn required(name: &str) -> String {

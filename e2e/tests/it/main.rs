@@ -17,6 +17,7 @@ mod paging;
 mod register;
 mod send;
 mod sessions;
+mod transcripts;
 
 #[cfg(feature = "real")]
 mod durability;
