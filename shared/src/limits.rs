@@ -108,7 +108,8 @@ pub const ID_AHEAD_MAX: Duration = Duration::from_secs(300);
 // The log.
 pub const PARTITIONS_DEFAULT: u16 = 16;
 pub const PARTITIONS_MAX: u16 = 1_024;
-pub const APPENDS_QUEUED_MAX: usize = 1_024;
+/// As many as can be answered within [`LOG_TIMEOUT`] at 16,000/s: what comes later would be refused for its age.
+pub const APPENDS_QUEUED_MAX: usize = 4_096;
 pub const APPENDS_PER_CALL_MAX: usize = 128;
 pub const APPEND_CALLS_IN_FLIGHT_MAX: usize = 4;
 pub const LOG_TIMEOUT: Duration = Duration::from_millis(250);

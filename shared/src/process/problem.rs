@@ -137,7 +137,11 @@ impl Problem {
     /// cause is logged here, once.
     #[must_use]
     pub fn of_store(error: &StoreError, unavailable: Code) -> Self {
-        tracing::warn!(error = error as &dyn std::error::Error, "a store call failed");
+        match error {
+            // Who is refused for too much work must cost little, and not fill the log; the metrics count it.
+            StoreError::Busy { .. } => tracing::debug!(%error, "a store call was refused"),
+            _ => tracing::warn!(error = error as &dyn std::error::Error, "a store call failed"),
+        }
         match error {
             StoreError::Unavailable { .. } | StoreError::Unknown { .. } | StoreError::Unreplicated { .. } => {
                 Self::new(unavailable, "a part of the system is away; try again soon")

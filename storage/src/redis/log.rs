@@ -76,22 +76,21 @@ impl Log {
         self.metrics.register(metrics);
     }
 
-    fn queue(&self, queued: Queued) -> Result<(), StoreError> {
-        self.metrics.queue();
-        self.queue.try_send(queued).map_err(|error| {
-            self.metrics.dequeue(1);
-            match error {
-                mpsc::error::TrySendError::Full(_) => StoreError::Busy { queue: "the queue of appends" },
-                mpsc::error::TrySendError::Closed(_) => not_sent("shutting down"),
-            }
+    /// A place in the queue, before anything is made that would have to stand there.
+    fn place(&self) -> Result<mpsc::Permit<'_, Queued>, StoreError> {
+        self.queue.try_reserve().map_err(|error| match error {
+            mpsc::error::TrySendError::Full(()) => StoreError::Busy { queue: "the queue of appends" },
+            mpsc::error::TrySendError::Closed(()) => not_sent("shutting down"),
         })
     }
 
     async fn answer(&self, append: Append) -> Result<Appended, AppendError> {
         self.link.check()?;
+        let place = self.place()?;
         let (answer, answered) = oneshot::channel();
         let command = Command::new(&self.server.keys, append);
-        self.queue(Queued { command, since: Instant::now(), answer })?;
+        self.metrics.queue();
+        place.send(Queued { command, since: Instant::now(), answer });
         answered.await.unwrap_or_else(|_| {
             let gone = io::Error::new(io::ErrorKind::BrokenPipe, "the appending task ended");
             Err(StoreError::unknown(STORE, gone).into())
