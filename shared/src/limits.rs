@@ -111,7 +111,7 @@ pub const PARTITIONS_MAX: u16 = 1_024;
 /// As many as can be answered within [`LOG_TIMEOUT`] at 16,000/s: what comes later would be refused for its age.
 pub const APPENDS_QUEUED_MAX: usize = 4_096;
 pub const APPENDS_PER_CALL_MAX: usize = 128;
-pub const APPEND_CALLS_IN_FLIGHT_MAX: usize = 4;
+pub const APPEND_CALLS_IN_FLIGHT_MAX: usize = 2;
 pub const LOG_TIMEOUT: Duration = Duration::from_millis(250);
 /// How long an append waits for replicas. Redis looks for waits that are over every 100 ms (`hz 10`), so one may
 /// last as much longer; the rest of [`LOG_TIMEOUT`] is for the sync before it.
