@@ -28,6 +28,8 @@ pub const HEADERS_DEADLINE: Duration = Duration::from_secs(10);
 pub const BODY_DEADLINE: Duration = Duration::from_millis(9_500);
 /// From the last byte of the headers to the first of the answer; event streams are exempt.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+/// A client that takes nothing of its answer for so long is cut off.
+pub const ANSWER_UNREAD_MAX: Duration = Duration::from_secs(10);
 /// A process with more open connections than this accepts no further one until another closes.
 pub const CONNECTIONS_MAX: usize = 16_384;
 /// From the signal to the exit: what is still open then is cut.

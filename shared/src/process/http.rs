@@ -34,6 +34,10 @@ use crate::limits::{
     REQUEST_DEADLINE, REQUEST_ID_CHARS_MAX,
 };
 
+mod stream;
+
+use stream::ClientStream;
+
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// How long the acceptor waits after an error such as "too many open files" before it tries again.
@@ -87,7 +91,7 @@ async fn connection(
         .header_read_timeout(HEADERS_DEADLINE)
         .max_headers(HEADERS_COUNT_MAX)
         .max_header_size(HEADERS_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(ClientStream::new(stream)), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
     // Errors here are the client's: it left, or spoke something that is not HTTP.
     tokio::select! {
@@ -240,3 +244,6 @@ fn request_id(request: &Request, clock: &Clock) -> String {
     let given = single(request.headers(), &X_REQUEST_ID).ok().flatten().filter(well_formed);
     given.map_or_else(|| clock.new_id().to_string(), str::to_owned)
 }
+
+#[cfg(test)]
+mod tests;
