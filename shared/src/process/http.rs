@@ -46,11 +46,17 @@ const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(50);
 /// Serves until shutdown, as tasks of `lifecycle`. Then: accepts nothing more, lets requests in flight end,
 /// closes idle connections, and cuts what is left after [`DRAIN_DEADLINE`].
 pub fn serve(listener: TcpListener, router: Router, lifecycle: &Lifecycle) {
-    lifecycle.spawn(accept(listener, router, Connections::default(), lifecycle.clone()));
+    lifecycle.spawn(accept(listener, router, CONNECTIONS_MAX, Connections::default(), lifecycle.clone()));
 }
 
-async fn accept(listener: TcpListener, router: Router, connections: Connections, lifecycle: Lifecycle) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+async fn accept(
+    listener: TcpListener,
+    router: Router,
+    connections_max: usize,
+    connections: Connections,
+    lifecycle: Lifecycle,
+) {
+    let places = Arc::new(Semaphore::new(connections_max));
     let accepting = async {
         loop {
             // The place is taken first: beyond the cap, clients wait in the kernel's bounded backlog.
@@ -130,7 +136,7 @@ impl Service {
         let (metrics, connections) = (HttpMetrics::new(&self.metrics), Connections::new(&self.metrics));
         let router = self.router.merge(self.health.clone().routes());
         let router = finish(router, Edge { clock: self.clock, metrics });
-        lifecycle.spawn(accept(listener, router, connections, lifecycle.clone()));
+        lifecycle.spawn(accept(listener, router, CONNECTIONS_MAX, connections, lifecycle.clone()));
         serve(bind(operations).await?, telemetry::operations(self.metrics, self.health), lifecycle);
         tracing::info!(%address, "listening");
         Ok(address)
