@@ -59,7 +59,7 @@ impl Standalone {
         };
         lifecycle.spawn(projector::run(projector, lifecycle.shutdown.clone()));
 
-        let health = Health::new(vec![store.clone()], lifecycle.shutdown.clone());
+        let health = Health::new(vec![store.clone()], lifecycle.shutdown.clone()).started();
         let service = Service {
             router: router(config, &store, &clock, &metrics)?.merge(description::routes()?),
             metrics,

@@ -53,7 +53,7 @@ pub(crate) struct LoggedIn {
             ("RateLimit" = String, description = "What is left"),
             ("RateLimit-Policy" = String, description = "The limit"),
         )),
-        (status = 503, description = "busy, log_unavailable", body = ProblemBody<'static>, content_type = "application/problem+json"),
+        (status = 503, description = "busy, log_unavailable, starting", body = ProblemBody<'static>, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn log_in(

@@ -20,7 +20,7 @@ use crate::state::AppState;
         (status = 429, description = "rate_limited", body = ProblemBody<'static>, content_type = "application/problem+json", headers(
             ("Retry-After" = u32, description = "Seconds"),
         )),
-        (status = 503, description = "log_unavailable", body = ProblemBody<'static>, content_type = "application/problem+json"),
+        (status = 503, description = "log_unavailable, starting", body = ProblemBody<'static>, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn log_out(

@@ -47,7 +47,7 @@ impl MarkRead {
         (status = 429, description = "rate_limited", body = ProblemBody<'static>, content_type = "application/problem+json", headers(
             ("Retry-After" = u32, description = "Seconds"),
         )),
-        (status = 503, description = "busy, log_unavailable", body = ProblemBody<'static>, content_type = "application/problem+json"),
+        (status = 503, description = "busy, log_unavailable, starting", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 504, description = "outcome_unknown", body = ProblemBody<'static>, content_type = "application/problem+json"),
     )
 )]

@@ -75,7 +75,7 @@ impl RegisterUser {
             ("RateLimit" = String, description = "What is left"),
             ("RateLimit-Policy" = String, description = "The limit"),
         )),
-        (status = 503, description = "busy, log_unavailable", body = ProblemBody<'static>, content_type = "application/problem+json"),
+        (status = 503, description = "busy, log_unavailable, starting", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 504, description = "outcome_unknown", body = ProblemBody<'static>, content_type = "application/problem+json"),
     )
 )]

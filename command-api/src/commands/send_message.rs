@@ -111,7 +111,7 @@ fn content_error(content: &str) -> Option<FieldError> {
             ("RateLimit" = String, description = "What is left"),
             ("RateLimit-Policy" = String, description = "The limit"),
         )),
-        (status = 503, description = "busy, log_unavailable", body = ProblemBody<'static>, content_type = "application/problem+json"),
+        (status = 503, description = "busy, log_unavailable, starting", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 504, description = "outcome_unknown", body = ProblemBody<'static>, content_type = "application/problem+json"),
     )
 )]
@@ -151,7 +151,7 @@ pub(crate) async fn send_message(
             ("RateLimit" = String, description = "What is left"),
             ("RateLimit-Policy" = String, description = "The limit"),
         )),
-        (status = 503, description = "busy, log_unavailable", body = ProblemBody<'static>, content_type = "application/problem+json"),
+        (status = 503, description = "busy, log_unavailable, starting", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 504, description = "outcome_unknown", body = ProblemBody<'static>, content_type = "application/problem+json"),
     )
 )]

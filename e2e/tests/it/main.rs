@@ -30,6 +30,8 @@ mod logs;
 mod outage;
 #[cfg(feature = "real")]
 mod restart;
+#[cfg(feature = "real")]
+mod starting;
 
 /// The answers to `count` requests that are made at once.
 async fn at_once<T: Send + 'static, F: Future<Output = T> + Send + 'static>(

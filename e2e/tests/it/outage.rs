@@ -36,7 +36,7 @@ pub(crate) async fn own_redis() -> (Redis, Options, TempDir) {
     (redis, options, dir)
 }
 
-async fn start(options: Options) -> Redis {
+pub(crate) async fn start(options: Options) -> Redis {
     let starting = tokio::task::spawn_blocking(move || Redis::start(&options));
     starting.await.expect("no panic").expect("redis starts")
 }

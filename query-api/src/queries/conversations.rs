@@ -80,7 +80,7 @@ fn unseal(owner: &Username, cursor: &str) -> Option<Place> {
         (status = 429, description = "rate_limited", body = ProblemBody<'static>, content_type = "application/problem+json", headers(
             ("Retry-After" = u32, description = "Seconds"),
         )),
-        (status = 503, description = "views_unavailable, log_unavailable", body = ProblemBody<'static>, content_type = "application/problem+json"),
+        (status = 503, description = "views_unavailable, log_unavailable, starting", body = ProblemBody<'static>, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn conversations(

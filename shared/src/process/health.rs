@@ -1,6 +1,7 @@
 //! Liveness and readiness. `/healthz`: the process lives. `/readyz`: it can serve, or what it waits for.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Json;
@@ -26,6 +27,7 @@ const PROBE_AGAIN_AFTER: Duration = Duration::from_millis(250);
 pub struct Health {
     probes: Arc<[Arc<dyn Probe>]>,
     shutdown: CancellationToken,
+    started: Arc<AtomicBool>,
 }
 
 /// The body of both probes.
@@ -43,7 +45,20 @@ pub struct HealthReport {
 impl Health {
     #[must_use]
     pub fn new(probes: Vec<Arc<dyn Probe>>, shutdown: CancellationToken) -> Self {
-        Self { probes: probes.into(), shutdown }
+        Self { probes: probes.into(), shutdown, started: Arc::default() }
+    }
+
+    /// Of a process that would not be there without its stores.
+    #[must_use]
+    pub fn started(self) -> Self {
+        self.started.store(true, Ordering::Relaxed);
+        self
+    }
+
+    /// Whether every store has been there once: from then on, one that is not there is away.
+    #[must_use]
+    pub fn has_started(&self) -> bool {
+        self.started.load(Ordering::Relaxed)
     }
 
     /// Ends when every store has been there once, or with what one of them says that will not change by waiting:
@@ -62,6 +77,7 @@ impl Health {
                 }
             }
             if !waiting {
+                self.started.store(true, Ordering::Relaxed);
                 return Ok(());
             }
             tokio::time::sleep(PROBE_AGAIN_AFTER).await;
@@ -97,6 +113,9 @@ impl Health {
                 Ok(Err(_)) | Err(_) => Some(probe.name().to_owned()),
             })
             .collect();
+        if waiting_for.is_empty() {
+            self.started.store(true, Ordering::Relaxed);
+        }
         let durability = self.probes.iter().find_map(|probe| probe.durability());
         let (code, status) = if self.shutdown.is_cancelled() {
             (StatusCode::SERVICE_UNAVAILABLE, "draining")

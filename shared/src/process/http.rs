@@ -135,7 +135,8 @@ impl Service {
         let address = listener.local_addr()?;
         let (metrics, connections) = (HttpMetrics::new(&self.metrics), Connections::new(&self.metrics));
         let router = self.router.merge(self.health.clone().routes());
-        let router = finish(router, Edge { clock: self.clock, metrics });
+        let edge = Edge { clock: self.clock, metrics, health: self.health.clone() };
+        let router = finish(router, edge);
         lifecycle.spawn(accept(listener, router, CONNECTIONS_MAX, connections, lifecycle.clone()));
         serve(bind(operations).await?, telemetry::operations(self.metrics, self.health), lifecycle);
         tracing::info!(%address, "listening");
@@ -157,6 +158,7 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 pub struct Edge {
     pub clock: Clock,
     pub metrics: HttpMetrics,
+    pub health: Health,
 }
 
 /// Finishes a router: unknown paths and methods are problems, and `edge` is around everything.
@@ -180,7 +182,7 @@ async fn edge(State(edge): State<Edge>, request: Request, next: Next) -> Respons
         tracing::info_span!("request", request_id, %trace_id, parent_id = sampled_parent(request.headers()));
     let answer = answer(request, next, &method).instrument(span.clone()).await;
     let _entered = span.enter();
-    let response = finished(answer, &method, &request_id, &edge.metrics);
+    let response = finished(answer, &edge, &method, &request_id);
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     let took = begun.elapsed();
     edge.metrics.observe(route, &method, response.status(), took);
@@ -203,13 +205,14 @@ async fn answer(request: Request, next: Next, method: &Method) -> Response {
     }
 }
 
-fn finished(mut response: Response, method: &Method, request_id: &str, metrics: &HttpMetrics) -> Response {
+fn finished(mut response: Response, edge: &Edge, method: &Method, request_id: &str) -> Response {
     if *method == Method::OPTIONS && response.status() == StatusCode::METHOD_NOT_ALLOWED {
         // axum adds `Allow` to whatever the fallback for other methods answers.
         response = StatusCode::NO_CONTENT.into_response();
     }
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        metrics.problem(problem.code);
+        let problem = if edge.health.has_started() { problem } else { problem.while_starting() };
+        edge.metrics.problem(problem.code);
         response = problem_response(response, problem, method, request_id);
     }
     let id = HeaderValue::from_str(request_id).expect("a request id is visible ASCII");

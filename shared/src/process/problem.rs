@@ -153,6 +153,18 @@ impl Problem {
         }
     }
 
+    /// As a process says it whose stores have never been there: nothing went away. What may have been done stays
+    /// unknown.
+    #[must_use]
+    pub fn while_starting(self) -> Self {
+        let away = matches!(self.code, Code::LogUnavailable | Code::ViewsUnavailable);
+        if !away || self.outcome == Some(Outcome::Unknown) {
+            return self;
+        }
+        let detail = "a part of the system is not there yet; try again soon".to_owned();
+        Self { code: Code::Starting, detail, ..self }
+    }
+
     /// The body as clients get it.
     #[must_use]
     pub fn body<'a>(&'a self, request_id: &'a str) -> ProblemBody<'a> {
@@ -225,6 +237,20 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn a_process_that_starts_says_so() {
+        let told = |code, outcome| {
+            let problem = Problem { outcome, ..Problem::new(code, "") }.while_starting();
+            (problem.code, problem.outcome)
+        };
+        let (not_applied, unknown) = (Some(Outcome::NotApplied), Some(Outcome::Unknown));
+        assert_eq!(told(Code::LogUnavailable, not_applied), (Code::Starting, not_applied));
+        assert_eq!(told(Code::LogUnavailable, unknown), (Code::LogUnavailable, unknown));
+        assert_eq!(told(Code::ViewsUnavailable, None), (Code::Starting, None));
+        assert_eq!(told(Code::Busy, not_applied), (Code::Busy, not_applied));
+        assert_eq!(told(Code::OutcomeUnknown, None), (Code::OutcomeUnknown, None));
+    }
 
     #[test]
     fn every_503_asks_for_a_retry_and_scatters_it() {

@@ -6,6 +6,7 @@ use axum::routing::get;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::limits::ANSWER_UNREAD_MAX;
@@ -22,7 +23,8 @@ async fn listen() -> (TcpListener, SocketAddr) {
 }
 
 fn finished_router(router: Router) -> Router {
-    finish(router, Edge { clock: Clock::system(), metrics: HttpMetrics::new(&Metrics::default()) })
+    let health = Health::new(Vec::new(), CancellationToken::new());
+    finish(router, Edge { clock: Clock::system(), metrics: HttpMetrics::new(&Metrics::default()), health })
 }
 
 /// A connection that holds little by itself: what is not read soon waits on the server's side.
