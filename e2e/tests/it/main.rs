@@ -6,6 +6,7 @@ mod abuse;
 mod bodies;
 mod conventions;
 mod conversations;
+mod flood;
 mod idempotency;
 mod limits;
 mod messages;
