@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::{Pid, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, kill_process, prlimit};
 
 pub use rustix::process::Signal;
 
@@ -104,6 +104,25 @@ impl Process {
     /// When it has ended.
     pub fn resume(&self) -> Result<()> {
         self.signal(Signal::CONT)
+    }
+
+    /// File descriptors that it has open.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn open_files(&self) -> Result<u64> {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.child.id())).with_context(|| self.name.clone())?;
+        Ok(files.count() as u64)
+    }
+
+    /// From now on it can open no more than this.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn limit_files(&self, files: u64) -> Result<()> {
+        let limit = Rlimit { current: Some(files), maximum: Some(files) };
+        let changed = prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit);
+        changed.map(drop).with_context(|| format!("{}: a limit of {files} files", self.name))
     }
 
     /// The same program with the same arguments again.

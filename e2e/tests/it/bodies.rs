@@ -182,6 +182,10 @@ async fn json_is_read_strictly(app: &TestApp) {
     for body in [deep(1_000), deep(8_000), "[".repeat(16_000)] {
         refused(body.as_bytes(), 400, "invalid_request").await;
     }
+    // So deep that a reader that recurses would fall: it is too large before it is read at all.
+    for body in [deep(50_000), "[".repeat(100_000), "{\"a\":".repeat(100_000)] {
+        refused(body.as_bytes(), 413, "body_too_large").await;
+    }
     for body in NOT_UTF_8 {
         refused(body, 400, "invalid_request").await;
     }

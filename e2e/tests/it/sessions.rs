@@ -1,6 +1,6 @@
 //! `POST /login`, `POST /logout`, and what a token opens.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::user::PASSWORD;
 use e2e::{Answer, Backend, TestApp, User, within};
@@ -14,6 +14,9 @@ e2e::scenarios!(
     a_logout_ends_one_session_or_all,
     only_a_valid_token_opens,
 );
+e2e::embedded_scenarios!(a_login_tells_nothing_by_its_time);
+#[cfg(feature = "real")]
+e2e::real_scenarios!(a_logout_holds_on_every_instance);
 
 /// For the time that requests take.
 const MARGIN: Duration = Duration::from_secs(1);
@@ -163,4 +166,81 @@ async fn only_a_valid_token_opens(app: &TestApp) {
     ] {
         app.request(method, path).json(&json!({})).send().await.expect_problem(401, "unauthenticated");
     }
+}
+
+/// An unknown user and a wrong password take the same time, within 5 %. Other work on the machine adds to either; so
+/// they take turns, and there are several rounds. Without a hash for nobody no round would come near.
+async fn a_login_tells_nothing_by_its_time() {
+    const TRIES: usize = 15;
+    const ROUNDS: usize = 20;
+    let app = TestApp::start(Backend::Embedded).await;
+    app.register("samer").await;
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        let mut took = [Vec::new(), Vec::new()];
+        for _ in 0..TRIES {
+            for (times, (name, password)) in
+                took.iter_mut().zip([("samer", "password124"), ("nobody", PASSWORD)])
+            {
+                let begun = Instant::now();
+                log_in(&app, name, password).await.expect(401);
+                times.push(begun.elapsed());
+            }
+        }
+        let medians = took.map(|mut times| {
+            times.sort();
+            times[TRIES / 2]
+        });
+        let [wrong_password, unknown_user] = medians;
+        if unknown_user.abs_diff(wrong_password) <= wrong_password.mul_f64(0.05) {
+            return app.finish().await;
+        }
+        rounds.push(medians);
+    }
+    panic!("medians of logins with a wrong password, and of an unknown user: {rounds:?}");
+}
+
+/// Whichever instance has seen the session a moment ago, and whichever ended it.
+#[cfg(feature = "real")]
+async fn a_logout_holds_on_every_instance() {
+    let app = TestApp::start(Backend::Real).await;
+    let sessions = [app.register("samer").await, app.log_in("samer").await, app.register("lena").await];
+    let [samer, samer_too, lena] = &sessions;
+    let mut command_apis = Vec::new();
+    let mut query_apis = Vec::new();
+    for number in [1, 2] {
+        command_apis.push(app.processes().direct(&format!("command-api-{number}")).await);
+        query_apis.push(app.processes().direct(&format!("query-api-{number}")).await);
+    }
+    let is_open_at = async |session: &User, door: usize| {
+        let answer = match door {
+            0 | 1 => {
+                let body = json!({ "recipient": "somebody", "content": "hi" });
+                session.at(&command_apis[door]).post("/send").json(&body).send().await
+            }
+            _ => session.at(&query_apis[door - 2]).get("/conversations").send().await,
+        };
+        match answer.status {
+            401 => drop(answer.expect_problem(401, "unauthenticated")),
+            status => assert!(matches!(status, 200 | 404), "{answer:?}"),
+        }
+        answer.status != 401
+    };
+    for session in &sessions {
+        for door in 0..4 {
+            assert!(is_open_at(session, door).await, "{} at {door}", session.name);
+        }
+    }
+    samer.at(&command_apis[0]).post("/logout?everywhere=true").send().await.expect(204);
+    for (door, session) in (0..4).flat_map(|door| [(door, samer), (door, samer_too)]) {
+        within(SESSION_BELIEVED_MAX + MARGIN, &format!("it is closed at {door}"), async || {
+            (!is_open_at(session, door).await).then_some(())
+        })
+        .await;
+    }
+    for door in 0..4 {
+        assert!(!is_open_at(samer, door).await, "it stays closed at {door}");
+        assert!(is_open_at(lena, door).await, "the session of another");
+    }
+    app.finish().await;
 }

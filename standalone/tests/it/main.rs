@@ -8,6 +8,7 @@ use e2e::ports::free_address;
 use e2e::process::Process;
 use e2e::{Client, eventually};
 
+mod exhausted;
 mod killed;
 mod lifecycle;
 mod logs;
