@@ -111,7 +111,8 @@ impl Process {
     /// # Errors
     /// When it has ended.
     pub fn open_files(&self) -> Result<u64> {
-        let files = fs::read_dir(format!("/proc/{}/fd", self.child.id())).with_context(|| self.name.clone())?;
+        let files =
+            fs::read_dir(format!("/proc/{}/fd", self.child.id())).with_context(|| self.name.clone())?;
         Ok(files.count() as u64)
     }
 

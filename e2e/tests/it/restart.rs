@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use e2e::traffic::{Pair, Readers, Traffic, assert_all_visible, assert_unnoticed};
-use e2e::{Role, Shape, TestApp, eventually, seqs};
+use e2e::traffic::{Pair, Readers, Sent, Traffic, assert_all_visible, assert_unnoticed};
+use e2e::{Client, Role, Shape, TestApp, eventually, seqs};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 e2e::real_scenarios!(
     one_of_each_killed_under_load,
+    the_only_command_api_killed_while_sends_run,
+    sigterm_under_load_with_a_half_sent_request_open,
     a_projector_paused_and_resumed_under_load,
     rolling_restart_of_everything_under_load,
     projectors_one_four_one_under_load,
@@ -51,6 +55,68 @@ async fn one_of_each_killed_under_load() {
     let names: Vec<_> = applied.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["projector-1", "projector-2"]);
     assert!(applied.iter().all(|(_, events)| *events > 0), "{applied:?}");
+    app.finish().await;
+}
+
+/// A system with one command-api, and 50 conversations whose senders know no other door than that.
+async fn with_one_command_api() -> (TestApp, Client, Vec<Pair>) {
+    let app = TestApp::real(Shape { command_apis: 1, ..Shape::default() }).await;
+    let door = app.processes().direct("command-api-1").await;
+    let at_door = |pair: Pair| Pair { sender: pair.sender.at(&door), ..pair };
+    let pairs = pairs(&app).await.into_iter().map(at_door).collect();
+    (app, door, pairs)
+}
+
+/// How many sends met the fault, so that only a repetition made them certain.
+fn unanswered(sent: &[Sent]) -> usize {
+    sent.iter().filter(|sent| !sent.failures.is_empty()).count()
+}
+
+/// Before, in or after the append: the same id again is one message, and the first answer.
+async fn the_only_command_api_killed_while_sends_run() {
+    const KILLS: usize = 4;
+    let (app, _door, pairs) = with_one_command_api().await;
+    let traffic = Traffic::start(&pairs, 16).await;
+    for _ in 0..KILLS {
+        traffic.go_on_for(150).await;
+        app.processes().kill("command-api-1").await;
+        app.processes().restart("command-api-1").await;
+    }
+    traffic.go_on_for(100).await;
+    let sent = traffic.end().await;
+    assert!(unanswered(&sent) >= KILLS, "{} sends met a kill", unanswered(&sent));
+    assert_all_visible(&pairs, &sent).await;
+
+    for Sent { pair, message, .. } in sent.iter().filter(|sent| !sent.failures.is_empty()) {
+        let Pair { sender, recipient } = &pairs[*pair];
+        let text = |key: &str| message[key].as_str().expect("a text");
+        let id = text("id").parse().expect("an id");
+        let again = sender.put_message(id, recipient, text("content")).send().await.expect(200);
+        assert_eq!(&again.json(), message);
+    }
+    assert_all_visible(&pairs, &sent).await;
+    app.finish().await;
+}
+
+/// It accepts nothing more, finishes what is in flight, and is gone in 10 s with status 0.
+async fn sigterm_under_load_with_a_half_sent_request_open() {
+    let (app, door, pairs) = with_one_command_api().await;
+    let traffic = Traffic::start(&pairs, 16).await;
+    traffic.go_on_for(150).await;
+    let mut half_sent = TcpStream::connect(door.address()).await.expect("it accepts");
+    let half = b"POST /send HTTP/1.1\r\nHost: chat\r\nContent-Length: 10\r\n";
+    half_sent.write_all(half).await.expect("it reads");
+    // Answered after the half request arrived: the process knows of it.
+    traffic.go_on_for(50).await;
+    app.processes().terminate("command-api-1").await;
+    let mut answer = Vec::new();
+    let _ = half_sent.read_to_end(&mut answer).await;
+    assert_eq!(String::from_utf8_lossy(&answer), "", "half a request gets no answer");
+    app.processes().restart("command-api-1").await;
+    traffic.go_on_for(100).await;
+    let sent = traffic.end().await;
+    assert!(unanswered(&sent) > 0, "no send met the end of the process");
+    assert_all_visible(&pairs, &sent).await;
     app.finish().await;
 }
 

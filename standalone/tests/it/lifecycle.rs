@@ -1,7 +1,8 @@
 //! Start and end.
 
 use e2e::process::Signal;
-use e2e::seqs;
+use e2e::traffic::{Pair, Traffic, assert_all_visible};
+use e2e::{User, seqs};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -35,12 +36,11 @@ async fn ctrl_c_ends_it_in_good_order() {
 async fn ends_in_good_order(signal: Signal) {
     let dir = tempfile::tempdir().unwrap();
     let mut running = Running::start(dir.path(), &[]).await;
-    let samer = e2e::User::register(&running.client, "samer").await;
-    let lena = e2e::User::register(&running.client, "lena").await;
+    let samer = User::register(&running.client, "samer").await;
+    let lena = User::register(&running.client, "lena").await;
     let message = samer.send(&lena, "before").await;
 
-    let mut half_sent = TcpStream::connect(running.address).await.unwrap();
-    half_sent.write_all(b"POST /send HTTP/1.1\r\nHost: chat\r\nContent-Length: 10\r\n").await.unwrap();
+    let mut half_sent = half_a_request(&running).await;
     // Answered after the half request arrived, so the server knows of it.
     samer.get("/conversations").send().await.expect(200);
     running.process.signal(signal).unwrap();
@@ -55,5 +55,39 @@ async fn ends_in_good_order(signal: Signal) {
     samer.send(&lena, "after").await;
     assert_eq!(seqs(&lena.conversation(&samer).await), [1, 2]);
     running.process.signal(signal).unwrap();
+    running.process.ended().await.unwrap();
+}
+
+async fn half_a_request(running: &Running) -> TcpStream {
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(b"POST /send HTTP/1.1\r\nHost: chat\r\nContent-Length: 10\r\n").await.unwrap();
+    stream
+}
+
+/// What was acknowledged until the last moment is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_under_load_with_a_half_sent_request_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut running = Running::start(dir.path(), &[]).await;
+    let mut users = Vec::new();
+    for name in ["samer", "lena", "tarek", "nour", "omar"] {
+        users.push(User::register(&running.client, name).await);
+    }
+    let pairs = Pair::of(&users, 10);
+    let traffic = Traffic::start(&pairs, 8).await;
+    traffic.go_on_for(200).await;
+    let half_sent = half_a_request(&running).await;
+    traffic.go_on_for(50).await;
+    running.process.signal(Signal::TERM).unwrap();
+    running.process.ended().await.unwrap();
+    drop(half_sent);
+    running.process.restart().unwrap();
+    running.ready().await;
+    traffic.go_on_for(100).await;
+    let sent = traffic.end().await;
+    let unanswered = sent.iter().filter(|sent| !sent.failures.is_empty()).count();
+    assert!(unanswered > 0, "no send met the end of the process");
+    assert_all_visible(&pairs, &sent).await;
+    running.process.signal(Signal::TERM).unwrap();
     running.process.ended().await.unwrap();
 }

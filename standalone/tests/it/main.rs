@@ -9,6 +9,7 @@ use e2e::process::Process;
 use e2e::{Client, eventually};
 
 mod exhausted;
+mod expired;
 mod killed;
 mod lifecycle;
 mod logs;
