@@ -25,6 +25,7 @@ async fn what_is_not_http(app: &TestApp) {
         request("GET /healthz HTTP/1.1", "no colon\r\n"),
         request("GET /healthz HTTP/1.1", "X: a\0b\r\n"),
         request("GET /healthz HTTP/1.1", "X y: z\r\n"),
+        request("GET /healthz HTTP/1.1", "X-Request-Id: a\rX-Injected: 1\r\n"),
         request("POST /login HTTP/1.1", "Content-Length: -1\r\n"),
         request("POST /login HTTP/1.1", "Content-Length: 1\r\nContent-Length: 2\r\n"),
         request("POST /login HTTP/1.1", "Content-Length: 99999999999999999999999\r\n"),
