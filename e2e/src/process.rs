@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::{Pid, Resource, Rlimit, kill_process, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, WaitId, WaitIdOptions, kill_process, prlimit, waitid};
 
 pub use rustix::process::Signal;
 
@@ -97,7 +97,12 @@ impl Process {
     /// # Errors
     /// When it has ended.
     pub fn pause(&self) -> Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        // The signal is sent; on a busy machine the last thread stops a good while later. Nothing is taken from
+        // `Child`, which waits for the exit.
+        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(Pid::from_child(&self.child)), stopped).with_context(|| self.name.clone())?;
+        Ok(())
     }
 
     /// # Errors
