@@ -15,7 +15,12 @@ use crate::outage;
 e2e::real_scenarios!(a_service_says_that_it_starts_until_its_stores_were_there);
 
 /// On a Redis and a Cassandra at these addresses, which need not be there.
-fn start(name: &str, redis: SocketAddr, cassandra: Option<SocketAddr>, dir: &TempDir) -> (Client, Process) {
+pub(crate) fn start(
+    name: &str,
+    redis: SocketAddr,
+    cassandra: Option<SocketAddr>,
+    dir: &TempDir,
+) -> (Client, Process) {
     let (listen, operations) = (free_address(), free_address());
     let mut flags = vec![
         ("--listen", listen.to_string()),

@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use e2e::{Answer, Backend, Client, Proxy, Request, Shape, TestApp, User, new_id, within};
+use e2e::ports::free_address;
+use e2e::{Answer, Backend, Client, Proxy, Request, Shape, TestApp, User, eventually, new_id, within};
 use serde_json::Value;
 
 use super::{Transcripts, document, message, named, status};
 use crate::durability::{Redis, replica_is_there};
+use crate::starting;
 
 e2e::real_scenarios!(errors_of_faults_are_as_documented);
 
@@ -106,6 +108,7 @@ async fn errors_of_faults_are_as_documented() {
     system.set_eviction("noeviction").await;
     system.is_back().await;
 
+    start_before_the_log(&system, &mut transcripts).await;
     system.app.processes().kill("command-api-1").await;
     transcripts.show_when_known("unavailable", Some("not_applied"), system.post()).await;
     system.app.processes().restart("command-api-1").await;
@@ -123,6 +126,16 @@ async fn lose_an_answer(system: &System, transcripts: &mut Transcripts) {
     transcripts.show("outcome_unknown", system.put(&id)).await;
     system.to_redis.resume();
     settle(system.put(&id)).await;
+}
+
+/// Another command-api, whose Redis is not there.
+async fn start_before_the_log(system: &System, transcripts: &mut Transcripts) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (client, mut process) = starting::start("command-api", free_address(), None, &dir);
+    eventually("it answers", async || client.get("/healthz").try_send().await.ok()).await;
+    let send = client.post("/send").token(&system.samer.token).json(&message("lena", "hi"));
+    transcripts.show_when_known("starting", Some("not_applied"), send).await;
+    process.kill().expect("it runs");
 }
 
 async fn lose_the_log(system: &System, transcripts: &mut Transcripts) {

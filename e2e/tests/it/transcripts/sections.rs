@@ -21,7 +21,7 @@ const fn real(name: &'static str, when: &'static str) -> Section {
 }
 
 /// In the order of API.md, "Codes".
-pub(crate) const SECTIONS: [Section; 23] = [
+pub(crate) const SECTIONS: [Section; 24] = [
     alone(
         "invalid_request",
         "The path, the query, a header or the body cannot be read as what it must be: correct the request; sent again \
@@ -108,6 +108,11 @@ pub(crate) const SECTIONS: [Section; 23] = [
          still be sent.",
     ),
     real(
+        "starting",
+        "The service has not reached its stores since its start: nothing was done; try again after `Retry-After` \
+         seconds.",
+    ),
+    real(
         "unavailable",
         "nginx found no instance of the service that answers: try again after `Retry-After` seconds; where the outcome \
          is `unknown`, with the same key or id.",
@@ -125,9 +130,8 @@ pub(crate) const SECTIONS: [Section; 23] = [
 ];
 
 /// Codes that no request gets from this version.
-pub(crate) const NEVER_SENT: [(&str, &str); 3] = [
+pub(crate) const NEVER_SENT: [(&str, &str); 2] = [
     ("not_yet_visible", "503, for a read that waited for a message in vain (`min_seq`)."),
-    ("starting", "503, for a service that cannot serve yet."),
     ("draining", "503, for a service that stops. It finishes what it has accepted."),
 ];
 
