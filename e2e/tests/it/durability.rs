@@ -9,7 +9,7 @@ use e2e::environment::binaries;
 use e2e::ports::free_address;
 use e2e::process::{self, Process, Signal};
 use e2e::user::PASSWORD;
-use e2e::{Answer, Client, Request, Shape, TestApp, eventually, new_id};
+use e2e::{Answer, Client, Request, Shape, TestApp, User, eventually, new_id};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -119,12 +119,20 @@ async fn a_log_that_may_lose_events_can_be_allowed() {
 }
 
 /// On a machine that does other things too, a replica that lives may be late: the retry tells.
-async fn settled(request: impl Fn() -> Request) -> Answer {
+pub(crate) async fn settled(request: impl Fn() -> Request) -> Answer {
     let answered = async || {
         let answer = request().send().await;
         (answer.status != 503).then_some(answer)
     };
     eventually("enough replicas have it", answered).await
+}
+
+/// A new user, logged in.
+pub(crate) async fn registered(app: &TestApp, name: &str) -> User {
+    let body = json!({ "username": name, "password": PASSWORD });
+    let answer = settled(|| app.post("/register").json(&body)).await;
+    assert!(matches!(answer.status, 201 | 409), "{answer:?}");
+    app.log_in(name).await
 }
 
 async fn a_message_that_no_replica_has_is_not_acknowledged() {
@@ -133,12 +141,7 @@ async fn a_message_that_no_replica_has_is_not_acknowledged() {
     let shape = Shape { redis_url: Some(master.url()), log_replicas: 1, ..Shape::default() };
     let app = TestApp::real(shape).await;
     replica_is_there(&app).await;
-    for name in ["samer", "lena"] {
-        let body = json!({ "username": name, "password": PASSWORD });
-        let answer = settled(|| app.post("/register").json(&body)).await;
-        assert!(matches!(answer.status, 201 | 409), "{answer:?}");
-    }
-    let (samer, lena) = (app.log_in("samer").await, app.log_in("lena").await);
+    let (samer, lena) = (registered(&app, "samer").await, registered(&app, "lena").await);
     let id = new_id();
     let first = settled(|| samer.put_message(id, &lena, "before")).await;
     assert!(matches!(first.status, 200 | 201), "{first:?}");

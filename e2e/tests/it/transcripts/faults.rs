@@ -8,7 +8,7 @@ use e2e::{Answer, Backend, Client, Proxy, Request, Shape, TestApp, User, eventua
 use serde_json::Value;
 
 use super::{Transcripts, document, message, named, status};
-use crate::durability::{Redis, replica_is_there};
+use crate::durability::{Redis, registered, replica_is_there, settled};
 use crate::starting;
 
 e2e::real_scenarios!(errors_of_faults_are_as_documented);
@@ -44,8 +44,9 @@ impl System {
         };
         let app = TestApp::real(shape).await;
         replica_is_there(&app).await;
-        let (samer, lena) = (app.register("samer").await, app.register("lena").await);
-        samer.send(&lena, "hi").await;
+        let (samer, lena) = (registered(&app, "samer").await, registered(&app, "lena").await);
+        let id = new_id();
+        settled(|| samer.put_message(id, &lena, "hi")).await;
         Self { app, samer, redis, replica, to_redis, to_cassandra }
     }
 
