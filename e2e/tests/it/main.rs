@@ -26,6 +26,7 @@ mod durability;
 mod edge;
 #[cfg(feature = "real")]
 mod in_flight;
+#[cfg(feature = "real")]
 mod logs;
 #[cfg(feature = "real")]
 mod outage;
