@@ -62,8 +62,9 @@ local events, heads, users, marks, offset, seqs, changed
 local function damage(asked)
   if not offset then return 'E the last offset is not a number' end
   if offset > 0 and not asked then return end
-  local last = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)[1]
-  local fields = last and last[2] or {}
+  local entries = redis.pcall('XREVRANGE', events, '+', '-', 'COUNT', 1)
+  if entries.err then return 'E ' .. entries.err end
+  local fields = entries[1] and entries[1][2] or {}
   for at = 1, #fields, 2 do
     local found = fields[at] == 'n' and tonumber(fields[at + 1])
     if found and found > offset then

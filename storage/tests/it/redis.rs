@@ -361,11 +361,17 @@ async fn a_damaged_head_stops_its_subject_only() {
 /// Commands of several partitions share a call, and each has the record that is its own.
 #[tokio::test]
 async fn a_damaged_partition_stops_no_other() {
+    for key in ["heads", "events"] {
+        a_key_of_the_wrong_type_stops_its_partition_only(key).await;
+    }
+}
+
+async fn a_key_of_the_wrong_type_stops_its_partition_only(key: &str) {
     let fresh = fresh().await;
     let sends: Vec<_> = (0..64).map(|n| once(message("anna", &format!("peer{n}")), OnceKey::Id)).collect();
     let damaged = fresh.keys_of(&sends[0]);
     let mut redis = plain().await;
-    redis.set(format!("{damaged}:heads"), "no hash").await.unwrap();
+    redis.set(format!("{damaged}:{key}"), "neither hash nor stream").await.unwrap();
     let log = fresh.store.log();
     let append_all = || futures_util::future::join_all(sends.iter().map(|send| log.append(send.clone())));
     for (send, outcome) in sends.iter().zip(append_all().await) {
@@ -373,7 +379,7 @@ async fn a_damaged_partition_stops_no_other() {
         assert_eq!(is_damaged, fresh.keys_of(send) == damaged, "{outcome:?}");
         assert!(is_damaged || matches!(outcome, Ok(Appended::New(_))), "{outcome:?}");
     }
-    redis.del(format!("{damaged}:heads")).await.unwrap();
+    redis.del(format!("{damaged}:{key}")).await.unwrap();
     for (send, outcome) in sends.iter().zip(append_all().await) {
         match outcome.unwrap() {
             Appended::New(receipt) => {
