@@ -99,14 +99,14 @@ impl Clock {
     #[must_use]
     pub fn new_trace_id(&self) -> TraceId {
         let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).expect("the system gives random bytes");
+        RANDOM.with_borrow_mut(|random| random.fill(&mut bytes));
         // All zeros are no trace.
         bytes[15] |= 1;
         TraceId::from_bytes(bytes).expect("one bit is set")
     }
 }
 
-/// Random bytes of the system, asked for many at a time: two ids are made per request, and asking costs more than
+/// Random bytes of the system, asked for many at a time: three ids are made per request, and asking costs more than
 /// all else about them. Not for secrets, which should not lie in memory before they are needed.
 struct Random {
     bytes: [u8; 640],

@@ -167,7 +167,9 @@ impl Sender {
     async fn run(self, mut queue: mpsc::Receiver<Record>, stop: CancellationToken) {
         let mut records = Vec::with_capacity(SPANS_PER_POST_MAX);
         let mut failing = false;
-        while stop.run_until_cancelled(queue.recv_many(&mut records, SPANS_PER_POST_MAX)).await.is_some() {
+        while let Some(1..) =
+            stop.run_until_cancelled(queue.recv_many(&mut records, SPANS_PER_POST_MAX)).await
+        {
             let sent = tokio::time::timeout(SPANS_POST_TIMEOUT, self.post(&records)).await;
             records.clear();
             let failed = !matches!(sent, Ok(Ok(())));
