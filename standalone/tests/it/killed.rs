@@ -1,8 +1,7 @@
 //! kill -9 under load: everything acknowledged is there after the restart, in order, with no number missing.
 
-use e2e::User;
 use e2e::process::Signal;
-use e2e::traffic::{Pair, Traffic, assert_all_visible};
+use e2e::traffic::{Traffic, assert_all_visible};
 
 use crate::Running;
 
@@ -12,11 +11,7 @@ const KILLS: usize = 3;
 async fn killed_under_load_nothing_acknowledged_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let mut running = Running::start(dir.path(), &[]).await;
-    let mut users = Vec::new();
-    for name in ["samer", "lena", "tarek", "nour", "omar"] {
-        users.push(User::register(&running.client, name).await);
-    }
-    let pairs = Pair::of(&users, 10);
+    let pairs = running.pairs().await;
     // The clients go on over all kills, and repeat what got no answer with the same id.
     let traffic = Traffic::start(&pairs, 8).await;
     for _ in 0..KILLS {

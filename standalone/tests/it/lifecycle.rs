@@ -1,7 +1,7 @@
 //! Start and end.
 
 use e2e::process::Signal;
-use e2e::traffic::{Pair, Traffic, assert_all_visible};
+use e2e::traffic::{Traffic, assert_all_visible};
 use e2e::{User, seqs};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -69,11 +69,7 @@ async fn half_a_request(running: &Running) -> TcpStream {
 async fn sigterm_under_load_with_a_half_sent_request_open() {
     let dir = tempfile::tempdir().unwrap();
     let mut running = Running::start(dir.path(), &[]).await;
-    let mut users = Vec::new();
-    for name in ["samer", "lena", "tarek", "nour", "omar"] {
-        users.push(User::register(&running.client, name).await);
-    }
-    let pairs = Pair::of(&users, 10);
+    let pairs = running.pairs().await;
     let traffic = Traffic::start(&pairs, 8).await;
     traffic.go_on_for(200).await;
     let half_sent = half_a_request(&running).await;

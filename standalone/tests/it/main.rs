@@ -6,7 +6,8 @@ use std::path::Path;
 
 use e2e::ports::free_address;
 use e2e::process::Process;
-use e2e::{Client, eventually};
+use e2e::traffic::Pair;
+use e2e::{Client, User, eventually};
 
 mod exhausted;
 mod expired;
@@ -33,6 +34,15 @@ impl Running {
             Self { process: spawn("standalone", dir, address, more), client: Client::new(address), address };
         running.ready().await;
         running
+    }
+
+    /// Five new users, in all their conversations.
+    async fn pairs(&self) -> Vec<Pair> {
+        let mut users = Vec::new();
+        for name in ["samer", "lena", "tarek", "nour", "omar"] {
+            users.push(User::register(&self.client, name).await);
+        }
+        Pair::of(&users, 10)
     }
 
     async fn ready(&mut self) {

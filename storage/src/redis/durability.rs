@@ -77,7 +77,7 @@ impl Profile {
             "it has no append-only file, so a restart loses acknowledged events: set appendonly yes"
                 .to_owned()
         });
-        let evicts = self.eviction.as_deref().filter(|policy| *policy != "noeviction").map(|policy| {
+        let evicts = self.evicting().map(|policy| {
             format!(
                 "maxmemory-policy {policy} may evict acknowledged events: set maxmemory-policy noeviction"
             )
@@ -86,10 +86,15 @@ impl Profile {
         (!dangers.is_empty()).then(|| dangers.join("; "))
     }
 
+    /// The policy by which it may evict what was acknowledged.
+    fn evicting(&self) -> Option<&str> {
+        self.eviction.as_deref().filter(|policy| *policy != "noeviction")
+    }
+
     /// For `/readyz` and the log. `replicas` must have an event before it is acknowledged.
     pub(super) fn text(&self, replicas: u8) -> String {
         let mut text = format!("{STORE}: {}", self.kept());
-        if let Some(policy) = self.eviction.as_deref().filter(|policy| *policy != "noeviction") {
+        if let Some(policy) = self.evicting() {
             text += &format!("; maxmemory-policy {policy} may evict acknowledged data: set noeviction");
         }
         if replicas > 0 {
