@@ -1,10 +1,17 @@
 //! Bodies: their type, their size, and strict JSON.
 
+use std::time::Duration;
+
 use e2e::TestApp;
 use serde_json::{Value, json};
-use shared::limits::BODY_BYTES_MAX;
+use shared::limits::{BODY_BYTES_MAX, BODY_DEADLINE};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 e2e::scenarios!(only_plain_json_is_read, a_body_has_a_size, json_is_read_strictly);
+
+/// A service cuts off at once what is too large, nginx after 10 s, so that its answer arrives.
+const ENDLESS_TIME_MAX: Duration = BODY_DEADLINE.saturating_add(Duration::from_secs(5));
 
 async fn only_plain_json_is_read(app: &TestApp) {
     let (samer, _lena) = (app.register("samer").await, app.register("lena").await);
@@ -81,26 +88,56 @@ async fn a_body_has_a_size(app: &TestApp) {
         let answer = String::from_utf8_lossy(&answer);
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{bytes} bytes in chunks: {answer:.500}");
     }
-    // Without end: refused, or cut off before all of it was read.
-    let answer = app.raw(&in_chunks(&samer.token, &padded(8 * 1024 * 1024))).await;
-    let answer = String::from_utf8_lossy(&answer);
-    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 413 "), "{answer:.500}");
+    // Without end: refused, and then cut off.
+    let (sent, nowhere) =
+        tokio::join!(endless(app, "/send", &samer.token), endless(app, "/nothing", &samer.token));
+    assert!(sent.starts_with("HTTP/1.1 413 "), "{sent:.500}");
+    assert!(nowhere.starts_with("HTTP/1.1 404 "), "{nowhere:.500}");
     assert_eq!(samer.conversation(&lena).await.len(), 2);
 }
 
-fn in_chunks(token: &str, body: &str) -> Vec<u8> {
-    let mut bytes = format!(
-        "POST /send HTTP/1.1\r\nHost: chat\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
+fn head_of_chunks(path: &str, token: &str) -> Vec<u8> {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: chat\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
          Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     )
-    .into_bytes();
-    for chunk in body.as_bytes().chunks(1_000) {
-        bytes.extend(format!("{:x}\r\n", chunk.len()).into_bytes());
-        bytes.extend(chunk);
-        bytes.extend(b"\r\n");
-    }
-    bytes.extend(b"0\r\n\r\n");
+    .into_bytes()
+}
+
+fn chunk(bytes: &[u8]) -> Vec<u8> {
+    [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
+}
+
+fn in_chunks(token: &str, body: &str) -> Vec<u8> {
+    let mut bytes = head_of_chunks("/send", token);
+    bytes.extend(body.as_bytes().chunks(1_000).flat_map(chunk));
+    bytes.extend(chunk(b""));
     bytes
+}
+
+/// Sends chunks until the server closes the connection, which it does in time: what it answered.
+async fn endless(app: &TestApp, path: &str, token: &str) -> String {
+    let stream = TcpStream::connect(app.address()).await.expect("the server accepts");
+    let (mut reading, mut writing) = stream.into_split();
+    writing.write_all(&head_of_chunks(path, token)).await.expect("the server reads");
+    let chunk = chunk(&[b' '; 1_000]);
+    let sending = async {
+        while writing.write_all(&chunk).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // It was cut off; what was answered before can still be read.
+        std::future::pending().await
+    };
+    let mut answer = Vec::new();
+    let closed = async {
+        tokio::select! {
+            _ = reading.read_to_end(&mut answer) => {}
+            () = sending => {}
+        }
+    };
+    let closed = tokio::time::timeout(ENDLESS_TIME_MAX, closed).await;
+    closed.unwrap_or_else(|_| panic!("{path} still takes chunks after {ENDLESS_TIME_MAX:?}"));
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 const NOT_JSON: &[&str] = &[
