@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use e2e::traffic::{Pair, Readers, Sent, Traffic, assert_all_visible, assert_unnoticed};
-use e2e::{Client, Role, Shape, TestApp, eventually, seqs};
+use e2e::{Client, InFlight, Role, Shape, TestApp, eventually, seqs};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -101,14 +101,21 @@ async fn the_only_command_api_killed_while_sends_run() {
 /// It accepts nothing more, finishes what is in flight, and is gone in 10 s with status 0.
 async fn sigterm_under_load_with_a_half_sent_request_open() {
     let (app, door, pairs) = with_one_command_api().await;
+    let (nobody, somebody) = (app.register("nobody").await, app.register("somebody").await);
     let traffic = Traffic::start(&pairs, 16).await;
     traffic.go_on_for(150).await;
+    let in_flight = InFlight::send(door.address(), &nobody, &somebody, "in flight").await;
     let mut half_sent = TcpStream::connect(door.address()).await.expect("it accepts");
     let half = b"POST /send HTTP/1.1\r\nHost: chat\r\nContent-Length: 10\r\n";
     half_sent.write_all(half).await.expect("it reads");
     // Answered after the half request arrived: the process knows of it.
     traffic.go_on_for(50).await;
-    app.processes().terminate("command-api-1").await;
+    let let_in = async {
+        eventually("it accepts nothing more", async || TcpStream::connect(door.address()).await.err()).await;
+        in_flight.end().await
+    };
+    let (acknowledged, ()) = tokio::join!(let_in, app.processes().terminate("command-api-1"));
+    assert!(acknowledged.starts_with("HTTP/1.1 201 "), "{acknowledged}");
     let mut answer = Vec::new();
     let _ = half_sent.read_to_end(&mut answer).await;
     assert_eq!(String::from_utf8_lossy(&answer), "", "half a request gets no answer");
@@ -117,6 +124,7 @@ async fn sigterm_under_load_with_a_half_sent_request_open() {
     let sent = traffic.end().await;
     assert!(unanswered(&sent) > 0, "no send met the end of the process");
     assert_all_visible(&pairs, &sent).await;
+    assert_eq!(somebody.conversation(&nobody).await.len(), 1, "what was in flight is there");
     app.finish().await;
 }
 

@@ -2,7 +2,7 @@
 
 use e2e::process::Signal;
 use e2e::traffic::{Traffic, assert_all_visible};
-use e2e::{User, seqs};
+use e2e::{InFlight, User, eventually, seqs};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -64,17 +64,23 @@ async fn half_a_request(running: &Running) -> TcpStream {
     stream
 }
 
-/// What was acknowledged until the last moment is there.
+/// It accepts nothing more, and whom it has let in it answers; what was acknowledged until the last moment is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_under_load_with_a_half_sent_request_open() {
     let dir = tempfile::tempdir().unwrap();
     let mut running = Running::start(dir.path(), &[]).await;
     let pairs = running.pairs().await;
+    let (nobody, somebody) =
+        (User::register(&running.client, "nobody").await, User::register(&running.client, "somebody").await);
     let traffic = Traffic::start(&pairs, 8).await;
     traffic.go_on_for(200).await;
     let half_sent = half_a_request(&running).await;
+    let in_flight = InFlight::send(running.address, &nobody, &somebody, "in flight").await;
     traffic.go_on_for(50).await;
     running.process.signal(Signal::TERM).unwrap();
+    eventually("it accepts nothing more", async || TcpStream::connect(running.address).await.err()).await;
+    let answer = in_flight.end().await;
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
     running.process.ended().await.unwrap();
     drop(half_sent);
     running.process.restart().unwrap();
@@ -84,6 +90,7 @@ async fn sigterm_under_load_with_a_half_sent_request_open() {
     let unanswered = sent.iter().filter(|sent| !sent.failures.is_empty()).count();
     assert!(unanswered > 0, "no send met the end of the process");
     assert_all_visible(&pairs, &sent).await;
+    assert_eq!(somebody.conversation(&nobody).await.len(), 1, "what was in flight is there");
     running.process.signal(Signal::TERM).unwrap();
     running.process.ended().await.unwrap();
 }
