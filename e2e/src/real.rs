@@ -155,6 +155,18 @@ impl System {
         name
     }
 
+    /// What every process has written so far, by its name; `nginx` is one of them.
+    pub async fn logs(&self) -> BTreeMap<String, String> {
+        let instances = self.instances.lock().await;
+        let logs = instances.iter().map(|(name, instance)| (name.clone(), instance.process.output()));
+        logs.chain([("nginx".to_owned(), self.nginx_log())]).collect()
+    }
+
+    fn nginx_log(&self) -> String {
+        let log = std::fs::read(self.dir.path().join("nginx").join("nginx.log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
     /// `projector status`.
     ///
     /// # Panics
@@ -188,8 +200,7 @@ impl System {
         for instance in self.instances.get_mut().values() {
             eprint!("{}", instance.process.tail());
         }
-        let nginx = std::fs::read(self.dir.path().join("nginx").join("nginx.log")).unwrap_or_default();
-        eprint!("{}", process::tail("nginx", &String::from_utf8_lossy(&nginx)));
+        eprint!("{}", process::tail("nginx", &self.nginx_log()));
     }
 
     async fn with(&self, name: &str, act: impl FnOnce(&mut Process) -> Result<()>) {
