@@ -1,4 +1,4 @@
-//! One append on its way to `append.lua` and back: its ten arguments, its record, and what the answer says.
+//! One append on its way to `append.lua` and back: its arguments, the key it keeps something under, and what the answer says.
 
 use std::io;
 use std::time::Duration;
@@ -16,15 +16,32 @@ use super::{STORE, entry};
 pub(super) struct Command {
     pub(super) partition: u16,
     id: EventId,
-    envelope: Envelope,
+    subject: String,
+    header: String,
+    payload: String,
+    checksum: u32,
     what: What,
 }
 
 enum What {
     Plain,
-    Once { kind: &'static str, record: String, fingerprint: [u8; 16], ms: u64 },
-    Register { name: String, password_hash: String },
-    Mark { pair: String, seq: u64 },
+    /// `receipt` is how the record begins: fingerprint and id.
+    Once {
+        kind: &'static str,
+        record: String,
+        receipt: Vec<u8>,
+        ms: u64,
+    },
+    Register {
+        users: String,
+        name: String,
+        password_hash: String,
+    },
+    Mark {
+        marks: String,
+        pair: String,
+        seq: u64,
+    },
 }
 
 pub(super) fn millis(duration: Duration) -> u64 {
@@ -45,27 +62,35 @@ impl Command {
                         OnceKey::Header(_) => "header",
                         OnceKey::Id => "id",
                     };
-                    What::Once { kind, record, fingerprint, ms: id.timestamp_ms() }
+                    let receipt = [fingerprint.as_slice(), envelope.id.as_bytes()].concat();
+                    What::Once { kind, record, receipt, ms: id.timestamp_ms() }
                 }
             },
             Event::UserRegistered(event) => {
-                What::Register { name: event.username.into(), password_hash: event.password_hash }
+                let (users, name) = (keys.users(partition), event.username.into());
+                What::Register { users, name, password_hash: event.password_hash }
             }
             Event::ConversationRead(event) => {
-                What::Mark { pair: format!("{}:{}", event.reader, event.peer), seq: event.seq }
+                let (marks, pair) = (keys.marks(partition), format!("{}:{}", event.reader, event.peer));
+                What::Mark { marks, pair, seq: event.seq }
             }
         };
-        Self { partition, id, envelope, what }
+        let (header, checksum) = (entry::header(&envelope), envelope.body_checksum());
+        let Envelope { subject, payload, .. } = envelope;
+        Self { partition, id, subject, header, payload, checksum, what }
     }
 
-    pub(super) fn record(&self) -> Option<&str> {
+    /// Of its record, of users or of marks.
+    pub(super) fn kept(&self) -> Option<&str> {
         match &self.what {
+            What::Plain => None,
             What::Once { record, .. } => Some(record),
-            What::Plain | What::Register { .. } | What::Mark { .. } => None,
+            What::Register { users, .. } => Some(users),
+            What::Mark { marks, .. } => Some(marks),
         }
     }
 
-    /// The ten arguments of `append.lua`.
+    /// The arguments of `append.lua`.
     pub(super) fn write(&self, command: &mut Cmd) {
         let kind = match &self.what {
             What::Plain => "plain",
@@ -73,15 +98,12 @@ impl Command {
             What::Register { .. } => "register",
             What::Mark { .. } => "mark",
         };
-        let Envelope { version, kind: event, subject, id, payload, trace } = &self.envelope;
-        command.arg(kind).arg(subject).arg(version).arg(event).arg(id).arg(payload);
-        command.arg(trace.map(String::from).unwrap_or_default());
-        command.arg(self.envelope.body_checksum());
+        command.arg(kind).arg(&self.subject).arg(&self.header).arg(&self.payload).arg(self.checksum);
         match &self.what {
             What::Plain => command.arg("").arg(""),
-            What::Once { fingerprint, ms, .. } => command.arg(fingerprint.as_slice()).arg(ms),
-            What::Register { name, password_hash } => command.arg(name).arg(password_hash),
-            What::Mark { pair, seq } => command.arg(pair).arg(seq),
+            What::Once { receipt, ms, .. } => command.arg(receipt).arg(ms),
+            What::Register { name, password_hash, .. } => command.arg(name).arg(password_hash),
+            What::Mark { pair, seq, .. } => command.arg(pair).arg(seq),
         };
     }
 

@@ -12,6 +12,9 @@ use super::keys::field;
 /// A number above this was never given by the append script.
 const SEQ_MAX: Seq = 1 << 53;
 
+/// In the place of a trace.
+const NO_TRACE: &str = "-";
+
 /// `ms-counter`, as Redis writes it.
 pub(super) fn position(partition: u16, id: &str) -> Option<Position> {
     let (ms, counter) = id.split_once('-')?;
@@ -54,71 +57,27 @@ fn bytes(value: Value) -> Option<Vec<u8>> {
     }
 }
 
+/// How the field [`field::HEADER`] begins; the script adds what it gives: seq, offset, checksum.
+pub(super) fn header(envelope: &Envelope) -> String {
+    let Envelope { version, kind, subject, id, payload: _, trace } = envelope;
+    let trace = trace.map_or_else(|| NO_TRACE.to_owned(), String::from);
+    format!("{version} {kind} {subject} {id} {trace}")
+}
+
 /// Name, value, name, value, …
 struct Fields(Vec<Vec<u8>>);
 
 impl Fields {
     fn delivery(&self, position: Position) -> Delivery {
-        let unreadable = |cause| Unreadable { cause, place: self.place(), bytes: self.bytes() };
-        Delivery { position, content: self.event(position).map_err(unreadable) }
+        let header = Header(self.text(field::HEADER).unwrap_or_default().split(' ').collect());
+        let event = header.event(self.text(field::PAYLOAD), position);
+        let unreadable = |cause| Unreadable { cause, place: header.place(), bytes: self.bytes() };
+        Delivery { position, content: event.map_err(unreadable) }
     }
 
     fn text(&self, name: &str) -> Option<&str> {
         let found = self.0.chunks_exact(2).find(|pair| pair[0] == name.as_bytes())?;
         std::str::from_utf8(&found[1]).ok()
-    }
-
-    fn event(&self, position: Position) -> Result<RecordedEvent, Malformed> {
-        let version = self.number(field::VERSION).ok_or(Malformed::Field("version"))?;
-        let read = self.read(version, position);
-        match read {
-            // A later version may have other fields: that they are missing is not the cause.
-            Err(Malformed::Field(_)) if version > SCHEMA_VERSION => Err(Malformed::FutureVersion(version)),
-            read => read,
-        }
-    }
-
-    fn read(&self, version: u32, position: Position) -> Result<RecordedEvent, Malformed> {
-        let owned = |name, called| self.text(name).map(str::to_owned).ok_or(Malformed::Field(called));
-        let envelope = Envelope {
-            version,
-            kind: owned(field::KIND, "type")?,
-            subject: owned(field::SUBJECT, "subject")?,
-            id: owned(field::ID, "id")?,
-            payload: owned(field::PAYLOAD, "payload")?,
-            trace: self.trace()?,
-        };
-        let seq = self.seq().ok_or(Malformed::Field("seq"))?;
-        let offset = self.number(field::OFFSET).ok_or(Malformed::Field("offset"))?;
-        let checksum = self.checksum().ok_or(Malformed::Field("checksum"))?;
-        envelope.open(position, offset, seq, checksum)
-    }
-
-    /// Only in the one spelling that the script writes.
-    fn number<T: std::str::FromStr + ToString>(&self, name: &str) -> Option<T> {
-        let text = self.text(name)?;
-        text.parse().ok().filter(|number: &T| number.to_string() == text)
-    }
-
-    fn seq(&self) -> Option<Seq> {
-        self.number(field::SEQ).filter(|seq| (1..=SEQ_MAX).contains(seq))
-    }
-
-    fn checksum(&self) -> Option<u32> {
-        let text = self.text(field::CHECKSUM)?;
-        let number = u32::from_str_radix(text, 16).ok()?;
-        (format!("{number:08x}") == text).then_some(number)
-    }
-
-    fn trace(&self) -> Result<Option<TraceId>, Malformed> {
-        match self.text(field::TRACE) {
-            None | Some("") => Ok(None),
-            Some(text) => text.parse().map(Some).map_err(|_| Malformed::Field("trace")),
-        }
-    }
-
-    fn place(&self) -> Option<(Conversation, Seq)> {
-        Unreadable::place(self.text(field::SUBJECT)?, self.seq()?, self.number(field::OFFSET)?)
     }
 
     /// All names and values as they are, each behind its length, in Redis' own notation.
@@ -133,6 +92,86 @@ impl Fields {
     }
 }
 
+/// The words of the field [`field::HEADER`].
+struct Header<'a>(Vec<&'a str>);
+
+impl Header<'_> {
+    const VERSION: usize = 0;
+    const KIND: usize = 1;
+    const SUBJECT: usize = 2;
+    const ID: usize = 3;
+    const TRACE: usize = 4;
+    const SEQ: usize = 5;
+    const OFFSET: usize = 6;
+    const CHECKSUM: usize = 7;
+    const WORDS: usize = 8;
+
+    fn event(&self, payload: Option<&str>, position: Position) -> Result<RecordedEvent, Malformed> {
+        let version = self.number(Self::VERSION).ok_or(Malformed::Field("version"))?;
+        match self.read(version, payload, position) {
+            // A later version may have other fields: that they are missing is not the cause.
+            Err(Malformed::Field(_)) if version > SCHEMA_VERSION => Err(Malformed::FutureVersion(version)),
+            read => read,
+        }
+    }
+
+    fn read(
+        &self,
+        version: u32,
+        payload: Option<&str>,
+        position: Position,
+    ) -> Result<RecordedEvent, Malformed> {
+        let owned = |word, called| self.word(word).map(str::to_owned).ok_or(Malformed::Field(called));
+        let envelope = Envelope {
+            version,
+            kind: owned(Self::KIND, "type")?,
+            subject: owned(Self::SUBJECT, "subject")?,
+            id: owned(Self::ID, "id")?,
+            payload: payload.ok_or(Malformed::Field("payload"))?.to_owned(),
+            trace: self.trace()?,
+        };
+        let seq = self.seq().ok_or(Malformed::Field("seq"))?;
+        let offset = self.number(Self::OFFSET).ok_or(Malformed::Field("offset"))?;
+        let checksum = self.checksum().ok_or(Malformed::Field("checksum"))?;
+        if self.0.len() > Self::WORDS {
+            return Err(Malformed::Field("header"));
+        }
+        envelope.open(position, offset, seq, checksum)
+    }
+
+    fn word(&self, at: usize) -> Option<&str> {
+        self.0.get(at).copied()
+    }
+
+    /// Only in the one spelling that the script writes.
+    fn number<T: std::str::FromStr + ToString>(&self, at: usize) -> Option<T> {
+        let text = self.word(at)?;
+        text.parse().ok().filter(|number: &T| number.to_string() == text)
+    }
+
+    fn seq(&self) -> Option<Seq> {
+        self.number(Self::SEQ).filter(|seq| (1..=SEQ_MAX).contains(seq))
+    }
+
+    fn checksum(&self) -> Option<u32> {
+        let text = self.word(Self::CHECKSUM)?;
+        let number = u32::from_str_radix(text, 16).ok()?;
+        (format!("{number:08x}") == text).then_some(number)
+    }
+
+    fn trace(&self) -> Result<Option<TraceId>, Malformed> {
+        match self.word(Self::TRACE) {
+            Some(NO_TRACE) => Ok(None),
+            Some(text) => text.parse().map(Some).map_err(|_| Malformed::Field("trace")),
+            None => Err(Malformed::Field("trace")),
+        }
+    }
+
+    fn place(&self) -> Option<(Conversation, Seq)> {
+        Unreadable::place(self.word(Self::SUBJECT)?, self.seq()?, self.number(Self::OFFSET)?)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use shared::event::{Event, MessageSent};
@@ -142,34 +181,27 @@ mod tests {
 
     const AT: Position = Position { partition: 3, ms: 1_700_000_000_000, counter: 1 };
 
-    /// As it was written before there were traces.
-    fn entry() -> Vec<(&'static str, String)> {
-        fields(None)
-    }
+    type Entry = [(&'static str, String); 2];
 
-    fn traced() -> Vec<(&'static str, String)> {
-        fields("0af7651916cd43dd8448eb211c80319c".parse().ok())
-    }
-
-    fn fields(trace: Option<TraceId>) -> Vec<(&'static str, String)> {
+    fn entry(trace: Option<&str>) -> Entry {
         let id: EventId = "01JD0000000000000000000000".parse().unwrap();
         let (sender, recipient) = ("anna".parse().unwrap(), "ben".parse().unwrap());
         let event = Event::MessageSent(MessageSent { sender, recipient, content: "hi".into() });
-        let envelope = Envelope::seal(id, &event, trace);
-        let checksum = format!("{:08x}", envelope.checksum(7, 9));
-        let Envelope { version, kind, subject, id, payload, trace } = envelope;
-        let mut fields = vec![
-            ("v", version.to_string()),
-            ("t", kind),
-            ("s", subject),
-            ("q", "7".into()),
-            ("n", "9".into()),
-            ("i", id),
-            ("p", payload),
-            ("c", checksum),
-        ];
-        fields.extend(trace.map(|trace| ("r", trace.to_string())));
-        fields
+        let envelope = Envelope::seal(id, &event, trace.map(|trace| trace.parse().unwrap()));
+        let header = format!("{} 7 9 {:08x}", header(&envelope), envelope.checksum(7, 9));
+        [("e", header), ("p", envelope.payload)]
+    }
+
+    fn traced() -> Entry {
+        entry(Some("0af7651916cd43dd8448eb211c80319c"))
+    }
+
+    /// A good entry with another word in its header.
+    fn with_word(at: usize, word: &str) -> Entry {
+        let [(name, header), payload] = traced();
+        let mut words: Vec<&str> = header.split(' ').collect();
+        words[at] = word;
+        [(name, words.join(" ")), payload]
     }
 
     fn read(fields: &[(&str, String)]) -> Delivery {
@@ -179,9 +211,13 @@ mod tests {
         deliveries(3, Value::Array(vec![entry])).unwrap().remove(0)
     }
 
+    fn cause(fields: &[(&str, String)]) -> Malformed {
+        read(fields).content.unwrap_err().cause
+    }
+
     #[test]
     fn a_good_entry() {
-        let delivery = read(&entry());
+        let delivery = read(&entry(None));
         assert_eq!(delivery.position, AT);
         let event = delivery.content.unwrap();
         assert_eq!((event.seq, event.offset, event.at.0, event.event.kind()), (7, 9, AT.ms, "MessageSent"));
@@ -191,37 +227,35 @@ mod tests {
     fn a_trace_is_given_back() {
         let trace = |fields: &[_]| read(fields).content.map(|event| event.trace.map(String::from));
         assert_eq!(trace(&traced()), Ok(Some("0af7651916cd43dd8448eb211c80319c".to_owned())));
-        let mut without = entry();
-        assert_eq!(trace(&without), Ok(None));
-        without.push(("r", String::new()));
-        assert_eq!(trace(&without), Ok(None));
-        let mut lost = traced();
-        lost.pop();
-        assert!(matches!(trace(&lost).unwrap_err().cause, Malformed::Checksum { .. }));
+        assert_eq!(trace(&entry(None)), Ok(None));
+        assert!(matches!(cause(&with_word(Header::TRACE, NO_TRACE)), Malformed::Checksum { .. }));
     }
 
     #[test]
-    fn each_field_is_needed() {
-        let names = ["version", "type", "subject", "seq", "offset", "id", "payload", "checksum"];
-        for (at, name) in names.into_iter().enumerate() {
-            let mut fields = entry();
-            fields.remove(at);
-            assert_eq!(read(&fields).content.unwrap_err().cause, Malformed::Field(name));
+    fn each_word_is_needed_and_no_other() {
+        let names = ["type", "subject", "id", "trace", "seq", "offset", "checksum"];
+        let [(name, header), payload] = traced();
+        for (words, called) in (1..).zip(names) {
+            let header = header.split(' ').take(words).collect::<Vec<_>>().join(" ");
+            assert_eq!(cause(&[(name, header), payload.clone()]), Malformed::Field(called));
         }
+        assert_eq!(cause(&[(name, format!("{header} more")), payload.clone()]), Malformed::Field("header"));
+        assert_eq!(cause(&[payload]), Malformed::Field("version"));
+        assert_eq!(cause(&[(name, header)]), Malformed::Field("payload"));
     }
 
     #[test]
-    fn each_field_has_one_spelling() {
+    fn each_word_has_one_spelling() {
         for (at, name, text) in [
-            (0, "version", "01"),
-            (3, "seq", "0"),
-            (3, "seq", "+7"),
-            (4, "offset", "-1"),
-            (7, "checksum", "ABCDEF01"),
+            (Header::VERSION, "version", "01"),
+            (Header::TRACE, "trace", ""),
+            (Header::TRACE, "trace", "no-trace"),
+            (Header::SEQ, "seq", "0"),
+            (Header::SEQ, "seq", "+7"),
+            (Header::OFFSET, "offset", "-1"),
+            (Header::CHECKSUM, "checksum", "ABCDEF01"),
         ] {
-            let mut fields = entry();
-            fields[at].1 = text.into();
-            assert_eq!(read(&fields).content.unwrap_err().cause, Malformed::Field(name), "{text}");
+            assert_eq!(cause(&with_word(at, text)), Malformed::Field(name), "{text}");
         }
     }
 
@@ -242,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_later_version_may_have_other_fields() {
-        let fields = [("v", "2"), ("s", "c:anna:ben"), ("q", "7"), ("n", "9"), ("x", "y")];
+        let fields = [("e", "2 MessageEdited c:anna:ben x - 7 9 00000000 more"), ("x", "y")];
         let fields = fields.map(|(name, value)| (name, value.to_owned()));
         let unreadable = read(&fields).content.unwrap_err();
         assert_eq!(unreadable.cause, Malformed::FutureVersion(2));
@@ -250,7 +284,7 @@ mod tests {
             unreadable.place.map(|(conversation, seq)| (conversation.to_string(), seq)),
             Some(("anna:ben".into(), 7))
         );
-        assert!(unreadable.bytes.starts_with(b"*10\r\n$1\r\nv\r\n$1\r\n2\r\n"));
+        assert!(unreadable.bytes.starts_with(b"*4\r\n$1\r\ne\r\n$48\r\n2 MessageEdited"));
     }
 
     #[test]

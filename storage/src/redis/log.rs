@@ -29,8 +29,8 @@ use super::server::{Server, unavailable_or_unknown};
 use super::{Options, STORE};
 use crate::metrics::Appends;
 
-/// Events, heads, users, marks.
-const KEYS_PER_PARTITION: usize = 4;
+/// Events, heads.
+const KEYS_PER_PARTITION: usize = 2;
 
 /// Appends through one connection. Clones share the queue.
 #[derive(Clone)]
@@ -193,16 +193,15 @@ impl Caller {
     fn command(&self, group: &[Queued], connection: u64) -> Cmd {
         let keys = &self.server.keys;
         let partitions = || group.chunk_by(|one, next| one.command.partition == next.command.partition);
-        let records = group.iter().filter(|queued| queued.command.record().is_some()).count();
+        let kept = || group.iter().filter_map(|queued| queued.command.kept());
         let mut command = redis::cmd("EVALSHA");
-        command.arg(self.script.get_hash()).arg(KEYS_PER_PARTITION * partitions().count() + records);
+        command.arg(self.script.get_hash()).arg(KEYS_PER_PARTITION * partitions().count() + kept().count());
         for commands in partitions() {
             let partition = commands[0].command.partition;
             command.arg(keys.events(partition)).arg(keys.heads(partition));
-            command.arg(keys.users(partition)).arg(keys.marks(partition));
         }
-        for record in group.iter().filter_map(|queued| queued.command.record()) {
-            command.arg(record);
+        for key in kept() {
+            command.arg(key);
         }
         command.arg(millis(self.window)).arg(millis(ID_AHEAD_MAX)).arg(partitions().count());
         for commands in partitions() {

@@ -28,15 +28,20 @@ end
 
 local head = tonumber(redis.call('HGET', heads, '#') or 0) or 0
 
+local function offset_of(entry)
+  local header = fields(entry[2]).e or ''
+  return tonumber(string.match(header, '^%S+ %S+ %S+ %S+ %S+ %d+ (%d+) '))
+end
+
 local function delivered(last)
   local before = redis.call('XREVRANGE', events, last, '-', 'COUNT', READ_MAX)
   for at, entry in ipairs(before) do
-    local offset = tonumber(fields(entry[2]).n)
+    local offset = offset_of(entry)
     if offset then return offset + at - 1 end
   end
   local after = redis.call('XRANGE', events, '(' .. last, '+', 'COUNT', READ_MAX)
   for at, entry in ipairs(after) do
-    local offset = tonumber(fields(entry[2]).n)
+    local offset = offset_of(entry)
     if offset then return math.max(offset - at, 0) end
   end
   return #after == 0 and head or 0

@@ -25,7 +25,7 @@ use super::durability::Profile;
 use super::keys::{Keys, LOG_EPOCH, LOG_PARTITIONS, LOG_VERSION};
 
 /// The layout of keys and entries that this program reads and writes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Error codes that Redis gives instead of doing anything.
 const REFUSALS: [&str; 15] = [

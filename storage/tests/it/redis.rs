@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncTypedCommands, Value};
-use shared::event::{Event, Malformed, MessageSent};
+use shared::event::{Envelope, Event, Malformed, MessageSent};
 use shared::limits::{ID_AHEAD_MAX, IDEMPOTENCY_WINDOW, LOGIN_FAILURES_REMEMBERED};
 use shared::ports::{
     Append, AppendError, Appended, Delivery, EventFeed, EventLog, FeedMonitor, Once, OnceKey, Probe,
@@ -146,10 +146,10 @@ async fn put_raw(prefix: String, entry: RawEntry) {
         redis::cmd("HINCRBY").arg(&heads).arg("#").arg(1).query_async(&mut redis).await.unwrap();
     redis.hset(&heads, subject.to_string(), seq).await.unwrap();
     let checksum = envelope.checksum(seq, offset) ^ checksum_flipped;
+    let Envelope { version, kind, subject, id, payload, trace: _ } = envelope;
+    let header = format!("{version} {kind} {subject} {id} - {seq} {offset} {checksum:08x}");
     let mut add = redis::cmd("XADD");
-    add.arg(format!("{keys}:events")).arg("*").arg("v").arg(envelope.version).arg("t").arg(envelope.kind);
-    add.arg("s").arg(envelope.subject).arg("q").arg(seq).arg("n").arg(offset).arg("i").arg(envelope.id);
-    add.arg("p").arg(envelope.payload).arg("c").arg(format!("{checksum:08x}"));
+    add.arg(format!("{keys}:events")).arg("*").arg("e").arg(header).arg("p").arg(payload);
     add.query_async::<Value>(&mut redis).await.unwrap();
 }
 
@@ -204,19 +204,26 @@ async fn garbage_in_the_stream_is_delivered_and_acknowledged() {
         .unwrap()
         .remove(0)
         .1;
-    let without = |name: &[u8]| {
-        let kept = good.chunks(2).filter(|pair| pair[0] != name);
-        kept.flatten().cloned().collect::<Vec<_>>()
+    let [_, header, _, payload] = good.as_slice() else { panic!("header and payload: {good:?}") };
+    let with = |header: Vec<u8>| vec![b"e".to_vec(), header, b"p".to_vec(), payload.clone()];
+    let words = || header.split(|byte| *byte == b' ');
+    let with_word = |at: usize, word: &'static [u8]| {
+        with(
+            words()
+                .enumerate()
+                .map(|(nth, old)| if nth == at { word } else { old })
+                .collect::<Vec<_>>()
+                .join(&b' '),
+        )
     };
-    let binary = vec![b"v".to_vec(), vec![0xff, 0x00, 0x0d, 0x0a]];
     let cases = [
-        (binary, Malformed::Field("version")),
+        (vec![b"e".to_vec(), vec![0xff, 0x00, 0x0d, 0x0a]], Malformed::Field("version")),
         (vec![b"hello".to_vec(), b"world".to_vec()], Malformed::Field("version")),
-        (without(b"v"), Malformed::Field("version")),
-        (without(b"q"), Malformed::Field("seq")),
-        (without(b"c"), Malformed::Field("checksum")),
-        (without(b"p"), Malformed::Field("payload")),
-        ([without(b"r"), vec![b"r".to_vec(), b"no trace".to_vec()]].concat(), Malformed::Field("trace")),
+        (good[2..].to_vec(), Malformed::Field("version")),
+        (with(words().take(5).collect::<Vec<_>>().join(&b' ')), Malformed::Field("seq")),
+        (with(words().take(7).collect::<Vec<_>>().join(&b' ')), Malformed::Field("checksum")),
+        (good[..2].to_vec(), Malformed::Field("payload")),
+        (with_word(4, b"no-trace"), Malformed::Field("trace")),
     ];
     for (fields, _) in &cases {
         redis::cmd("XADD").arg(&events).arg("*").arg(fields).query_async::<String>(&mut redis).await.unwrap();
@@ -352,9 +359,11 @@ async fn a_damaged_head_stops_its_subject_only() {
     let append = message("anna", "ben");
     put(&fresh.store, append.clone()).await;
     let heads = format!("{}:heads", fresh.keys_of(&append));
-    plain().await.hset(&heads, "c:anna:ben", "1x").await.unwrap();
-    let refused = fresh.store.log().append(append).await;
-    assert!(matches!(refused, Err(AppendError::Store(StoreError::Damaged { .. }))), "{refused:?}");
+    for damaged in ["1x", "1.5", "0x10", "nan", "-1", ""] {
+        plain().await.hset(&heads, "c:anna:ben", damaged).await.unwrap();
+        let refused = fresh.store.log().append(append.clone()).await;
+        assert!(matches!(refused, Err(AppendError::Store(StoreError::Damaged { .. }))), "{refused:?}");
+    }
     assert_eq!(put(&fresh.store, message("anna", "carl")).await.seq, 1);
 }
 
