@@ -4,6 +4,7 @@
 use std::fmt;
 use std::num::NonZeroU128;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 pub use ulid::Ulid;
@@ -13,10 +14,10 @@ use crate::limits::{USERNAME_CHARS_MAX, USERNAME_CHARS_MIN};
 /// The position of an event within its subject: 1, 2, 3, … without holes.
 pub type Seq = u64;
 
-/// The name of a user: 2–32 of `a–z 0–9 _ . -`, starting with a letter or digit, in lower case.
+/// The name of a user: 2–32 of `a–z 0–9 _ . -`, starting with a letter or digit, in lower case. Clones share it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Username(Box<str>);
+pub struct Username(Arc<str>);
 
 /// Why a text is not a [`Username`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +38,11 @@ impl Username {
         if !fits || !bytes[0].is_ascii_alphanumeric() || !bytes.iter().copied().all(allowed) {
             return Err(InvalidUsername);
         }
-        Ok(Self(text.to_ascii_lowercase().into()))
+        let mut lower = [0; USERNAME_CHARS_MAX];
+        let lower = &mut lower[..bytes.len()];
+        lower.copy_from_slice(bytes);
+        lower.make_ascii_lowercase();
+        Ok(Self(std::str::from_utf8(lower).expect("all of it is ASCII").into()))
     }
 
     #[must_use]
@@ -68,7 +73,7 @@ impl TryFrom<String> for Username {
 
 impl From<Username> for String {
     fn from(name: Username) -> Self {
-        name.0.into()
+        name.as_str().to_owned()
     }
 }
 

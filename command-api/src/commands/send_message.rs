@@ -1,10 +1,12 @@
 //! `POST /send` and its idempotent form, `PUT /messages/{id}`.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Deserializer};
@@ -118,13 +120,14 @@ fn content_error(content: &str) -> Option<FieldError> {
 pub(crate) async fn send_message(
     State(state): State<AppState>,
     MaybeCaller(caller): MaybeCaller,
-    headers: HeaderMap,
+    GivenKey(key): GivenKey,
+    GivenTrace(trace): GivenTrace,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let key = idempotency_key(&headers)?.map(|key| OnceKey::Header(key.to_owned()));
+    let key = key?.map(OnceKey::Header);
     let caller = caller.map(|caller| caller.user);
     let sent = body.read::<SendMessage>()?.decide(caller.as_ref(), state.trusts_names())?;
-    let message = Send { id: state.clock.new_id(), sent, key, trace: GivenTrace::of(&headers).0 };
+    let message = Send { id: state.clock.new_id(), sent, key, trace };
     send(&state, message, StatusCode::CREATED).await
 }
 
@@ -159,12 +162,13 @@ pub(crate) async fn put_message(
     State(state): State<AppState>,
     MaybeCaller(caller): MaybeCaller,
     id: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
+    GivenKey(key): GivenKey,
+    GivenTrace(trace): GivenTrace,
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let id = id.ok().and_then(|Path(id)| id.parse::<EventId>().ok());
     let id = id.ok_or_else(|| Problem::invalid("the path holds no ULID in upper case"))?;
-    if headers.contains_key(&IDEMPOTENCY_KEY) {
+    if !matches!(key, Ok(None)) {
         return Err(Problem::invalid("the id in the path is the idempotency key; send no other"));
     }
     let caller = caller.map(|caller| caller.user);
@@ -173,15 +177,27 @@ pub(crate) async fn put_message(
     // and keeps the order of answers: 422 comes before 403 and 404.
     check_window(id, state.clock.now(), state.idempotency_window)?;
     let sent = command.decide(caller.as_ref(), state.trusts_names())?;
-    let message = Send { id, sent, key: Some(OnceKey::Id), trace: GivenTrace::of(&headers).0 };
+    let message = Send { id, sent, key: Some(OnceKey::Id), trace };
     send(&state, message, StatusCode::OK).await
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+/// What the client gave as idempotency key. A wrong one is told by the handler, after what the body alone is refused
+/// for.
+pub(crate) struct GivenKey(Result<Option<String>, Problem>);
+
+impl<S: Sync> FromRequestParts<S> for GivenKey {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        Ok(Self(idempotency_key(&parts.headers)))
+    }
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(key) = single(headers, &IDEMPOTENCY_KEY)? else { return Ok(None) };
     let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
     if visible && (1..=IDEMPOTENCY_KEY_CHARS_MAX).contains(&key.len()) {
-        Ok(Some(key))
+        Ok(Some(key.to_owned()))
     } else {
         Err(Problem::invalid("an idempotency key is 1 to 64 visible ASCII characters"))
     }

@@ -53,20 +53,20 @@ impl Wording {
     /// `"send";q=40;w=2`: a burst of 40, which takes 2 s to come back.
     pub(super) fn new(name: &'static str, rate: Rate) -> Self {
         let (burst, window) = (rate.burst(), whole_seconds(rate.time_of(rate.burst())));
-        Self { name, policy: text(&format!("\"{name}\";q={burst};w={window}")) }
+        Self { name, policy: text(format!("\"{name}\";q={burst};w={window}")) }
     }
 
     /// `"send";r=39;t=1`: 39 are left, and in `reset` there is more: all of them, or after a refusal the next one,
     /// so that `t` and `Retry-After` name the same time.
     pub(super) fn quota(&self, remaining: u32, reset: Duration) -> Quota {
         let seconds = whole_seconds(reset);
-        let current = text(&format!("\"{}\";r={remaining};t={seconds}", self.name));
+        let current = text(format!("\"{}\";r={remaining};t={seconds}", self.name));
         Quota(Some(Fields { policy: self.policy.clone(), current }))
     }
 }
 
-fn text(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).expect("names and numbers are visible ASCII")
+fn text(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).expect("names and numbers are visible ASCII")
 }
 
 #[cfg(test)]
