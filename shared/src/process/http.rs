@@ -1,25 +1,28 @@
 //! The HTTP server that every process shares: deadlines, a connection cap, graceful and bounded drain; and
 //! `edge`, the outermost layer of every router, which gives each answer its request id and each error its body.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::middleware::Next;
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::{Route, future::RouteFuture};
 use futures_util::FutureExt;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tower::ServiceExt;
-use tracing::Instrument;
+use tower::Service as _;
+use tower::layer::layer_fn;
+use tracing::{Instrument, Span};
 
 use super::client::Peer;
 use super::health::Health;
@@ -34,8 +37,10 @@ use crate::limits::{
     REQUEST_DEADLINE, REQUEST_ID_CHARS_MAX,
 };
 
+mod deadline;
 mod stream;
 
+use deadline::{Deadline, Deadlines};
 use stream::ClientStream;
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -86,21 +91,25 @@ async fn connection(
     lifecycle: Lifecycle,
 ) {
     open.inc();
-    let router = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
+    let deadlines = Deadlines::default();
+    let timer = deadlines.clone();
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer);
-        request
+        request.extensions_mut().insert(deadlines.clone());
+        router.clone().call(request)
     });
     // Answers are small and complete: waiting to fill a packet only adds latency.
     let _ = stream.set_nodelay(true);
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(timer)
         .header_read_timeout(HEADERS_DEADLINE)
         .max_headers(HEADERS_COUNT_MAX)
         .max_header_size(HEADERS_BYTES_MAX)
-        .serve_connection(TokioIo::new(ClientStream::new(stream)), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(ClientStream::new(stream)), service);
     let mut connection = std::pin::pin!(connection);
     // Errors here are the client's: it left, or spoke something that is not HTTP.
     tokio::select! {
+        biased;
         result = connection.as_mut() => drop(result),
         () = lifecycle.shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
@@ -162,50 +171,87 @@ pub struct Edge {
 }
 
 /// Finishes a router: unknown paths and methods are problems, and `edge` is around everything.
-pub fn finish(router: Router, edge_state: Edge) -> Router {
+pub fn finish(router: Router, edge: Edge) -> Router {
+    let edge = Arc::new(edge);
+    let around = move |mut route: Route| {
+        let edge = edge.clone();
+        tower::service_fn(move |request: Request| {
+            let asked = Asked::of(&request, &edge);
+            answered(edge.clone(), asked, route.call(request))
+        })
+    };
     router
         .fallback(|| async { Problem::new(Code::NotFound, "there is no such path") })
         .method_not_allowed_fallback(|| async {
             Problem::new(Code::MethodNotAllowed, "the path does not take this method; see Allow")
         })
-        .layer(axum::middleware::from_fn_with_state(edge_state, edge))
+        .layer(layer_fn(around))
+}
+
+/// What is known of a request before it is answered.
+struct Asked {
+    begun: Instant,
+    method: Method,
+    route: Option<MatchedPath>,
+    request_id: HeaderValue,
+    deadlines: Deadlines,
+    span: Span,
+}
+
+impl Asked {
+    fn of(request: &Request, edge: &Edge) -> Self {
+        let (headers, clock) = (request.headers(), &edge.clock);
+        let request_id = request_id(headers, clock);
+        let trace_id = GivenTrace::of(headers).0.unwrap_or_else(|| clock.new_trace_id());
+        let span = tracing::info_span!(
+            "request",
+            request_id = text(&request_id),
+            %trace_id,
+            parent_id = sampled_parent(headers)
+        );
+        let (method, route) = (request.method().clone(), request.extensions().get().cloned());
+        let deadlines = request.extensions().get().cloned().unwrap_or_default();
+        Self { begun: Instant::now(), method, route, request_id, deadlines, span }
+    }
 }
 
 /// Gives each answer its request id, each error its body, a deadline and a log line; turns a panic into a 500.
-async fn edge(State(edge): State<Edge>, request: Request, next: Next) -> Response {
-    let begun = Instant::now();
-    let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let request_id = request_id(&request, &edge.clock);
-    let trace_id = GivenTrace::of(request.headers()).0.unwrap_or_else(|| edge.clock.new_trace_id());
-    let span =
-        tracing::info_span!("request", request_id, %trace_id, parent_id = sampled_parent(request.headers()));
-    let answer = answer(request, next, &method).instrument(span.clone()).await;
+async fn answered(
+    edge: Arc<Edge>,
+    asked: Asked,
+    answering: RouteFuture<Infallible>,
+) -> Result<Response, Infallible> {
+    let Asked { begun, method, route, request_id, deadlines, span } = asked;
+    let deadline = deadlines.until(begun + REQUEST_DEADLINE);
+    let answer = answer(answering, deadline, &method).instrument(span.clone()).await;
     let _entered = span.enter();
-    let response = finished(answer, &edge, &method, &request_id);
+    let response = finished(answer, &edge, &method, request_id);
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     let took = begun.elapsed();
     edge.metrics.observe(route, &method, response.status(), took);
     tracing::debug!(%method, route, status = response.status().as_u16(), took_us = took.as_micros(), "answered");
-    response
+    Ok(response)
 }
 
-async fn answer(request: Request, next: Next, method: &Method) -> Response {
-    let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
-    match tokio::time::timeout(REQUEST_DEADLINE, handled).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(_panic)) => {
-            tracing::error!("a handler panicked");
-            Problem::new(Code::Internal, "the request could not be served").into_response()
-        }
-        Err(_elapsed) => {
+async fn answer(answering: RouteFuture<Infallible>, deadline: Deadline, method: &Method) -> Response {
+    let handled = AssertUnwindSafe(answering).catch_unwind();
+    tokio::select! {
+        biased;
+        handled = handled => match handled {
+            Ok(Ok(response)) => response,
+            Err(_panic) => {
+                tracing::error!("a handler panicked");
+                Problem::new(Code::Internal, "the request could not be served").into_response()
+            }
+        },
+        () = deadline => {
             let code = if writes(method) { Code::OutcomeUnknown } else { Code::ViewsUnavailable };
             Problem::new(code, "the request took too long").into_response()
         }
     }
 }
 
-fn finished(mut response: Response, edge: &Edge, method: &Method, request_id: &str) -> Response {
+fn finished(mut response: Response, edge: &Edge, method: &Method, request_id: HeaderValue) -> Response {
     if *method == Method::OPTIONS && response.status() == StatusCode::METHOD_NOT_ALLOWED {
         // axum adds `Allow` to whatever the fallback for other methods answers.
         response = StatusCode::NO_CONTENT.into_response();
@@ -213,10 +259,9 @@ fn finished(mut response: Response, edge: &Edge, method: &Method, request_id: &s
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let problem = if edge.health.has_started() { problem } else { problem.while_starting() };
         edge.metrics.problem(problem.code);
-        response = problem_response(response, problem, method, request_id);
+        response = problem_response(response, problem, method, text(&request_id));
     }
-    let id = HeaderValue::from_str(request_id).expect("a request id is visible ASCII");
-    response.headers_mut().insert(X_REQUEST_ID.clone(), id);
+    response.headers_mut().insert(X_REQUEST_ID.clone(), request_id);
     response
 }
 
@@ -245,13 +290,19 @@ fn writes(method: &Method) -> bool {
 }
 
 /// The client's own, if it is well formed.
-fn request_id(request: &Request, clock: &Clock) -> String {
-    let well_formed = |id: &&str| {
+fn request_id(headers: &HeaderMap, clock: &Clock) -> HeaderValue {
+    let well_formed = |id: &str| {
         (1..=REQUEST_ID_CHARS_MAX).contains(&id.len())
             && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
     };
-    let given = single(request.headers(), &X_REQUEST_ID).ok().flatten().filter(well_formed);
-    given.map_or_else(|| clock.new_id().to_string(), str::to_owned)
+    match single(headers, &X_REQUEST_ID) {
+        Ok(Some(given)) if well_formed(given) => headers[&X_REQUEST_ID].clone(),
+        Ok(_) | Err(_) => clock.new_id().to_string().try_into().expect("an id is visible ASCII"),
+    }
+}
+
+fn text(request_id: &HeaderValue) -> &str {
+    request_id.to_str().expect("a request id is visible ASCII")
 }
 
 #[cfg(test)]
