@@ -17,7 +17,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::Service as _;
@@ -29,7 +28,7 @@ use super::health::Health;
 use super::problem::{Code, Outcome, Problem};
 use super::request::single;
 use super::shutdown::Lifecycle;
-use super::telemetry::{self, Connections, HttpMetrics, Metrics};
+use super::telemetry::{self, Connections, HttpMetrics, Metrics, OpenConnection};
 use super::trace::{GivenTrace, sampled_parent};
 use crate::clock::Clock;
 use crate::limits::{
@@ -68,8 +67,7 @@ async fn accept(
             let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    let (peer, open) = (Peer(peer.ip()), connections.open.clone());
-                    let held = (place, open);
+                    let (peer, held) = (Peer(peer.ip()), (place, connections.one_more()));
                     lifecycle.spawn(connection(stream, peer, router.clone(), held, lifecycle.clone()));
                 }
                 Err(error) => {
@@ -87,10 +85,9 @@ async fn connection(
     stream: TcpStream,
     peer: Peer,
     router: Router,
-    (place, open): (OwnedSemaphorePermit, Gauge),
+    held: (OwnedSemaphorePermit, OpenConnection),
     lifecycle: Lifecycle,
 ) {
-    open.inc();
     let deadlines = Deadlines::default();
     let timer = deadlines.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
@@ -116,8 +113,7 @@ async fn connection(
             drop(tokio::time::timeout(DRAIN_DEADLINE, connection).await);
         }
     }
-    open.dec();
-    drop(place);
+    drop(held);
 }
 
 /// One process's HTTP side: what it serves to clients, and what it shows to operators.

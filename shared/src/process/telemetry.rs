@@ -176,7 +176,7 @@ fn name(method: &Method) -> &'static str {
 /// The connections of one listener.
 #[derive(Debug, Clone, Default)]
 pub struct Connections {
-    pub open: Gauge,
+    open: Gauge,
     /// The system gave none although one waited: too many open files, most likely.
     pub failed: Counter,
 }
@@ -191,5 +191,20 @@ impl Connections {
             registry.register("http_accept_failures", help, failed.clone());
         });
         Self { open, failed }
+    }
+
+    /// Counts a connection as open until what is returned is dropped, which a panic does too.
+    pub fn one_more(&self) -> OpenConnection {
+        self.open.inc();
+        OpenConnection(self.open.clone())
+    }
+}
+
+#[must_use = "the connection is closed when this is dropped"]
+pub struct OpenConnection(Gauge);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

@@ -121,6 +121,31 @@ async fn connections_beyond_the_cap_wait_until_another_closes() {
 }
 
 #[tokio::test]
+async fn a_connection_whose_task_panics_is_open_no_longer() {
+    async fn panics() -> &'static str {
+        panic!("where nobody catches it")
+    }
+    let ((listener, address), lifecycle, metrics) =
+        (listen().await, Lifecycle::default(), Metrics::default());
+    let connections = Connections::new(&metrics);
+    let router = Router::new().route("/", get(async || "here")).route("/panic", get(panics));
+    lifecycle.spawn(accept(listener, router, 2, connections, lifecycle.clone()));
+    let mut stream = connect(address).await;
+    assert_eq!(ask(&mut stream, "GET", "/").await.1, "here");
+    assert!(metrics.text().contains("http_connections_open 1\n"), "{}", metrics.text());
+    // The process does not end with it: two places, and each of these took one.
+    for _ in 0..3 {
+        let mut stream = connect(address).await;
+        stream.write_all(b"GET /panic HTTP/1.1\r\nHost: chat\r\n\r\n").await.unwrap();
+        let read = tokio::time::timeout(PATIENCE, stream.read(&mut [0; 64])).await.expect("it is closed");
+        assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    }
+    drop(stream);
+    lifecycle.drain().await;
+    assert!(metrics.text().contains("http_connections_open 0\n"), "{}", metrics.text());
+}
+
+#[tokio::test]
 async fn a_handler_that_panics_is_a_500_and_the_process_lives() {
     async fn panics() -> &'static str {
         panic!("a secret of the handler")
