@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::future::join_all;
@@ -14,6 +14,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
+use super::problem::scattered_seconds;
 use crate::ports::{Probe, StoreError};
 
 /// A probe that has not answered by then is waited for no longer.
@@ -124,6 +125,30 @@ impl Health {
         } else {
             (StatusCode::SERVICE_UNAVAILABLE, "waiting")
         };
-        (code, Json(HealthReport { status, waiting_for, durability })).into_response()
+        let mut answer = (code, Json(HealthReport { status, waiting_for, durability })).into_response();
+        if code == StatusCode::SERVICE_UNAVAILABLE {
+            answer.headers_mut().insert(header::RETRY_AFTER, scattered_seconds().into());
+        }
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::RETRY_SECONDS_MAX;
+
+    #[tokio::test]
+    async fn who_is_not_ready_says_when_to_ask_again() {
+        let shutdown = CancellationToken::new();
+        let health = Health::new(Vec::new(), shutdown.clone());
+        let retry_after = |answer: &Response| answer.headers().get(header::RETRY_AFTER).cloned();
+        let ready = health.readyz().await;
+        assert_eq!((ready.status(), retry_after(&ready)), (StatusCode::OK, None));
+        shutdown.cancel();
+        let draining = health.readyz().await;
+        assert_eq!(draining.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let seconds: u32 = retry_after(&draining).unwrap().to_str().unwrap().parse().unwrap();
+        assert!((1..=RETRY_SECONDS_MAX).contains(&seconds), "{seconds}");
     }
 }

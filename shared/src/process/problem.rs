@@ -227,7 +227,7 @@ impl IntoResponse for Problem {
 }
 
 /// So that who was refused together does not come back together.
-fn scattered_seconds() -> u32 {
+pub(super) fn scattered_seconds() -> u32 {
     let random = getrandom::u32().expect("the system gives random bytes");
     1 + random % RETRY_SECONDS_MAX
 }
