@@ -15,7 +15,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use shared::limits::PASSWORD_HASHES_QUEUED_MAX;
 use shared::process::problem::{Code, Outcome, Problem};
 use shared::process::telemetry::Metrics;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Memory in KiB, passes, lanes.
 const MEMORY_KIB: u32 = 19 * 1024;
@@ -72,6 +72,14 @@ impl Passwords {
         });
     }
 
+    /// A place for one hash, running or waiting.
+    ///
+    /// # Errors
+    /// 503 `busy` at once when the queue is full.
+    pub fn place(&self) -> Result<Place, Problem> {
+        self.pool.place()
+    }
+
     /// A PHC string with a salt of its own.
     ///
     /// # Errors
@@ -79,7 +87,9 @@ impl Passwords {
     pub async fn hash(&self, password: String) -> Result<String, Problem> {
         let argon2 = self.argon2.clone();
         self.pool
-            .run(move || argon2.hash_password(password.as_bytes()).map(|hash| hash.to_string()).ok())
+            .run(self.place()?, move || {
+                argon2.hash_password(password.as_bytes()).map(|hash| hash.to_string()).ok()
+            })
             .await?
             .ok_or_else(failed)
     }
@@ -88,12 +98,17 @@ impl Passwords {
     /// made with less than today's memory or passes is made anew while the password is at hand.
     ///
     /// # Errors
-    /// 503 `busy` at once when the queue is full.
-    pub async fn verify(&self, password: String, hash: Option<String>) -> Result<Verified, Problem> {
+    /// 500 when hashing fails.
+    pub async fn verify(
+        &self,
+        place: Place,
+        password: String,
+        hash: Option<String>,
+    ) -> Result<Verified, Problem> {
         let argon2 = self.argon2.clone();
         let nobody = self.nobody.clone();
         self.pool
-            .run(move || {
+            .run(place, move || {
                 let password = password.as_bytes();
                 let stored = PasswordHash::new(hash.as_deref().unwrap_or(&nobody)).ok();
                 let matches = |stored: &PasswordHash| argon2.verify_password(password, stored).is_ok();
@@ -122,12 +137,18 @@ impl Pool {
         }
     }
 
-    async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-        let busy = || {
+    fn place(&self) -> Result<Place, Problem> {
+        self.places.clone().try_acquire_owned().map(Place).map_err(|_| {
             self.refused.inc();
             Problem::new(Code::Busy, "too many logins are waiting").with_outcome(Outcome::NotApplied)
-        };
-        let place = self.places.clone().try_acquire_owned().map_err(|_| busy())?;
+        })
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        place: Place,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
         let turn = self.running.clone().acquire_owned().await.map_err(|_| failed())?;
         // The job runs to its end even if the client leaves, so it keeps its places until then.
         let durations = self.durations.clone();
@@ -141,6 +162,10 @@ impl Pool {
         job.await.map_err(|_| failed())
     }
 }
+
+/// For one hash, which nobody else can take: with it a hash is not refused any more.
+#[must_use = "the place is free again when this is dropped"]
+pub struct Place(#[expect(dead_code, reason = "it is held, not used")] OwnedSemaphorePermit);
 
 /// What [`Passwords::verify`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,7 +214,9 @@ mod tests {
         let passwords = Passwords::new(1);
         let hash = passwords.hash("password123".to_owned()).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-        let verify = |password: &str, hash: Option<String>| passwords.verify(password.to_owned(), hash);
+        let verify = |password: &str, hash: Option<String>| {
+            passwords.verify(passwords.place().unwrap(), password.to_owned(), hash)
+        };
         let yes = Verified::Yes { better_hash: None };
         assert_eq!(verify("password123", Some(hash.clone())).await.unwrap(), yes);
         assert_eq!(verify("password124", Some(hash)).await.unwrap(), Verified::No);
@@ -200,8 +227,9 @@ mod tests {
     #[tokio::test]
     async fn a_weak_hash_is_made_anew_once() {
         let passwords = Passwords::new(1);
-        let verify =
-            |password: &str, hash: &str| passwords.verify(password.to_owned(), Some(hash.to_owned()));
+        let verify = |password: &str, hash: &str| {
+            passwords.verify(passwords.place().unwrap(), password.to_owned(), Some(hash.to_owned()))
+        };
         for (algorithm, memory, passes) in [
             (Algorithm::Argon2id, MEMORY_KIB / 2, PASSES),
             (Algorithm::Argon2id, MEMORY_KIB, PASSES - 1),

@@ -1,5 +1,7 @@
 //! `POST /login`.
 
+use std::net::IpAddr;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
@@ -8,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use shared::limits::SESSION_LIFETIME;
 use shared::process::auth::Token;
 use shared::process::client::ClientAddress;
-use shared::process::limits::Login;
 use shared::process::problem::{Code, Problem, ProblemBody};
 use shared::process::request::JsonBody;
 use shared::{Timestamp, Username};
@@ -62,20 +63,27 @@ pub(crate) async fn log_in(
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let command: LogIn = body.read()?;
-    // Before the password: what is refused here takes no place of a hash.
-    let (quota, login) = state.limits.log_in(client, &command.username).await?;
-    Ok(quota.on(open_session(&state, command, login).await))
+    // Before the place of a hash: who is beyond his limit takes none.
+    let quota = state.limits.log_in(client).await?;
+    Ok(quota.on(open_session(&state, command, client).await))
 }
 
-async fn open_session(state: &AppState, command: LogIn, login: Login) -> Result<impl IntoResponse, Problem> {
+async fn open_session(
+    state: &AppState,
+    command: LogIn,
+    client: IpAddr,
+) -> Result<impl IntoResponse, Problem> {
     let LogIn { username, password } = command;
+    // Before it counts as tried: a login that meets a full queue has not failed.
+    let place = state.passwords.place()?;
+    let login = state.limits.try_login(client, &username).await?;
     // A name that could not exist takes the same way as one that does not: same body, same time.
     let username = Username::new(&username).ok();
     let hash = match &username {
         Some(username) => state.accounts.password_hash(username).await.map_err(|error| reading(&error))?,
         None => None,
     };
-    let verified = state.passwords.verify(password, hash.clone()).await?;
+    let verified = state.passwords.verify(place, password, hash.clone()).await?;
     let (Some(username), Verified::Yes { better_hash }) = (username, verified) else {
         return Err(Problem::new(Code::InvalidCredentials, "the name or the password is wrong"));
     };

@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use e2e::user::PASSWORD;
-use e2e::{Answer, Backend, Client, Settings, TestApp, new_id};
+use e2e::{Answer, Backend, Client, Settings, TestApp, eventually, new_id};
 use serde_json::json;
-use shared::limits::{BODY_BYTES_MAX, LOGIN_FAILURES_FREE};
+use shared::limits::{BODY_BYTES_MAX, LOGIN_FAILURES_FREE, PASSWORD_HASHES_QUEUED_MAX};
 use shared::process::config::{InFlightOptions, LimitOptions};
+
+use tokio::task::JoinSet;
 
 use crate::at_once;
 
@@ -36,6 +38,7 @@ e2e::scenarios!(only("send", "1/h:1") => the_limit_is_checked_last);
 e2e::scenarios!(only("login", "1/h:3") => logins_are_limited_by_address);
 e2e::scenarios!(only("register", "1/h:3") => registrations_are_limited_by_address);
 e2e::scenarios!(only("none", PLENTY) => failed_logins_wait_longer_and_longer, a_name_that_does_not_exist_waits_too);
+e2e::scenarios!(only("none", PLENTY) => a_login_that_meets_a_full_queue_has_not_failed);
 e2e::scenarios!(without_proxy(only("login", "1/h:3")) => who_is_not_trusted_is_not_believed);
 e2e::scenarios!(off_lifts_all);
 e2e::embedded_scenarios!(at_most_so_many_at_once, refusals_are_counted);
@@ -207,6 +210,41 @@ async fn a_name_that_does_not_exist_waits_too(app: &TestApp) {
         }
         assert_eq!(refused(&log_in(&door, "203.0.113.1", name, PASSWORD).await), 1);
     }
+}
+
+async fn a_login_that_meets_a_full_queue_has_not_failed(app: &TestApp) {
+    let door = door(app).await;
+    register(&door, "203.0.113.1", "samer").await.expect(201);
+    let attempt = async |password| log_in(&door, "203.0.113.1", "samer", password).await;
+    let (mut busy, mut tried) = (0, 0);
+    while busy <= LOGIN_FAILURES_FREE {
+        let mut flood = JoinSet::new();
+        for number in 0..2 * PASSWORD_HASHES_QUEUED_MAX {
+            let door = door.clone();
+            flood.spawn(async move {
+                log_in(&door, "203.0.113.2", &format!("nobody{number}"), PASSWORD).await.status
+            });
+        }
+        while flood.join_next().await.expect("the queue has a bound").expect("no panic") != 503 {}
+        for _ in 0..LOGIN_FAILURES_FREE {
+            match attempt("wrong password").await.problem_code().as_str() {
+                "busy" => busy += 1,
+                "invalid_credentials" => {
+                    tried += 1;
+                    break;
+                }
+                other => panic!("{other} after {tried} failures and {busy} times busy"),
+            }
+        }
+        flood.join_all().await;
+    }
+    assert!(tried < LOGIN_FAILURES_FREE, "{tried} tried: the queue was not full for long enough");
+    eventually("the queue is empty", async || {
+        let answer = attempt(PASSWORD).await;
+        (answer.problem_code() != "busy").then_some(answer)
+    })
+    .await
+    .expect(200);
 }
 
 /// On the real backend nginx is the peer, and says who came to it whatever the client says.

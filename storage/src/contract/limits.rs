@@ -217,9 +217,9 @@ pub async fn logins_are_exact_over_instances(stores: LogStores) {
     for _ in 0..5 {
         let options = LimitOptions { login_limit: SLOW, ..LimitOptions::default() };
         let limits = Limits::new(&options, Arc::clone(&stores.limits), &LimitMetrics::default());
-        for account in 0..10 {
+        for _ in 0..10 {
             let limits = limits.clone();
-            clients.spawn(async move { limits.log_in(address, &format!("account{account}")).await.is_ok() });
+            clients.spawn(async move { limits.log_in(address).await.is_ok() });
         }
     }
     assert_eq!(clients.join_all().await.into_iter().filter(|tried| *tried).count(), 10);

@@ -84,23 +84,31 @@ impl Limits {
         }
     }
 
-    /// One login from an address into an account, which may be any text. It counts as failed until
+    /// One login from an address.
+    ///
+    /// # Errors
+    /// 429 beyond the limit; 503 when the store is away.
+    pub async fn log_in(&self, client: IpAddr) -> Result<Quota, Problem> {
+        match &self.0 {
+            Some(counting) => counting.logins.take(Counted::Logins(Network::of_client(client))).await,
+            None => Ok(Quota::unlimited()),
+        }
+    }
+
+    /// The password of an account, which may be any text, is tried from an address. It counts as failed until
     /// [`Login::succeeded`]: whether the account exists plays no part, so it shows nowhere, in time neither.
     ///
     /// # Errors
-    /// 429 beyond the limit, and while the account and address have to wait after failures; 503 when the store is
-    /// away.
-    pub async fn log_in(&self, client: IpAddr, account: &str) -> Result<(Quota, Login), Problem> {
-        let Some(counting) = &self.0 else { return Ok((Quota::unlimited(), Login(None))) };
-        let client = Network::of_client(client);
-        let quota = counting.logins.take(Counted::Logins(client)).await?;
-        let key = LoginKey::new(account, client);
+    /// 429 while the account and address have to wait after failures; 503 when the store is away.
+    pub async fn try_login(&self, client: IpAddr, account: &str) -> Result<Login, Problem> {
+        let Some(counting) = &self.0 else { return Ok(Login(None)) };
+        let key = LoginKey::new(account, Network::of_client(client));
         let wait = counting.store.try_login(&key).await.map_err(|error| away(&error))?;
         if wait.is_zero() {
-            return Ok((quota, Login(Some((counting.clone(), key)))));
+            return Ok(Login(Some((counting.clone(), key))));
         }
         counting.delayed_logins.inc();
-        Err(refusal("too many failed logins into this account", wait).with_quota(quota))
+        Err(refusal("too many failed logins into this account", wait))
     }
 }
 
