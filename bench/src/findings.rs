@@ -89,6 +89,7 @@ pub(crate) struct Row {
 pub(crate) struct Findings {
     pub(crate) rounds: Vec<Round>,
     figures: Vec<(String, f64)>,
+    nothings: Vec<(String, &'static str)>,
 }
 
 impl Findings {
@@ -102,6 +103,15 @@ impl Findings {
         if value.is_finite() {
             self.figures.push((name.into(), value));
         }
+    }
+
+    /// A figure of what did not happen, and why there is none: neither reached nor missed.
+    pub(crate) fn nothing(&mut self, name: impl Into<String>, why: &'static str) {
+        self.nothings.push((name.into(), why));
+    }
+
+    pub(crate) fn why_nothing(&self, figure: &str) -> Option<&'static str> {
+        self.nothings.iter().find(|(name, _)| name == figure).map(|(_, why)| *why)
     }
 
     pub(crate) fn figures(&self) -> &[(String, f64)] {

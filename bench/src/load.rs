@@ -96,32 +96,45 @@ pub(crate) struct Measured {
 
 /// Runs a load to its end. Dropping the future ends the load.
 pub(crate) async fn measure(load: &Load, source: &Arc<dyn Source>, parts: &[Part]) -> Result<Measured> {
+    let [measured] = measure_together([load], source, parts).await?;
+    Ok(measured)
+}
+
+/// Runs loads to their end, all in the window of the first, which begins when all of them are connected. The CPU
+/// time is counted for the first: nobody can tell whose requests it was spent on.
+pub(crate) async fn measure_together<const N: usize>(
+    loads: [&Load; N],
+    source: &Arc<dyn Source>,
+    parts: &[Part],
+) -> Result<[Measured; N]> {
     let stop = CancellationToken::new();
     let _stop_when_dropped = stop.clone().drop_guard();
     let (window_sender, window) = watch::channel(None);
-    let threads = load.connections.clamp(1, THREADS_MAX);
     let mut running = Vec::new();
-    for thread in 0..threads {
-        let (ready_sender, is_ready) = oneshot::channel();
-        let (done_sender, is_done) = oneshot::channel();
-        let share =
-            Share { load: load.clone(), source: source.clone(), thread, threads, window: window.clone() };
-        let stop = stop.clone();
-        std::thread::Builder::new().name(format!("load-{thread}")).spawn(move || {
-            // Nobody asks any more if the measurement was given up.
-            drop(done_sender.send(share.run(ready_sender, &stop)));
-        })?;
-        running.push((is_ready, is_done));
+    for (number, load) in loads.into_iter().enumerate() {
+        let threads = load.connections.clamp(1, THREADS_MAX);
+        for thread in 0..threads {
+            let (ready_sender, is_ready) = oneshot::channel();
+            let (done_sender, is_done) = oneshot::channel();
+            let share =
+                Share { load: load.clone(), source: source.clone(), thread, threads, window: window.clone() };
+            let stop = stop.clone();
+            std::thread::Builder::new().name(format!("load-{number}-{thread}")).spawn(move || {
+                // Nobody asks any more if the measurement was given up.
+                drop(done_sender.send(share.run(ready_sender, &stop)));
+            })?;
+            running.push((number, is_ready, is_done));
+        }
     }
     let mut done = Vec::new();
-    for (is_ready, is_done) in running {
+    for (number, is_ready, is_done) in running {
         if is_ready.await.is_err() {
             finished(is_done).await?;
             bail!("a thread of the load ended before it began");
         }
-        done.push(is_done);
+        done.push((number, is_done));
     }
-    let window = Window::starting_at(Instant::now() + START_DELAY, load.timing);
+    let window = Window::starting_at(Instant::now() + START_DELAY, loads[0].timing);
     window_sender.send_replace(Some(window));
     let mut before = Vec::new();
     tokio::time::sleep_until(window.begin).await;
@@ -130,13 +143,14 @@ pub(crate) async fn measure(load: &Load, source: &Arc<dyn Source>, parts: &[Part
     let mut after = Vec::new();
     usage::sample(parts, &mut after)?;
 
-    let mut tally = Tally::new();
-    for is_done in done {
-        tally.add(&finished(is_done).await?);
-    }
     let seconds = (window.end - window.begin).as_secs_f64();
+    let mut measured = [(); N].map(|()| Measured { tally: Tally::new(), seconds, cpu: Vec::new() });
+    for (number, is_done) in done {
+        measured[number].tally.add(&finished(is_done).await?);
+    }
     let used = before.iter().zip(&after).map(|((part, before), (_, after))| (*part, after - before));
-    Ok(Measured { tally, seconds, cpu: used.collect() })
+    measured[0].cpu = used.collect();
+    Ok(measured)
 }
 
 async fn finished(is_done: oneshot::Receiver<Result<Tally>>) -> Result<Tally> {
@@ -264,6 +278,21 @@ mod tests {
     async fn a_closed_loop_sends_one_after_the_other() {
         let tally = pings(Pace::Closed, 3, Duration::ZERO).await;
         assert!(tally.accepted() > 3 && tally.failed() == 0, "{}", tally.accepted());
+    }
+
+    #[tokio::test]
+    async fn loads_that_are_measured_together_meet() {
+        let address = stalling_server(Duration::ZERO).await;
+        let timing = Timing { warm_up: Duration::ZERO, measured: MEASURED };
+        let few = Pace::Open { per_second: 100.0, when_late: WhenLate::Wait };
+        // Connecting takes the first much longer than the window.
+        let many = Load { address, connections: 1_000, pace: Pace::Closed, timing, yields: true };
+        let watch = Load { connections: 2, pace: few, yields: false, ..many.clone() };
+        let source = Arc::new(Pings) as Arc<dyn Source>;
+        let [many, watch] = measure_together([&many, &watch], &source, &[Part::client()]).await.unwrap();
+        assert!(many.tally.accepted() > 1_000 && watch.tally.accepted() >= 38, "{}", watch.tally.accepted());
+        assert!(watch.tally.accepted_ms(0.5) > 1.0, "alone: {} ms", watch.tally.accepted_ms(0.5));
+        assert_eq!((many.cpu.len(), watch.cpu.len()), (1, 0));
     }
 
     #[tokio::test]

@@ -33,7 +33,16 @@ struct Checked {
     goal: Goal,
     /// `None`: not measured.
     value: Option<f64>,
-    met: bool,
+    verdict: Verdict,
+}
+
+#[derive(Debug, Serialize, PartialEq)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Met,
+    Short,
+    /// There was nothing to measure, and why.
+    Nothing(&'static str),
 }
 
 impl Report {
@@ -47,7 +56,12 @@ impl Report {
     ) -> Self {
         let checked = |goal: Goal| {
             let value = findings.value_of(&goal.figure);
-            Checked { met: goal.is_met_by(value), goal, value }
+            let verdict = match findings.why_nothing(&goal.figure) {
+                Some(why) => Verdict::Nothing(why),
+                None if goal.is_met_by(value) => Verdict::Met,
+                None => Verdict::Short,
+            };
+            Checked { goal, value, verdict }
         };
         Self {
             scenario: scenario.to_owned(),
@@ -78,7 +92,7 @@ impl Report {
 
     /// What falls short, one line each.
     pub(crate) fn shortfalls(&self) -> Vec<String> {
-        let short = self.goals.iter().filter(|checked| !checked.met);
+        let short = self.goals.iter().filter(|checked| checked.verdict == Verdict::Short);
         let line = |Checked { goal, value, .. }: &Checked| match value {
             Some(value) => format!("{} is {}, must be {goal}", goal.figure, number(*value)),
             None => format!("{} was not measured, must be {goal}", goal.figure),
@@ -98,8 +112,13 @@ impl Report {
         for (name, value) in &self.figures {
             let checked = self.goals.iter().find(|checked| checked.goal.figure == *name);
             let goal = checked.map(|checked| checked.goal.to_string()).unwrap_or_default();
-            let verdict = checked.map_or("", |checked| if checked.met { "met" } else { "SHORT" });
+            let verdict = checked.map_or("", |checked| checked.verdict.text());
             writeln!(to, "| {name} | {} | {goal} | {verdict} |", number(value.as_f64().unwrap_or(f64::NAN)))?;
+        }
+        for Checked { goal, verdict, .. } in &self.goals {
+            if matches!(verdict, Verdict::Nothing(_)) {
+                writeln!(to, "| {} | – | {goal} | {} |", goal.figure, verdict.text())?;
+            }
         }
         Ok(())
     }
@@ -125,7 +144,10 @@ impl Report {
                 found.per_second, found.p50_ms, found.p99_ms
             )?;
             let p999 = found.p999_ms.map_or_else(|| "–".to_owned(), |p999| format!("{p999:.2}"));
-            write!(to, " {p999} | {:.0} | {:.2} |", found.refused_per_second, found.refusal_p99_ms)?;
+            let refused = found.refused_per_second;
+            let refusal =
+                if refused > 0.0 { format!("{:.2}", found.refusal_p99_ms) } else { "–".to_owned() };
+            write!(to, " {p999} | {refused:.0} | {refusal} |")?;
             write!(to, " {:.0} | {} |", found.skipped_per_second, found.failed)?;
             for part in &parts {
                 let used = found.cpu_us.get(part).map_or_else(|| "–".to_owned(), |used| format!("{used:.1}"));
@@ -134,6 +156,16 @@ impl Report {
             writeln!(to)?;
         }
         Ok(())
+    }
+}
+
+impl Verdict {
+    fn text(&self) -> &'static str {
+        match self {
+            Self::Met => "met",
+            Self::Short => "SHORT",
+            Self::Nothing(why) => why,
+        }
     }
 }
 
@@ -150,10 +182,13 @@ mod tests {
     use crate::findings::Found;
     use crate::goals;
 
-    fn report(share: f64) -> Report {
+    fn about() -> (Machine, Versions) {
         let machine =
             Machine { cpu: "C".into(), cores: 2, memory_mib: 1, disk: "D".into(), kernel: "K".into() };
-        let versions = Versions { commit: "abc".into(), rust: "R".into(), redis: "S".into() };
+        (machine, Versions { commit: "abc".into(), rust: "R".into(), redis: "S".into() })
+    }
+
+    fn report(share: f64) -> Report {
         let mut findings = Findings::default();
         let cpu_us = BTreeMap::from([("api", 12.34)]);
         findings.record(
@@ -165,7 +200,7 @@ mod tests {
         findings.record(1, "64 connections", "bare", Found::default());
         findings.figure("share_of_fjall_at_64", share);
         let goals = goals::of("append", "standalone").unwrap();
-        Report::new("append", "standalone", (machine, versions), Value::Null, findings, goals)
+        Report::new("append", "standalone", about(), Value::Null, findings, goals)
     }
 
     #[test]
@@ -193,6 +228,25 @@ mod tests {
         assert_eq!(json["rounds"].as_array().unwrap().len(), 2);
         assert_eq!(json["rounds"][0]["per_second"], 1234.5);
         assert_eq!(json["figures"]["share_of_fjall_at_64"], 0.5);
-        assert_eq!(json["goals"][0]["met"], false);
+        assert_eq!(json["goals"][0]["verdict"], "short");
+    }
+
+    #[test]
+    fn what_did_not_happen_is_neither_met_nor_short() {
+        let report = |findings| {
+            let goals = goals::of("overload", "real").unwrap();
+            Report::new("overload", "real", about(), Value::Null, findings, goals)
+        };
+        assert!(
+            report(Findings::default()).shortfalls().join("\n").contains("refusal_p99_ms was not measured")
+        );
+        let mut findings = Findings::default();
+        findings.nothing("refusal_p99_ms", "nothing was refused");
+        let report = report(findings);
+        let mut text = Vec::new();
+        report.print(&mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains("| refusal_p99_ms | – | <= 20 | nothing was refused |"), "{text}");
+        assert!(!report.shortfalls().join("\n").contains("refusal_p99_ms"));
     }
 }
