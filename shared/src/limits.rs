@@ -40,7 +40,7 @@ pub const TASKS_DEADLINE: Duration = Duration::from_secs(1);
 // Spans for a collector (feature `otel`). Beyond this many waiting they are dropped.
 pub const SPANS_QUEUED_MAX: usize = 4_096;
 pub const SPANS_PER_POST_MAX: usize = 512;
-/// Shorter than [`TASKS_DEADLINE`]: the last ones are sent while the process ends.
+/// Half of [`TASKS_DEADLINE`]: while the process ends, the post on its way and the last one fit into that.
 pub const SPANS_POST_TIMEOUT: Duration = Duration::from_millis(500);
 
 // Pages.

@@ -51,7 +51,7 @@ pub struct ProcessOptions {
     #[arg(long, env = "CHAT_LOG", default_value = "info,scylla=off", value_name = "FILTER")]
     pub log: String,
 
-    /// Where spans of sampled traces are sent, as OTLP over HTTP, such as `http://127.0.0.1:4318`
+    /// Where spans of traces are sent, as OTLP over HTTP, such as `http://127.0.0.1:4318`
     #[cfg(feature = "otel")]
     #[arg(long, env = "CHAT_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,

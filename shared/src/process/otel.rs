@@ -1,6 +1,7 @@
-//! Spans for OpenTelemetry, with the feature `otel`: what belongs to a sampled trace of a client is sent to a
-//! collector, as OTLP in JSON over HTTP. A layer turns spans of the log into records, a task sends them. What the
-//! collector does not take is dropped: no request ever waits for it.
+//! Spans for OpenTelemetry, with the feature `otel`: requests that a client samples, their appends, and the
+//! projection of every event that has a trace (whether it was sampled is not stored) are sent to a collector, as OTLP
+//! in JSON over HTTP. A layer turns spans of the log into records, a task sends them. What the collector does not
+//! take is dropped: no request ever waits for it.
 //!
 //! It speaks the protocol itself: the SDK and its exporter would be eight packages, for one message of few fields.
 
@@ -58,7 +59,7 @@ pub struct Spans {
 
 impl Spans {
     /// Sends to `endpoint`, which is the base of `/v1/traces`, as a task of `lifecycle`; at its end what is queued
-    /// is still sent, within [`SPANS_POST_TIMEOUT`].
+    /// is still sent, within [`SPANS_POST_TIMEOUT`] after the post that is on its way, which has as long.
     ///
     /// # Errors
     /// When `endpoint` is no `http://` address.
