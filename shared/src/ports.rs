@@ -1,7 +1,7 @@
 //! What a service may ask of a store, one trait per role: command-api holds [`EventLog`], [`Accounts`],
-//! [`Sessions`], [`Heads`] and [`RateLimits`]; the projector [`EventFeed`] and [`ViewWriter`]; query-api [`ViewReader`], [`Heads`],
-//! [`Sessions`] and [`Notices`]. The doc comments are the contract; `storage::contract` checks it on every
-//! adapter.
+//! [`Sessions`], [`Heads`] and [`RateLimits`]; the projector [`EventFeed`] and [`ViewWriter`]; query-api
+//! [`ViewReader`], [`Heads`], [`Sessions`] and [`Notices`]. The doc comments are the contract; `storage::contract`
+//! checks it on every adapter.
 
 use std::sync::Arc;
 use std::time::Duration;
