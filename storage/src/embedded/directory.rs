@@ -4,9 +4,14 @@
 //! ```text
 //! DIR/lock     held as long as the store lives, so that no second process opens it
 //! DIR/mark     up to where the log was acknowledged (see the `mark` module)
-//! DIR/db       fjall: journals and the keyspaces log, state and views_1
-//! DIR/torn-*   only after damage: the end of a journal, from its first damaged byte
+//! DIR/db       fjall: journals and the keyspaces log and state
+//! DIR/views    fjall: journals and the keyspace views_1, all of it made from the log
+//! DIR/torn-*   only after damage: the end of a journal of `db`, from its first damaged byte
 //! ```
+//!
+//! Two databases, as a journal is one queue: beside the views, whose commits are large and not synced, an append
+//! would wait for them, and for the sync of the journal whenever the views are flushed. `views` may be removed
+//! from a closed directory: the views are then made again.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -24,8 +29,16 @@ use super::mark::Mark;
 use super::verify::{self, Last};
 use super::{STORE, damaged, journal, manifest, read_error, unavailable};
 
+/// Of generation 1.
+const VIEWS: &str = "views_1";
+/// log, state, and fjall's own.
+const LOG_KEYSPACES: u64 = 3;
+/// The views, and fjall's own.
+const VIEWS_KEYSPACES: u64 = 2;
+
 pub(super) struct Directory {
-    database: Database,
+    log_database: Database,
+    views_database: Database,
     /// Offset → entry.
     pub(super) log: Keyspace,
     /// What the next append depends on, and sessions: all of it written by the writer thread alone.
@@ -54,9 +67,10 @@ pub(super) fn open(path: &Path, clock: &Clock) -> Result<Opened, StoreError> {
     std::fs::create_dir_all(path).map_err(|error| in_directory(path, error))?;
     let lock = lock(path)?;
     let mark = Mark::open(&path.join("mark"))?;
-    let kept = examine(path, mark.is_some(), clock)?;
+    let kept = examine_log(path, mark.is_some(), clock)?;
+    examine_views(path)?;
     let acknowledged = mark.as_ref().map(|(_, offset)| *offset);
-    let directory = open_database(path, lock).map_err(|error| {
+    let directory = open_databases(path, lock).map_err(|error| {
         let up_to = acknowledged.unwrap_or(0);
         with(error, |what| format!("{what}, in {} (acknowledged up to log entry {up_to})", path.display()))
     })?;
@@ -70,10 +84,11 @@ pub(super) fn open(path: &Path, clock: &Clock) -> Result<Opened, StoreError> {
         }
         None => verified?,
     };
-    let mark = match mark {
+    let mut mark = match mark {
         Some((mark, _)) => mark,
         None => Mark::create(&path.join("mark"), last.offset).map_err(unavailable)?,
     };
+    directory.drop_old_views(&mut mark, last)?;
     Ok(Opened { directory, mark, last })
 }
 
@@ -82,17 +97,23 @@ impl Directory {
         &self.path
     }
 
-    pub(super) fn batch(&self) -> OwnedWriteBatch {
-        self.database.batch()
+    /// For `log` and `state`.
+    pub(super) fn log_batch(&self) -> OwnedWriteBatch {
+        self.log_database.batch()
     }
 
-    /// One state of all keyspaces, in which a batch is there as a whole or not at all.
-    pub(super) fn snapshot(&self) -> Snapshot {
-        self.database.snapshot()
+    /// For `views`.
+    pub(super) fn views_batch(&self) -> OwnedWriteBatch {
+        self.views_database.batch()
     }
 
-    /// Writes all of a batch or nothing. `Buffer` survives the process, `SyncData` a power cut; batches survive
-    /// in the order of their commits.
+    /// One state of the views, in which a batch is there as a whole or not at all.
+    pub(super) fn views_snapshot(&self) -> Snapshot {
+        self.views_database.snapshot()
+    }
+
+    /// Writes all of a batch or nothing. `Buffer` survives the process, `SyncData` a power cut; batches of a
+    /// database survive in the order of their commits.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]: nothing was written. [`StoreError::Unknown`]: the disk refused in the
@@ -108,12 +129,33 @@ impl Directory {
     /// Whether writes are taken.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         self.check_space()?;
-        self.database.persist(PersistMode::Buffer).map_err(|_| refused(self.path()))
+        let databases = [&self.log_database, &self.views_database];
+        databases
+            .into_iter()
+            .try_for_each(|database| database.persist(PersistMode::Buffer).map_err(|_| refused(self.path())))
     }
 
     /// For a clean end: nothing is left to the kernel.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
-        self.database.persist(PersistMode::SyncAll).map_err(read_error)
+        let databases = [&self.log_database, &self.views_database];
+        databases
+            .into_iter()
+            .try_for_each(|database| database.persist(PersistMode::SyncAll))
+            .map_err(read_error)
+    }
+
+    /// The views were a keyspace beside the log once. Those are given up: the ones in their own place are made
+    /// from the log.
+    fn drop_old_views(&self, mark: &mut Mark, last: Last) -> Result<(), StoreError> {
+        let database = &self.log_database;
+        if database.keyspace_exists(VIEWS) {
+            // First, so that a program which looks for them there refuses the directory.
+            mark.renew(last.offset).map_err(unavailable)?;
+            let views = keyspace(database, VIEWS).map_err(read_error)?;
+            database.delete_keyspace(views).map_err(read_error)?;
+            tracing::info!("the views have a place of their own now; they are made again from the log");
+        }
+        Ok(())
     }
 
     /// A full disk is refused before fjall meets it: so appends go on as soon as there is space again, and
@@ -148,10 +190,10 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 
 /// What must be done before fjall opens its files, as it deletes and cuts what it does not understand. Returns
 /// the file that holds the end of the last journal, if that had to be cut. `was_complete`: there is a mark.
-fn examine(path: &Path, was_complete: bool, clock: &Clock) -> Result<Option<PathBuf>, StoreError> {
+fn examine_log(path: &Path, was_complete: bool, clock: &Clock) -> Result<Option<PathBuf>, StoreError> {
     let database = path.join("db");
     if was_complete {
-        manifest::examine(&database)?;
+        manifest::examine(&database, LOG_KEYSPACES)?;
     } else if !database.exists() {
         return Ok(None);
     } else if !journal::is_blank(&database)? {
@@ -163,26 +205,66 @@ fn examine(path: &Path, was_complete: bool, clock: &Clock) -> Result<Option<Path
     }
     let Some(tail) = journal::examine(&database)? else { return Ok(None) };
     let copy = path.join(format!("torn-{}", clock.now().0));
-    tail.cut(&copy).map_err(unavailable)?;
+    tail.keep(&copy).map_err(unavailable)?;
+    tail.cut().map_err(unavailable)?;
     Ok(Some(copy))
 }
 
-fn open_database(path: &Path, lock: File) -> Result<Directory, StoreError> {
+/// Of the views nothing was acknowledged: what is cut of their journal is made again from the log.
+fn examine_views(path: &Path) -> Result<(), StoreError> {
+    let database = path.join("views");
+    if !database.exists() {
+        return create_views(path, &database);
+    }
+    let examine = || {
+        manifest::examine(&database, VIEWS_KEYSPACES)?;
+        let tail = journal::examine(&database)?;
+        tail.map_or(Ok(()), |tail| tail.cut().map_err(unavailable))
+    };
+    examine().map_err(|error| with(error, |what| format!("{what}; {REMOVABLE}")))
+}
+
+const REMOVABLE: &str = "the views are made again from the log if their directory is removed";
+
+/// Under another name at first, so that what has its name is complete.
+fn create_views(path: &Path, database: &Path) -> Result<(), StoreError> {
+    let new = path.join("views-new");
+    if new.exists() {
+        std::fs::remove_dir_all(&new).map_err(unavailable)?;
+    }
+    open_views(&new).map(drop).map_err(read_error)?;
+    std::fs::rename(&new, database).map_err(unavailable)
+}
+
+fn open_databases(path: &Path, lock: File) -> Result<Directory, StoreError> {
     let open = || {
-        // Without compression, so that the framing of a journal can be read without unpacking its items.
-        let database = Database::builder(path.join("db"))
-            .journal_compression(CompressionType::None)
-            .max_journaling_size(JOURNALS_BYTES_MAX)
-            .open()?;
-        let keyspace = |name| {
-            database.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES_MAX))
-        };
-        Ok((keyspace("log")?, keyspace("state")?, keyspace("views_1")?, database))
+        let log_database = open_database(&path.join("db"))?;
+        let (log, state) = (keyspace(&log_database, "log")?, keyspace(&log_database, "state")?);
+        let (views_database, views) = open_views(&path.join("views"))?;
+        Ok((log_database, views_database, log, state, views))
     };
     // fjall asserts much of what it reads.
     let opened = catch_unwind(AssertUnwindSafe(open)).unwrap_or(Err(fjall::Error::Unrecoverable));
-    let (log, state, views, database) = opened.map_err(read_error)?;
-    Ok(Directory { database, log, state, views, path: path.to_owned(), lock })
+    let (log_database, views_database, log, state, views) = opened.map_err(read_error)?;
+    Ok(Directory { log_database, views_database, log, state, views, path: path.to_owned(), lock })
+}
+
+fn open_views(path: &Path) -> fjall::Result<(Database, Keyspace)> {
+    let database = open_database(path)?;
+    let views = keyspace(&database, VIEWS)?;
+    Ok((database, views))
+}
+
+/// Without compression, so that the framing of a journal can be read without unpacking its items.
+fn open_database(path: &Path) -> fjall::Result<Database> {
+    Database::builder(path)
+        .journal_compression(CompressionType::None)
+        .max_journaling_size(JOURNALS_BYTES_MAX)
+        .open()
+}
+
+fn keyspace(database: &Database, name: &str) -> fjall::Result<Keyspace> {
+    database.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES_MAX))
 }
 
 fn in_directory(path: &Path, error: io::Error) -> StoreError {

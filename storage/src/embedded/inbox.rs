@@ -43,7 +43,7 @@ pub(super) fn put(rows: &mut Rows<'_>, change: &InboxChange) -> Result<(), Store
 /// From one snapshot.
 pub(super) fn of(directory: &Directory, owner: &Username) -> Result<Vec<InboxRow>, StoreError> {
     let prefix = keys::inbox_of(owner);
-    let rows = directory.snapshot().prefix(&directory.views, &prefix);
+    let rows = directory.views_snapshot().prefix(&directory.views, &prefix);
     rows.map(|row| {
         let (key, bytes) = row.into_inner().map_err(read_error)?;
         let peer = std::str::from_utf8(&key[prefix.len()..]).ok().and_then(|peer| peer.parse().ok());

@@ -4,8 +4,8 @@
 //! a power cut, on the other hand, may have lost a page in its middle, which fjall takes for damage.
 //!
 //! So: whatever is wrong in a journal before the last is damage, as it was synced whole before the next was
-//! begun. What is wrong in the last one begins its tail, which is kept in a file of its own and cut; whether
-//! something acknowledged was in it is for [`super::verify`] to judge.
+//! begun. What is wrong in the last one begins its tail, which is cut, and of the log kept in a file of its own;
+//! whether something acknowledged was in it is for [`super::verify`] to judge.
 //!
 //! The format is that of fjall 3.1, and this file knows no more of it than batches, their numbers and their
 //! checksums. A version of fjall that writes another one does not pass the tests of damage.
@@ -37,13 +37,17 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// Moves it to `copy`, durably.
-    pub(super) fn cut(&self, copy: &Path) -> io::Result<()> {
-        let mut journal = OpenOptions::new().read(true).write(true).open(&self.journal)?;
+    /// Copies it, durably.
+    pub(super) fn keep(&self, copy: &Path) -> io::Result<()> {
+        let mut journal = File::open(&self.journal)?;
         journal.seek(SeekFrom::Start(self.from))?;
         let mut copy = File::create_new(copy)?;
         io::copy(&mut journal, &mut copy)?;
-        copy.sync_all()?;
+        copy.sync_all()
+    }
+
+    pub(super) fn cut(&self) -> io::Result<()> {
+        let journal = OpenOptions::new().write(true).open(&self.journal)?;
         journal.set_len(self.from)?;
         journal.sync_all()
     }

@@ -15,27 +15,18 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::{damaged, unavailable};
 
-/// log, state, views, and fjall's own.
-const KEYSPACES: usize = 4;
-
-/// Of a closed database that was made completely.
+/// Of a closed database that was made completely. fjall numbers its keyspaces from 0.
 ///
 /// # Errors
 /// [`StoreError::Damaged`]
-pub(super) fn examine(database: &Path) -> Result<(), StoreError> {
+pub(super) fn examine(database: &Path, keyspaces: u64) -> Result<(), StoreError> {
     // Without it fjall begins anew.
     let version = database.join("version");
     if !version.exists() {
         return Err(missing(&version));
     }
-    let keyspaces = database.join("keyspaces");
-    let folders = std::fs::read_dir(&keyspaces).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-    let folders = folders.map_err(|error| of_file(&keyspaces, error))?;
-    if folders.len() < KEYSPACES {
-        return Err(damaged(format!("a keyspace in {} is missing", keyspaces.display())));
-    }
-    for folder in folders {
-        let folder = folder.path();
+    for number in 0..keyspaces {
+        let folder = database.join("keyspaces").join(number.to_string());
         let manifest = manifest(&folder)?;
         let tables = tables(&manifest);
         let tables = tables.ok_or_else(|| damaged(format!("{} has an unknown form", folder.display())))?;

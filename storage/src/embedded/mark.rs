@@ -22,7 +22,9 @@ use super::{STORE, damaged, unavailable};
 
 const MAGIC: &[u8; 8] = b"CHATMARK";
 /// Of the whole directory: what the keyspaces are, and how keys and values lie in them.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
+/// The views lay beside the log. Opening such a directory makes the layout of today of it.
+const LAYOUT_BEFORE: u32 = 1;
 const SLOT_BYTES: usize = 24;
 /// Where the slots begin.
 const SLOTS_AT: [u64; 2] = [0, 512];
@@ -47,7 +49,9 @@ impl Mark {
         };
         let [first, second] = SLOTS_AT.map(|at| read(&file, at));
         let (offset, next) = match (first, second) {
-            (Some(Slot { layout, .. }), _) | (_, Some(Slot { layout, .. })) if layout != LAYOUT => {
+            (Some(Slot { layout, .. }), _) | (_, Some(Slot { layout, .. }))
+                if ![LAYOUT, LAYOUT_BEFORE].contains(&layout) =>
+            {
                 let what = format!("{} has layout {layout}, this program knows {LAYOUT}", path.display());
                 return Err(StoreError::Unfit { store: STORE, what });
             }
@@ -63,29 +67,37 @@ impl Mark {
     pub(super) fn create(path: &Path, offset: u64) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
         let mut mark = Self { file, next: 0 };
-        for _ in SLOTS_AT {
-            mark.set(offset)?;
-        }
-        mark.file.sync_all()?;
+        mark.renew(offset)?;
         File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
         Ok(mark)
     }
 
+    /// Both slots, durably: no program that knows only the layout before opens the directory from then on.
+    pub(super) fn renew(&mut self, offset: u64) -> io::Result<()> {
+        for _ in SLOTS_AT {
+            self.set(offset)?;
+        }
+        self.sync()
+    }
+
     pub(super) fn set(&mut self, offset: u64) -> io::Result<()> {
-        let mut slot = Vec::with_capacity(SLOT_BYTES);
-        slot.extend(MAGIC);
-        slot.extend(LAYOUT.to_be_bytes());
-        slot.extend(offset.to_be_bytes());
-        slot.extend(crc32fast::hash(&slot).to_be_bytes());
-        self.file.write_all_at(&slot, SLOTS_AT[self.next])?;
+        self.file.write_all_at(&slot(LAYOUT, offset), SLOTS_AT[self.next])?;
         self.next = (self.next + 1) % SLOTS_AT.len();
         Ok(())
     }
 
-    /// At a clean end, where it costs nothing.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
     }
+}
+
+fn slot(layout: u32, offset: u64) -> Vec<u8> {
+    let mut slot = Vec::with_capacity(SLOT_BYTES);
+    slot.extend(MAGIC);
+    slot.extend(layout.to_be_bytes());
+    slot.extend(offset.to_be_bytes());
+    slot.extend(crc32fast::hash(&slot).to_be_bytes());
+    slot
 }
 
 #[derive(Clone, Copy)]
@@ -105,6 +117,19 @@ fn read(file: &File, at: u64) -> Option<Slot> {
         layout: u32::from_be_bytes(*layout),
         offset: u64::from_be_bytes(offset.try_into().ok()?),
     })
+}
+
+/// As a program of the layout before left it.
+#[cfg(test)]
+pub(super) fn write_layout_before(path: &Path, offset: u64) {
+    let file = File::create(path).unwrap();
+    SLOTS_AT.into_iter().for_each(|at| file.write_all_at(&slot(LAYOUT_BEFORE, offset), at).unwrap());
+}
+
+#[cfg(test)]
+pub(super) fn layouts(path: &Path) -> [u32; 2] {
+    let file = File::open(path).unwrap();
+    SLOTS_AT.map(|at| read(&file, at).unwrap().layout)
 }
 
 #[cfg(test)]

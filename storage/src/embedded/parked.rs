@@ -21,7 +21,7 @@ pub(super) fn put(rows: &mut Rows<'_>, change: &ParkedChange) -> Result<(), Stor
 }
 
 pub(super) fn list(directory: &Directory, rows_max: usize) -> Result<Vec<ParkedRow>, StoreError> {
-    let rows = directory.snapshot().prefix(&directory.views, keys::PARKED);
+    let rows = directory.views_snapshot().prefix(&directory.views, keys::PARKED);
     rows.take(rows_max)
         .map(|row| {
             let (key, bytes) = row.into_inner().map_err(read_error)?;

@@ -43,7 +43,7 @@ pub(super) fn range(
         return Ok(Vec::new());
     }
     let keys = keys::message(conversation, first)..=keys::message(conversation, last);
-    let rows = directory.snapshot().range(&directory.views, keys);
+    let rows = directory.views_snapshot().range(&directory.views, keys);
     rows.map(|row| {
         let (key, bytes) = row.into_inner().map_err(read_error)?;
         Row::read(conversation, seq_of(&key)?, &bytes).map(|row| row.entry)

@@ -1,9 +1,10 @@
 //! What a directory must be before it is served: a log without holes in which every entry has its checksum,
 //! that reaches as far as it was acknowledged, and state that has seen all of it. It repairs nothing.
 //!
-//! Why that is enough: a group of events is one batch, over all keyspaces. What fjall may lose is the end of
+//! Why that is enough: a group of events is one batch, over log and state. What fjall may lose is the end of
 //! the last journal (see [`super::journal`] for the others), so each keyspace lacks at most its latest batches.
-//! For the log the mark says how far it must reach; for the others it is the log that says it.
+//! For the log the mark says how far it must reach; for the state it is the log that says it. The views may lack
+//! any of it, as they are made from the log.
 
 use fjall::Keyspace;
 use shared::ports::StoreError;

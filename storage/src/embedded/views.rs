@@ -65,7 +65,7 @@ impl Applying {
         let mut rows = Rows::of(&directory.views);
         let staged = stage(&mut rows)?;
         if !rows.is_empty() {
-            let mut batch = directory.batch();
+            let mut batch = directory.views_batch();
             rows.stage(&mut batch);
             directory.commit(batch, PersistMode::Buffer)?;
         }

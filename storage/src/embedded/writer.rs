@@ -249,7 +249,7 @@ impl Group<'_> {
     }
 
     fn commit(self, directory: &Directory) -> Result<Last, StoreError> {
-        let mut batch = directory.batch();
+        let mut batch = directory.log_batch();
         for (offset, entry) in self.entries {
             batch.insert(&directory.log, offset.to_be_bytes(), entry);
         }

@@ -156,12 +156,16 @@ async fn a_damaged_table_is_refused() {
 /// fjall keeps a checksum of it and does not look.
 #[tokio::test]
 async fn a_damaged_manifest_is_refused() {
-    for keyspace in 0..4 {
+    for keyspace in
+        ["db/keyspaces/0", "db/keyspaces/1", "db/keyspaces/2", "views/keyspaces/0", "views/keyspaces/1"]
+    {
         let dir = filled().await;
-        let folder = dir.path().join(format!("db/keyspaces/{keyspace}"));
+        let folder = dir.path().join(keyspace);
         let manifest = files(&folder).into_iter().find(|file| !file.is_dir() && !file.ends_with("current"));
         let what = refusal_after(dir.path(), || flip(&manifest.unwrap(), 84, 1 << 5));
-        assert!(what.ends_with("does not match its checksum"), "{what}");
+        assert!(what.contains("does not match its checksum"), "{what}");
+        let is_of_views = keyspace.starts_with("views");
+        assert_eq!(what.ends_with("made again from the log if their directory is removed"), is_of_views);
     }
 }
 
@@ -172,8 +176,8 @@ async fn a_tail_torn_in_its_middle_is_cut() {
     let before = content(&open(dir.path()).unwrap()).await.unwrap();
     let (journal, end) = (journal(&dir), fs::metadata(journal(&dir)).unwrap().len());
     let store = open(dir.path()).unwrap();
-    let mut batch = store.directory().batch();
-    batch.insert(&store.directory().views, "z", vec![1; 10_000]);
+    let mut batch = store.directory().log_batch();
+    batch.insert(&store.directory().state, "z", vec![1; 10_000]);
     store.directory().commit(batch, PersistMode::Buffer).unwrap();
     drop(store);
     File::options().write(true).open(&journal).unwrap().write_all_at(&[0; 4_096], end + 4_096).unwrap();
@@ -198,15 +202,25 @@ async fn an_entry_that_does_not_match_its_checksum_is_refused_by_its_number() {
 
 #[tokio::test]
 async fn a_directory_that_lost_a_file_is_refused_before_fjall_deletes_more() {
-    for file in ["mark", "db/version", "db/keyspaces/0/current", "db/keyspaces/1/current"] {
+    for file in [
+        "mark",
+        "db/version",
+        "db/keyspaces/0/current",
+        "db/keyspaces/1/current",
+        "views/version",
+        "views/keyspaces/1/current",
+    ] {
         let dir = filled().await;
         let what = refusal_after(dir.path(), || fs::remove_file(dir.path().join(file)).unwrap());
         assert!(what.contains("is missing"), "{file}: {what}");
-        assert_eq!(fs::read_dir(dir.path().join("db/keyspaces")).unwrap().count(), 4, "{file}");
+        assert_eq!(fs::read_dir(dir.path().join("db/keyspaces")).unwrap().count(), 3, "{file}");
+        assert_eq!(fs::read_dir(dir.path().join("views/keyspaces")).unwrap().count(), 2, "{file}");
     }
-    let dir = filled().await;
-    let what = refusal_after(dir.path(), || fs::remove_dir_all(dir.path().join("db/keyspaces/2")).unwrap());
-    assert!(what.starts_with("a keyspace in "), "{what}");
+    for keyspace in ["db/keyspaces/2", "views/keyspaces/1"] {
+        let dir = filled().await;
+        let what = refusal_after(dir.path(), || fs::remove_dir_all(dir.path().join(keyspace)).unwrap());
+        assert!(what.contains("is missing"), "{what}");
+    }
 }
 
 #[tokio::test]
@@ -221,7 +235,7 @@ async fn a_torn_tail_is_cut_and_nothing_else() {
     fs::write(&journal, [&whole[..], &torn].concat()).unwrap();
     let store = open(dir.path()).unwrap();
     assert_eq!(content(&store).await.unwrap(), before);
-    assert_eq!(files(dir.path()).len(), 3, "db, lock and mark: no copy is left");
+    assert_eq!(files(dir.path()).len(), 4, "db, lock, mark and views: no copy is left");
     send(&store, 1).await;
     drop(store);
     assert_eq!(open(dir.path()).unwrap().head(&pair("samer", "peer0")).await.unwrap(), 13);
@@ -234,13 +248,13 @@ async fn a_damaged_journal_before_the_last_is_refused_untouched() {
     let store = open(dir.path()).unwrap();
     send(&store, 10).await;
     // fjall begins a journal when a keyspace is flushed and the last one has 64 MB.
-    let views = &store.directory().views;
+    let log = &store.directory().log;
     for number in 0..33 {
-        let mut batch = store.directory().batch();
-        batch.insert(views, format!("z{number}"), vec![number; 2 << 20]);
+        let mut batch = store.directory().log_batch();
+        batch.insert(log, format!("z{number}"), vec![number; 2 << 20]);
         store.directory().commit(batch, PersistMode::Buffer).unwrap();
     }
-    flush(&store.directory().log);
+    flush(log);
     send(&store, 10).await;
     drop(store);
     let [sealed, last] = journals(&dir).try_into().unwrap();
@@ -255,6 +269,25 @@ async fn a_damaged_journal_before_the_last_is_refused_untouched() {
     flip(&sealed, at, 1);
     fs::rename(&last, last.with_file_name("9.jnl")).unwrap();
     assert!(refusal(dir.path()).ends_with("9.jnl is missing"));
+}
+
+/// Nothing in it was acknowledged to anybody.
+#[tokio::test]
+async fn what_the_journal_of_the_views_lost_is_delivered_again() {
+    let dir = filled().await;
+    let store = open(dir.path()).unwrap();
+    project(&store, &next(&mut store.feed("one"), 100).await).await;
+    drop(store);
+    let journal = files(&dir.path().join("views")).into_iter().find(|path| path.ends_with("0.jnl")).unwrap();
+    let at = find(&journal, b"message 7");
+    flip(&journal, at, 1);
+    let store = open(dir.path()).unwrap();
+    let mut feed = store.feed("one");
+    let again = next(&mut feed, 100).await;
+    assert_eq!(again.first().unwrap().position.counter, 21, "what was flushed is still there");
+    project(&store, &again).await;
+    assert_eq!(store.timeline(&pair("samer", "peer0"), 1, 100).await.unwrap().len(), 12);
+    assert_eq!(files(dir.path()).len(), 4, "no copy is left");
 }
 
 /// Wherever a bit flips, what is read is what was written, or it is refused.

@@ -1,7 +1,9 @@
 //! A directory that is opened again, and who may open it.
 
+use std::fs;
 use std::time::Duration;
 
+use fjall::{Database, KeyspaceCreateOptions};
 use shared::clock::{Clock, Timestamp};
 use shared::limits::{SESSION_LIFETIME, SESSIONS_PER_USER_MAX};
 use shared::ports::{
@@ -9,7 +11,7 @@ use shared::ports::{
     Refusal, SessionKey, Sessions, StoreError, ViewReader,
 };
 
-use super::super::{directory, keys};
+use super::super::{Embedded, directory, keys, mark as mark_file};
 use super::{mark, message, name, next, open, open_at, pair, project, registration, send};
 
 #[tokio::test]
@@ -194,6 +196,51 @@ async fn an_interrupted_creation_is_begun_again() {
         drop(store);
         std::fs::remove_file(dir.path().join("mark")).unwrap();
     }
+    fs::rename(dir.path().join("views"), dir.path().join("views-new")).unwrap();
+    fs::remove_file(dir.path().join("views-new/version")).unwrap();
     let opened = directory::open(dir.path(), &Clock::system()).unwrap();
     assert_eq!(opened.last.offset, 0);
+}
+
+#[tokio::test]
+async fn views_whose_directory_was_removed_are_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    send(&store, 10).await;
+    project(&store, &next(&mut store.feed("one"), 100).await).await;
+    drop(store);
+    fs::remove_dir_all(dir.path().join("views")).unwrap();
+    are_made_again(&open(dir.path()).unwrap()).await;
+}
+
+async fn are_made_again(store: &Embedded) {
+    let conversation = pair("samer", "peer0");
+    assert!(store.timeline(&conversation, 1, 100).await.unwrap().is_empty());
+    let batch = next(&mut store.feed("one"), 100).await;
+    assert_eq!(batch.len(), 10);
+    project(store, &batch).await;
+    assert_eq!(store.timeline(&conversation, 1, 100).await.unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn views_that_lie_beside_the_log_are_given_up_and_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    send(&store, 10).await;
+    drop(store);
+    // As it was left by a program from before the views had a place of their own.
+    fs::remove_dir_all(dir.path().join("views")).unwrap();
+    let database = Database::builder(dir.path().join("db")).open().unwrap();
+    let views = database.keyspace("views_1", KeyspaceCreateOptions::default).unwrap();
+    views.insert(keys::ACKNOWLEDGED, "whatever").unwrap();
+    drop((views, database));
+    let mark = dir.path().join("mark");
+    mark_file::write_layout_before(&mark, 10);
+
+    are_made_again(&open(dir.path()).unwrap()).await;
+    assert_eq!(mark_file::layouts(&mark), [2, 2], "the program from before refuses it");
+    let store = open(dir.path()).unwrap();
+    assert_eq!(store.timeline(&pair("samer", "peer0"), 1, 100).await.unwrap().len(), 4);
+    let folders = fs::read_dir(dir.path().join("db/keyspaces")).unwrap().count();
+    assert_eq!(folders, 3, "their space is given back");
 }
