@@ -179,6 +179,10 @@ pub const DISK_FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;
 pub const MEMTABLE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// With more than this the keyspace that still needs the oldest journal is flushed: so a start reads little more.
 pub const JOURNALS_BYTES_MAX: u64 = 128 * 1024 * 1024;
+/// Events that the projector is given at once: more of them cost no less each, and take longer to be seen.
+pub const PROJECTED_PER_BATCH_MAX: usize = 128;
+/// Rows of inboxes whose numbers are remembered: about 150 bytes each.
+pub const RECENT_ROWS_MAX: usize = 65_536;
 /// Expired records and sessions removed along with one group.
 pub const EXPIRED_PER_GROUP_MAX: usize = 1_024;
 

@@ -97,14 +97,14 @@ impl Directory {
         &self.path
     }
 
-    /// For `log` and `state`.
-    pub(super) fn log_batch(&self) -> OwnedWriteBatch {
-        self.log_database.batch()
+    /// For so many rows of `log` and `state`.
+    pub(super) fn log_batch(&self, rows: usize) -> OwnedWriteBatch {
+        OwnedWriteBatch::with_capacity(self.log_database.clone(), rows)
     }
 
-    /// For `views`.
-    pub(super) fn views_batch(&self) -> OwnedWriteBatch {
-        self.views_database.batch()
+    /// For so many rows of `views`.
+    pub(super) fn views_batch(&self, rows: usize) -> OwnedWriteBatch {
+        OwnedWriteBatch::with_capacity(self.views_database.clone(), rows)
     }
 
     /// One state of the views, in which a batch is there as a whole or not at all.

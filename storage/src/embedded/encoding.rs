@@ -1,12 +1,17 @@
 //! How a value lies on disk: a version byte, then numbers (big endian) and byte strings (each after its length)
 //! one after the other. It knows no value: each file encodes its own, next to the code that reads it.
 
+/// Room for most values, so that they are not moved while they grow.
+const USUAL_BYTES: usize = 256;
+
 /// Writes a value.
 pub(super) struct Encoder(Vec<u8>);
 
 impl Encoder {
     pub(super) fn new(version: u8) -> Self {
-        Self(vec![version])
+        let mut value = Vec::with_capacity(USUAL_BYTES);
+        value.push(version);
+        Self(value)
     }
 
     pub(super) fn u8(mut self, number: u8) -> Self {

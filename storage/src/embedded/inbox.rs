@@ -1,8 +1,11 @@
 //! The view `inbox`: one row per owner and peer. Its three parts (last message, own last message, mark) each
 //! keep the highest `seq`, whatever comes first.
 
+use std::collections::HashMap;
+
 use fjall::Readable;
 use shared::ids::{Seq, Username};
+use shared::limits::RECENT_ROWS_MAX;
 use shared::ports::StoreError;
 use shared::view::{InboxChange, InboxRow};
 
@@ -14,16 +17,57 @@ use super::{damaged, keys, read_error};
 
 const VERSION: u8 = 1;
 
-pub(super) fn put(rows: &mut Rows<'_>, change: &InboxChange) -> Result<(), StoreError> {
+/// What rows that were written of late say, so that the next message of a conversation, which replaces the last
+/// one, is merged without reading the row.
+#[derive(Default)]
+pub(super) struct Recent(HashMap<Vec<u8>, Numbers>);
+
+#[derive(Clone, Copy)]
+struct Numbers {
+    head_seq: Seq,
+    own_seq: Seq,
+    read_mark: Seq,
+}
+
+impl Recent {
+    /// The row, but for a last message that `change` replaces.
+    fn find(&self, key: &[u8], peer: &Username, change: &InboxChange) -> Option<InboxRow> {
+        let numbers = self.0.get(key)?;
+        let replaced = match change {
+            InboxChange::PutMessage { message, .. } => numbers.head_seq < message.seq,
+            InboxChange::PutReadMark { .. } => false,
+        };
+        let Numbers { own_seq, read_mark, .. } = *numbers;
+        replaced.then(|| InboxRow { peer: peer.clone(), last: None, own_seq, read_mark })
+    }
+
+    fn note(&mut self, key: &[u8], row: &InboxRow) {
+        let InboxRow { own_seq, read_mark, .. } = *row;
+        let numbers = Numbers { head_seq: row.head_seq(), own_seq, read_mark };
+        if let Some(noted) = self.0.get_mut(key) {
+            *noted = numbers;
+            return;
+        }
+        if self.0.len() >= RECENT_ROWS_MAX {
+            self.0.clear();
+        }
+        self.0.insert(key.to_vec(), numbers);
+    }
+}
+
+pub(super) fn put(rows: &mut Rows<'_>, recent: &mut Recent, change: &InboxChange) -> Result<(), StoreError> {
     let (owner, peer) = match change {
         InboxChange::PutMessage { owner, message } if *owner == message.sender => (owner, &message.recipient),
         InboxChange::PutMessage { owner, message } => (owner, &message.sender),
         InboxChange::PutReadMark { owner, peer, .. } => (owner, peer),
     };
     let key = keys::inbox(owner, peer);
-    let mut row = match rows.get(&key)? {
-        Some(bytes) => read(owner, peer.clone(), &bytes)?,
-        None => InboxRow { peer: peer.clone(), last: None, own_seq: 0, read_mark: 0 },
+    let mut row = match recent.find(&key, peer, change) {
+        Some(row) => row,
+        None => match rows.get(&key)? {
+            Some(bytes) => read(owner, peer.clone(), &bytes)?,
+            None => InboxRow { peer: peer.clone(), last: None, own_seq: 0, read_mark: 0 },
+        },
     };
     match change {
         InboxChange::PutMessage { owner, message } => {
@@ -36,6 +80,7 @@ pub(super) fn put(rows: &mut Rows<'_>, change: &InboxChange) -> Result<(), Store
         }
         InboxChange::PutReadMark { seq, .. } => row.read_mark = row.read_mark.max(*seq),
     }
+    recent.note(&key, &row);
     rows.put(key, encode(owner, &row));
     Ok(())
 }

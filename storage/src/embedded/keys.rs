@@ -13,7 +13,12 @@ pub(super) const ACKNOWLEDGED: &[u8] = b"p";
 
 /// The last `seq` of a subject.
 pub(super) fn head(subject: &Subject) -> Vec<u8> {
-    join(b'h', &[subject.to_string().as_bytes()])
+    match subject {
+        Subject::User(name) => join(b'h', &[b"u:", name.as_str().as_bytes()]),
+        Subject::Conversation(pair) => {
+            join(b'h', &[b"c:", pair.low().as_str().as_bytes(), b":", pair.high().as_str().as_bytes()])
+        }
+    }
 }
 
 /// The password hash of a user.
@@ -58,7 +63,8 @@ pub(super) fn expiring(key: &[u8]) -> Option<(Timestamp, &[u8])> {
 }
 
 pub(super) fn message(conversation: &Conversation, seq: Seq) -> Vec<u8> {
-    join(b't', &[conversation.to_string().as_bytes(), &[0], &seq.to_be_bytes()])
+    let (low, high) = (conversation.low().as_str(), conversation.high().as_str());
+    join(b't', &[low.as_bytes(), b":", high.as_bytes(), &[0], &seq.to_be_bytes()])
 }
 
 /// All rows of an owner begin with it; the peer is the rest.
@@ -67,7 +73,7 @@ pub(super) fn inbox_of(owner: &Username) -> Vec<u8> {
 }
 
 pub(super) fn inbox(owner: &Username, peer: &Username) -> Vec<u8> {
-    [&inbox_of(owner), peer.as_str().as_bytes()].concat()
+    join(b'i', &[owner.as_str().as_bytes(), &[0], peer.as_str().as_bytes()])
 }
 
 pub(super) fn user_row(name: &Username) -> Vec<u8> {
@@ -89,7 +95,26 @@ pub(super) fn applied(consumer: &str) -> Vec<u8> {
 }
 
 fn join(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let mut key = vec![kind];
+    let bytes: usize = parts.iter().map(|part| part.len()).sum();
+    let mut key = Vec::with_capacity(1 + bytes);
+    key.push(kind);
     parts.iter().for_each(|part| key.extend_from_slice(part));
     key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Directories are full of them.
+    #[test]
+    fn keys_stay_what_they_are() {
+        let (lena, samer): (Username, Username) = ("lena".parse().unwrap(), "samer".parse().unwrap());
+        let pair = Conversation::between(&samer, &lena).unwrap();
+        assert_eq!(message(&pair, 258), b"tlena:samer\0\0\0\0\0\0\0\x01\x02");
+        assert_eq!(head(&Subject::Conversation(pair)), b"hc:lena:samer");
+        assert_eq!(head(&Subject::User(lena.clone())), b"hu:lena");
+        assert_eq!(inbox(&samer, &lena), b"isamer\0lena");
+        assert!(inbox(&samer, &lena).starts_with(&inbox_of(&samer)));
+    }
 }

@@ -34,8 +34,8 @@ impl<'a> Rows<'a> {
         self.staged.insert(key, None);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.staged.is_empty()
+    pub(super) fn len(&self) -> usize {
+        self.staged.len()
     }
 
     pub(super) fn stage(self, batch: &mut OwnedWriteBatch) {

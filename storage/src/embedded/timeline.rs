@@ -14,20 +14,25 @@ use super::rows::Rows;
 use super::{damaged, keys, read_error};
 
 const VERSION: u8 = 1;
+const PARKED: u8 = 0;
+const MESSAGE: u8 = 1;
 
+/// A message is the last word on its number, so it is written without a look at what stands there; a marker
+/// takes an empty place only.
 pub(super) fn put(rows: &mut Rows<'_>, change: &TimelineChange) -> Result<(), StoreError> {
-    let (conversation, row) = match change {
-        TimelineChange::PutMessage(message) => (message.conversation(), Row::of(message)),
-        TimelineChange::PutMarker { conversation, seq } => (
-            conversation.clone(),
-            Row { version: version::marker(*seq), entry: TimelineEntry::Parked { seq: *seq } },
-        ),
-    };
-    let key = keys::message(&conversation, row.entry.seq());
-    let stands =
-        rows.get(&key)?.map(|bytes| Row::read(&conversation, row.entry.seq(), &bytes)).transpose()?;
-    if stands.is_none_or(|stands| stands.version < row.version) {
-        rows.put(key, row.encode());
+    match change {
+        TimelineChange::PutMessage(message) => {
+            let conversation = message.conversation();
+            let encoder = Encoder::new(VERSION).u64(version::effect(message.seq)).u8(MESSAGE);
+            let value = encode_message(encoder, message, *conversation.low() == message.sender);
+            rows.put(keys::message(&conversation, message.seq), value.finish());
+        }
+        TimelineChange::PutMarker { conversation, seq } => {
+            let key = keys::message(conversation, *seq);
+            if rows.get(&key)?.is_none() {
+                rows.put(key, Encoder::new(VERSION).u64(version::marker(*seq)).u8(PARKED).finish());
+            }
+        }
     }
     Ok(())
 }
@@ -46,7 +51,7 @@ pub(super) fn range(
     let rows = directory.views_snapshot().range(&directory.views, keys);
     rows.map(|row| {
         let (key, bytes) = row.into_inner().map_err(read_error)?;
-        Row::read(conversation, seq_of(&key)?, &bytes).map(|row| row.entry)
+        read(conversation, seq_of(&key)?, &bytes)
     })
     .collect()
 }
@@ -64,46 +69,24 @@ fn seq_of(key: &[u8]) -> Result<Seq, StoreError> {
     seq.ok_or_else(|| damaged("a key of the timeline cannot be read".to_owned()))
 }
 
-struct Row {
-    version: u64,
-    entry: TimelineEntry,
+fn read(conversation: &Conversation, seq: Seq, bytes: &[u8]) -> Result<TimelineEntry, StoreError> {
+    decode(conversation, seq, bytes)
+        .ok_or_else(|| damaged(format!("the timeline row {seq} of {conversation} cannot be read")))
 }
 
-impl Row {
-    fn of(message: &Message) -> Self {
-        Self { version: version::effect(message.seq), entry: TimelineEntry::Message(message.clone()) }
-    }
-
-    fn encode(&self) -> Vec<u8> {
-        let encoder = Encoder::new(VERSION).u64(self.version);
-        match &self.entry {
-            TimelineEntry::Parked { .. } => encoder.u8(0).finish(),
-            TimelineEntry::Message(message) => {
-                encode_message(encoder.u8(1), message, message.conversation().low() == &message.sender)
-                    .finish()
-            }
+fn decode(conversation: &Conversation, seq: Seq, bytes: &[u8]) -> Option<TimelineEntry> {
+    let mut decoder = Decoder::new(VERSION, bytes)?;
+    let (_version, kind) = (decoder.u64()?, decoder.u8()?);
+    let entry = match kind {
+        PARKED => TimelineEntry::Parked { seq },
+        MESSAGE => {
+            let (low, high) = (conversation.low(), conversation.high());
+            TimelineEntry::Message(decode_message(&mut decoder, seq, low, high)?)
         }
-    }
-
-    fn read(conversation: &Conversation, seq: Seq, bytes: &[u8]) -> Result<Self, StoreError> {
-        Self::decode(conversation, seq, bytes)
-            .ok_or_else(|| damaged(format!("the timeline row {seq} of {conversation} cannot be read")))
-    }
-
-    fn decode(conversation: &Conversation, seq: Seq, bytes: &[u8]) -> Option<Self> {
-        let mut decoder = Decoder::new(VERSION, bytes)?;
-        let version = decoder.u64()?;
-        let entry = match decoder.u8()? {
-            0 => TimelineEntry::Parked { seq },
-            1 => {
-                let (low, high) = (conversation.low(), conversation.high());
-                TimelineEntry::Message(decode_message(&mut decoder, seq, low, high)?)
-            }
-            _ => return None,
-        };
-        decoder.end()?;
-        Some(Self { version, entry })
-    }
+        _ => return None,
+    };
+    decoder.end()?;
+    Some(entry)
 }
 
 /// Of a message's two names the key has both; the value tells which of them sent it.

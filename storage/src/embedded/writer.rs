@@ -249,11 +249,12 @@ impl Group<'_> {
     }
 
     fn commit(self, directory: &Directory) -> Result<Last, StoreError> {
-        let mut batch = directory.log_batch();
-        for (offset, entry) in self.entries {
-            batch.insert(&directory.log, offset.to_be_bytes(), entry);
-        }
-        if !self.rows.is_empty() {
+        let rows = self.rows.len() + self.entries.len();
+        if rows > 0 {
+            let mut batch = directory.log_batch(rows);
+            for (offset, entry) in self.entries {
+                batch.insert(&directory.log, offset.to_be_bytes(), entry);
+            }
             self.rows.stage(&mut batch);
             directory.commit(batch, PersistMode::SyncData)?;
         }

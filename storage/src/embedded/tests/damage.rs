@@ -176,7 +176,7 @@ async fn a_tail_torn_in_its_middle_is_cut() {
     let before = content(&open(dir.path()).unwrap()).await.unwrap();
     let (journal, end) = (journal(&dir), fs::metadata(journal(&dir)).unwrap().len());
     let store = open(dir.path()).unwrap();
-    let mut batch = store.directory().log_batch();
+    let mut batch = store.directory().log_batch(1);
     batch.insert(&store.directory().state, "z", vec![1; 10_000]);
     store.directory().commit(batch, PersistMode::Buffer).unwrap();
     drop(store);
@@ -250,7 +250,7 @@ async fn a_damaged_journal_before_the_last_is_refused_untouched() {
     // fjall begins a journal when a keyspace is flushed and the last one has 64 MB.
     let log = &store.directory().log;
     for number in 0..33 {
-        let mut batch = store.directory().log_batch();
+        let mut batch = store.directory().log_batch(1);
         batch.insert(log, format!("z{number}"), vec![number; 2 << 20]);
         store.directory().commit(batch, PersistMode::Buffer).unwrap();
     }

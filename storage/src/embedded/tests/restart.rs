@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use fjall::{Database, KeyspaceCreateOptions};
 use shared::clock::{Clock, Timestamp};
+use shared::event::{Event, RecordedEvent};
 use shared::limits::{SESSION_LIFETIME, SESSIONS_PER_USER_MAX};
+use shared::message::Message;
 use shared::ports::{
     Accounts, Append, AppendError, Appended, EventFeed, EventLog, FeedMonitor, Heads, Once, OnceKey, Probe,
     Refusal, SessionKey, Sessions, StoreError, ViewReader,
 };
+use shared::view::InboxChange;
 
-use super::super::{Embedded, directory, keys, mark as mark_file};
+use super::super::{Embedded, directory, inbox, keys, mark as mark_file};
 use super::{mark, message, name, next, open, open_at, pair, project, registration, send};
 
 #[tokio::test]
@@ -211,6 +214,32 @@ async fn views_whose_directory_was_removed_are_made_again() {
     drop(store);
     fs::remove_dir_all(dir.path().join("views")).unwrap();
     are_made_again(&open(dir.path()).unwrap()).await;
+}
+
+/// What was merged into it is not taken for written.
+#[tokio::test]
+async fn an_inbox_after_a_batch_that_was_not_written_is_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    send(&store, 6).await;
+    let batch = next(&mut store.feed("one"), 100).await;
+    project(&store, &batch[..3]).await;
+    let Event::MessageSent(sent) = &batch[3].content.as_ref().unwrap().event else {
+        panic!("it is a message")
+    };
+    let put = |seq| {
+        let recorded = RecordedEvent { seq, ..batch[3].content.clone().unwrap() };
+        InboxChange::PutMessage { owner: sent.sender.clone(), message: Message::new(&recorded, sent) }
+    };
+    let failed = store.applying().commit(store.directory(), |rows, recent| {
+        inbox::put(rows, recent, &put(9))?;
+        Err::<(), _>(StoreError::Busy { queue: "a queue" })
+    });
+    assert!(failed.is_err());
+    project(&store, &batch[3..]).await;
+    let inbox = store.inbox(&name("samer")).await.unwrap();
+    let seen: Vec<_> = inbox.iter().map(|row| (row.head_seq(), row.own_seq)).collect();
+    assert_eq!(seen, [(2, 2); 3]);
 }
 
 async fn are_made_again(store: &Embedded) {
