@@ -3,9 +3,11 @@
 
 mod parking;
 mod projections;
+mod restore;
 mod run;
 mod status;
 
 pub use projections::project;
+pub use restore::{Restorer, restore};
 pub use run::{Counters, Projector, run};
 pub use status::Report;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::Parser;
 use config::{Command, Config, Migrate, Run, Status};
-use projector::{Counters, Projector, Report};
+use projector::{Counters, Projector, Report, Restorer};
 use shared::Clock;
 use shared::limits::{BACKOFF_MAX, COMMAND_DEADLINE};
 use shared::ports::{FeedMonitor, StoreError, ViewReader};
@@ -60,9 +60,11 @@ async fn project(redis: Redis, cassandra: Cassandra, name: String, counters: Cou
         return;
     };
     for generation in generations {
-        let feed = Box::new(redis.feed(generation, &name));
-        let projector =
-            Projector { feed, views: Arc::new(cassandra.writer(generation)), counters: counters.clone() };
+        let (feed, recent) = (Box::new(redis.feed(generation, &name)), Box::new(redis.recent(generation)));
+        let (views, starts) = (Arc::new(cassandra.writer(generation)), cassandra.starts());
+        let restorer = Restorer { recent, views: views.clone(), starts, counters: counters.clone() };
+        lifecycle.spawn(projector::restore(restorer, lifecycle.shutdown.clone()));
+        let projector = Projector { feed, views, counters: counters.clone() };
         lifecycle.spawn(projector::run(projector, lifecycle.shutdown.clone()));
     }
 }

@@ -29,6 +29,7 @@ pub struct Counters {
     changes: Counter,
     parked: Counter,
     failures: Counter,
+    restored: Counter,
 }
 
 impl Counters {
@@ -36,13 +37,19 @@ impl Counters {
     pub fn new(metrics: &Metrics) -> Self {
         let counters = Self::default();
         metrics.register(|registry| {
-            let Self { events, changes, parked, failures } = counters.clone();
+            let Self { events, changes, parked, failures, restored } = counters.clone();
             registry.register("projector_events", "Events acknowledged", events);
             registry.register("projector_changes", "Changes written to the views", changes);
             registry.register("projector_parked", "Events that could not be applied", parked);
             registry.register("projector_failures", "Batches that failed and are tried again", failures);
+            let help = "Events applied again because the store may have lost them";
+            registry.register("projector_restored_events", help, restored);
         });
         counters
+    }
+
+    pub(crate) fn restored(&self, events: u64) {
+        self.restored.inc_by(events);
     }
 }
 
@@ -81,9 +88,11 @@ async fn consume(
             *batch = read?;
         }
         changes.clear();
-        for delivery in &*batch {
-            change(delivery, &mut changes, &projector.counters);
-        }
+        changes_of(batch, &mut changes);
+        projector
+            .counters
+            .parked
+            .inc_by(batch.iter().filter(|delivery| delivery.content.is_err()).count() as u64);
         // Open until the batch is acknowledged.
         let _spans: Vec<_> = batch.iter().filter_map(span).collect();
         let read: Vec<_> = batch.iter().map(|delivery| delivery.position).collect();
@@ -97,16 +106,16 @@ async fn consume(
     }
 }
 
-fn change(delivery: &Delivery, changes: &mut Vec<ViewChange>, counters: &Counters) {
-    match &delivery.content {
-        Ok(recorded) => {
-            let trace_id = recorded.trace.map(tracing::field::display);
-            tracing::debug!(position = %recorded.position, event_id = %recorded.id, trace_id, "projecting");
-            project(recorded, changes);
-        }
-        Err(unreadable) => {
-            park(delivery.position, unreadable, changes);
-            counters.parked.inc();
+/// What follows from a batch.
+pub(crate) fn changes_of(batch: &[Delivery], changes: &mut Vec<ViewChange>) {
+    for delivery in batch {
+        match &delivery.content {
+            Ok(recorded) => {
+                let trace_id = recorded.trace.map(tracing::field::display);
+                tracing::debug!(position = %recorded.position, event_id = %recorded.id, trace_id, "projecting");
+                project(recorded, changes);
+            }
+            Err(unreadable) => park(delivery.position, unreadable, changes),
         }
     }
 }
@@ -118,7 +127,7 @@ fn span(delivery: &Delivery) -> Option<Span> {
 }
 
 /// Between half and all of it, so that projectors that failed together do not come back together.
-fn jittered(backoff: Duration) -> Duration {
+pub(crate) fn jittered(backoff: Duration) -> Duration {
     let half = backoff / 2;
     let mut byte = [0];
     // Without randomness the jitter is lost, not the wait.

@@ -131,6 +131,10 @@ pub const BATCH_EVENTS_MAX: usize = 512;
 pub const FEED_WAIT_MAX: Duration = Duration::from_secs(1);
 /// An event delivered this long ago and not acknowledged is taken over by another projector.
 pub const CLAIM_IDLE_MIN: Duration = Duration::from_secs(3);
+/// What was acknowledged is noted by such spans of time, the last of them in which anything was: at least 15 s, more than
+/// a store with a periodic commit log loses with its machine.
+pub const ACK_TRAIL_SPAN: Duration = Duration::from_secs(5);
+pub const ACK_TRAIL_SPANS: usize = 6;
 /// For the answer to a read of the feed, [`FEED_WAIT_MAX`] included: a batch may be some 100 MiB.
 pub const FEED_TIMEOUT: Duration = Duration::from_secs(5);
 /// Events of one partition acknowledged in one call: a script's arguments are bounded.

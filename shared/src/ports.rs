@@ -176,6 +176,34 @@ pub trait EventFeed: Send {
     async fn ack(&mut self, batch: &[Delivery]) -> Result<(), StoreError>;
 }
 
+/// What a generation acknowledged last, for when its store may have lost it.
+#[async_trait]
+pub trait RecentEvents: Send + Sync {
+    /// Per partition from the first to the last event that was acknowledged within the last
+    /// [`crate::limits::ACK_TRAIL_SPANS`] times [`crate::limits::ACK_TRAIL_SPAN`] in which any was.
+    async fn spans(&self) -> Result<Vec<Span>, StoreError>;
+
+    /// At most `events_max` from the beginning of the span, in log order. Changes nothing.
+    async fn read(&self, span: &Span, events_max: usize) -> Result<Vec<Delivery>, StoreError>;
+}
+
+/// Entries of one partition, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    pub first: Position,
+    pub last: Position,
+}
+
+impl Span {
+    /// What is left of it behind `position`.
+    #[must_use]
+    pub fn behind(self, position: Position) -> Option<Self> {
+        let counter = position.counter.checked_add(1)?;
+        let first = Position { counter, ..position };
+        (first <= self.last).then_some(Self { first, ..self })
+    }
+}
+
 /// One entry of the log, readable or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {

@@ -31,6 +31,8 @@ mod logs;
 #[cfg(feature = "real")]
 mod outage;
 #[cfg(feature = "real")]
+mod power_cut;
+#[cfg(feature = "real")]
 mod restart;
 #[cfg(feature = "real")]
 mod starting;

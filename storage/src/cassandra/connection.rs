@@ -23,12 +23,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::generations::{Generation, State};
+use super::starts::{self, Starts};
 use super::{Options, STORE, generations, inbox, parked, schema, timeline, users};
 
 pub(super) struct Connection {
     /// The store, or why there is none.
     store: watch::Receiver<Result<Arc<Store>, StoreError>>,
     doubt: Arc<Notify>,
+    /// How many starts of nodes were seen.
+    pub(super) starts: watch::Receiver<u64>,
 }
 
 /// A session with every statement prepared.
@@ -36,6 +39,7 @@ pub(super) struct Store {
     pub(super) session: Session,
     pub(super) generations: generations::Table,
     pub(super) parked: parked::Table,
+    starts: starts::Table,
     pub(super) serving: u32,
     listed: Vec<Generation>,
     views: BTreeMap<u32, Views>,
@@ -53,8 +57,11 @@ impl Connection {
         let (sender, store) = watch::channel(Err(StoreError::unavailable(STORE, "not connected yet")));
         let doubt = Arc::new(Notify::new());
         let doubted = doubt.clone();
-        tracker.spawn(async move { shutdown.run_until_cancelled(keep(&options, &sender, &doubted)).await });
-        Arc::new(Self { store, doubt })
+        let (seen, starts) = Starts::new();
+        tracker.spawn(
+            async move { shutdown.run_until_cancelled(keep(&options, &sender, &doubted, seen)).await },
+        );
+        Arc::new(Self { store, doubt, starts })
     }
 
     /// # Errors
@@ -84,9 +91,14 @@ impl Connection {
 }
 
 /// Publishes a store, and the next one when it is lost.
-async fn keep(options: &Options, published: &watch::Sender<Result<Arc<Store>, StoreError>>, doubt: &Notify) {
+async fn keep(
+    options: &Options,
+    published: &watch::Sender<Result<Arc<Store>, StoreError>>,
+    doubt: &Notify,
+    mut starts: Starts,
+) {
     loop {
-        match Store::open(options).await {
+        match Store::open(options, &mut starts).await {
             Ok(store) => {
                 let store = Arc::new(store);
                 tracing::info!(
@@ -95,7 +107,7 @@ async fn keep(options: &Options, published: &watch::Sender<Result<Arc<Store>, St
                     "connected to cassandra"
                 );
                 published.send_modify(|last| *last = Ok(store.clone()));
-                store.outlived(doubt).await;
+                store.outlived(doubt, &mut starts).await;
                 tracing::warn!(keyspace = options.keyspace, "connecting to cassandra anew");
             }
             Err(error) => {
@@ -117,9 +129,13 @@ async fn keep(options: &Options, published: &watch::Sender<Result<Arc<Store>, St
 
 impl Store {
     /// One attempt, with a deadline.
-    async fn open(options: &Options) -> Result<Self, StoreError> {
-        let opened = timeout(VIEWS_CONNECT_TIMEOUT, Self::connect(options)).await;
-        opened.map_err(|elapsed| StoreError::unavailable(STORE, elapsed))?
+    async fn open(options: &Options, starts: &mut Starts) -> Result<Self, StoreError> {
+        let opened = timeout(VIEWS_CONNECT_TIMEOUT, async {
+            let store = Self::connect(options).await?;
+            starts.note(store.starts.read(&store.session).await?);
+            Ok(store)
+        });
+        opened.await.map_err(|elapsed| StoreError::unavailable(STORE, elapsed))?
     }
 
     async fn connect(options: &Options) -> Result<Self, StoreError> {
@@ -127,6 +143,7 @@ impl Store {
         schema::check(&session, &options.keyspace).await?;
         let generations = generations::Table::prepare(&session, &options.keyspace).await?;
         let parked = parked::Table::prepare(&session, &options.keyspace).await?;
+        let starts = starts::Table::prepare(&session).await?;
         let listed = generations.list(&session).await?;
         let serving = listed.iter().find(|generation| generation.state == State::Serving);
         let Some(serving) = serving.map(|generation| generation.number) else {
@@ -137,7 +154,7 @@ impl Store {
             let keyspace = generations::keyspace(&options.keyspace, generation.number);
             views.insert(generation.number, Views::prepare(&session, &keyspace).await?);
         }
-        Ok(Self { session, generations, parked, serving, listed, views })
+        Ok(Self { session, generations, parked, starts, serving, listed, views })
     }
 
     /// # Errors
@@ -153,7 +170,7 @@ impl Store {
     }
 
     /// Returns when this store should be replaced: it does not answer, twice, or the register has changed.
-    async fn outlived(&self, doubt: &Notify) {
+    async fn outlived(&self, doubt: &Notify, starts: &mut Starts) {
         loop {
             // Without any doubt it is looked at now and then, for the register's sake.
             let _ = timeout(GENERATION_CHECK_INTERVAL, doubt.notified()).await;
@@ -164,6 +181,9 @@ impl Store {
             }
             if listed.ok().as_ref() != Some(&self.listed) {
                 return;
+            }
+            if let Ok(start) = self.starts.read(&self.session).await {
+                starts.note(start);
             }
         }
     }

@@ -27,6 +27,7 @@ use shared::ids::{Conversation, Position, Seq, Username};
 use shared::ports::{Probe, StoreError, ViewReader, ViewWriter};
 use shared::process::config::ViewOptions;
 use shared::view::{InboxRow, ParkedRow, TimelineEntry, UserRow, ViewChange};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -39,6 +40,7 @@ mod generations;
 mod inbox;
 mod parked;
 mod schema;
+mod starts;
 mod statement;
 mod timeline;
 mod users;
@@ -114,6 +116,12 @@ impl Cassandra {
     #[must_use]
     pub fn generations(&self) -> Generations {
         Generations::new(self.connection.clone())
+    }
+
+    /// How many starts of nodes were seen. After each, the last seconds of what was acknowledged may be gone.
+    #[must_use]
+    pub fn starts(&self) -> watch::Receiver<u64> {
+        self.connection.starts.clone()
     }
 
     #[must_use]

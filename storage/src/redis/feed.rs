@@ -11,24 +11,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
-use shared::limits::{ACKS_PER_CALL_MAX, CLAIM_IDLE_MIN, FEED_TIMEOUT, FEED_WAIT_MAX};
+use redis::{Cmd, Pipeline, RedisResult, Value};
+use shared::limits::{
+    ACK_TRAIL_SPAN, ACK_TRAIL_SPANS, ACKS_PER_CALL_MAX, CLAIM_IDLE_MIN, FEED_TIMEOUT, FEED_WAIT_MAX,
+};
 use shared::ports::{Delivery, EventFeed, StoreError};
 use tokio::time::Instant;
 
 use super::entry;
 use super::notices;
-use super::server::{Connection, Server, code, unavailable, unavailable_or_unknown};
+use super::server::{Connection, Server, code, unavailable, unavailable_or_unknown, unexpected};
 
 /// Before the first entry of a stream, and where a walk through the pending entries begins and ends.
 const FIRST: &str = "0-0";
 
-/// KEYS: events, applied. ARGV: group, consumer, ids. Counts only what was pending still.
-const ACK: &str = "#!lua flags=allow-oom
-local acked = redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 3))
-if acked > 0 then redis.call('HINCRBY', KEYS[2], ARGV[2], acked) end
-return acked
-";
+/// KEYS: events, applied, trail. ARGV: group, consumer, seconds of a span, spans, ids in their order. Counts only what
+/// was pending still.
+const ACK: &str = include_str!("ack.lua");
 
 /// The name of a generation's group.
 pub(super) fn group(generation: u32) -> String {
@@ -250,10 +249,12 @@ impl Feed {
         let mut pipeline = Pipeline::new();
         for (partition, ids) in ids {
             for ids in ids.chunks(ACKS_PER_CALL_MAX) {
-                pipeline.cmd("EVAL").arg(ACK).arg(2);
+                pipeline.cmd("EVAL").arg(ACK).arg(3);
                 pipeline.arg(&self.streams[usize::from(partition)]);
                 pipeline.arg(self.server.keys.applied(partition, &self.group));
-                pipeline.arg(&self.group).arg(&self.consumer).arg(ids).ignore();
+                pipeline.arg(self.server.keys.trail(partition, &self.group));
+                pipeline.arg(&self.group).arg(&self.consumer);
+                pipeline.arg(ACK_TRAIL_SPAN.as_secs()).arg(ACK_TRAIL_SPANS).arg(ids).ignore();
             }
         }
         for text in notices::texts(batch) {
@@ -271,8 +272,4 @@ fn one(command: Cmd) -> Pipeline {
     let mut pipeline = Pipeline::with_capacity(1);
     pipeline.add_command(command);
     pipeline
-}
-
-fn unexpected() -> RedisError {
-    (redis::ErrorKind::UnexpectedReturnType, "an answer of another shape than asked for").into()
 }

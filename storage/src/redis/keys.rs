@@ -115,6 +115,13 @@ impl Keys {
         name
     }
 
+    /// Hash: number of a span of time → first and last id acknowledged in it.
+    pub(super) fn trail(&self, partition: u16, group: &str) -> String {
+        let mut name = self.named(partition, "trail:");
+        name.push_str(group);
+        name
+    }
+
     /// Channel: what the views hold now.
     pub(super) fn notices(&self) -> String {
         format!("{}applied", self.prefix)

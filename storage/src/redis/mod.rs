@@ -7,7 +7,7 @@
 //! | accounts, heads | HGET, HEXISTS | written by the script in the same slot, read in one round trip |
 //! | sessions | GET and PTTL; SET PX, GETDEL, DEL; a sorted set per user | a session ends by itself; the index bounds and closes them |
 //! | limits | EVAL `take.lua`, `login.lua`: GET, SET PX | one round trip by Redis' clock; what is full again ends by itself |
-//! | feed | XREADGROUP, XAUTOCLAIM, XACK, XGROUP CREATE … 0 MKSTREAM | any number of consumers, nothing lost with one; never XDEL, XTRIM or DELCONSUMER |
+//! | feed | XREADGROUP, XAUTOCLAIM, XGROUP CREATE … 0 MKSTREAM; `ack.lua`: XACK, HSET | any number of consumers, nothing lost with one; what was acknowledged last can be found; never XDEL, XTRIM or DELCONSUMER |
 //! | notices | PUBLISH, SUBSCRIBE | a hint that may be lost |
 //! | monitor | XINFO, XRANGE in a script | numbers of one moment |
 //! | durability | INFO, CONFIG GET | what the server keeps, asked at every connect |
@@ -42,6 +42,7 @@ mod log;
 mod monitor;
 mod notices;
 mod probe;
+mod recent;
 mod replicas;
 mod server;
 
@@ -52,6 +53,7 @@ pub use log::Log;
 pub use monitor::Monitor;
 pub use notices::Notices;
 pub use probe::Probe;
+pub use recent::Recent;
 
 use keys::Keys;
 use link::Link;
@@ -190,6 +192,12 @@ impl Redis {
     pub fn monitor(&self, generation: u32) -> Monitor {
         let group = feed::group(generation);
         Monitor { server: Arc::clone(&self.server), link: self.link.clone(), group }
+    }
+
+    #[must_use]
+    pub fn recent(&self, generation: u32) -> Recent {
+        let group = feed::group(generation);
+        Recent { server: Arc::clone(&self.server), link: self.link.clone(), group }
     }
 
     /// Subscribes when first asked.

@@ -218,6 +218,10 @@ fn unfit(what: String) -> StoreError {
     StoreError::Unfit { store: STORE, what }
 }
 
+pub(super) fn unexpected() -> RedisError {
+    (redis::ErrorKind::UnexpectedReturnType, "an answer of another shape than asked for").into()
+}
+
 pub(super) fn lost() -> RedisError {
     io::Error::new(io::ErrorKind::ConnectionAborted, "the connection was closed").into()
 }

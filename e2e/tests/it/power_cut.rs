@@ -1,0 +1,78 @@
+//! Cassandra's machine loses power: with its periodic commit log the rows of the last seconds are gone, though they
+//! were acknowledged. The log still has their events.
+
+use std::fs;
+
+use e2e::ports::free_address;
+use e2e::traffic::Pair;
+use e2e::{Shape, TestApp, eventually, seqs, within};
+use tempfile::TempDir;
+use tokio::task::spawn_blocking;
+use xtask::servers::{Cassandra, Keeping, Options};
+
+use std::time::Duration;
+
+e2e::real_scenarios!(what_cassandra_lost_with_its_machine_is_applied_again);
+
+/// The node boots in 8 s; the rest is for a machine that does other things too.
+const BOOT_TIME_MAX: Duration = Duration::from_secs(60);
+
+async fn start(options: &Options) -> Cassandra {
+    let options = options.clone();
+    let starting = spawn_blocking(move || Cassandra::start(&options, Keeping::Data));
+    starting.await.expect("no panic").expect("cassandra starts")
+}
+
+async fn what_cassandra_lost_with_its_machine_is_applied_again() {
+    let dir: TempDir = tempfile::tempdir().expect("a temporary directory");
+    let options = Options { dir: dir.path().join("cassandra"), port: free_address().port() };
+    let mut cassandra = start(&options).await;
+    let shape = Shape { cassandra_node: Some(cassandra.addr().to_string()), ..Shape::default() };
+    let app = TestApp::real(shape).await;
+    let pairs = Pair::of(&app.users(5).await, 10);
+    for Pair { sender, recipient } in &pairs {
+        sender.send(recipient, "kept").await;
+    }
+    all_shown(&pairs, &[1]).await;
+
+    // A clean end writes everything to tables. What comes after is in the commit log alone, and not on the disk when
+    // the power goes.
+    cassandra.stop().expect("it ends");
+    drop(cassandra);
+    let mut cassandra = start(&options).await;
+    for Pair { sender, recipient } in &pairs {
+        within(BOOT_TIME_MAX, "it is back", async || {
+            (sender.get("/conversations").send().await.status == 200).then_some(())
+        })
+        .await;
+        sender.send(recipient, "lost").await;
+    }
+    all_shown(&pairs, &[1, 2]).await;
+    cassandra.kill().expect("it ran");
+    drop(cassandra);
+    for segment in fs::read_dir(options.dir.join("commitlog")).expect("a commit log") {
+        fs::remove_file(segment.expect("a file").path()).expect("it can be removed");
+    }
+    let _cassandra = start(&options).await;
+    within(BOOT_TIME_MAX, "all of it is there again", async || {
+        for Pair { sender, recipient } in &pairs {
+            let page = sender.page(recipient, "").await;
+            if page.status != 200 || page.items().len() != 2 {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+    all_shown(&pairs, &[1, 2]).await;
+    app.finish().await;
+}
+
+async fn all_shown(pairs: &[Pair], expected: &[u64]) {
+    for Pair { sender, recipient } in pairs {
+        eventually("all of it is shown", async || {
+            (seqs(&sender.conversation(recipient).await) == expected).then_some(())
+        })
+        .await;
+    }
+}

@@ -1,0 +1,79 @@
+//! What the store acknowledged and may have lost is written again. A store that keeps its commit log periodically
+//! loses its last seconds with its machine; the log has the events, and applying them a second time changes nothing
+//! that is there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::limits::{BACKOFF_MAX, BACKOFF_MIN, BATCH_EVENTS_MAX};
+use shared::ports::{RecentEvents, StoreError, ViewWriter};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::run::{Counters, changes_of, jittered};
+
+/// Of one generation: where its last events are, and where they belong.
+pub struct Restorer {
+    pub recent: Box<dyn RecentEvents>,
+    pub views: Arc<dyn ViewWriter>,
+    /// How many starts of the store were seen.
+    pub starts: watch::Receiver<u64>,
+    pub counters: Counters,
+}
+
+/// Applies the events acknowledged last again, at once and after each start of the store, until shutdown. Every
+/// projector does it, as each may be the last that is left.
+pub async fn restore(mut restorer: Restorer, shutdown: CancellationToken) {
+    loop {
+        restorer.starts.mark_unchanged();
+        if shutdown.run_until_cancelled(apply_until_done(&restorer)).await.is_none() {
+            return;
+        }
+        match shutdown.run_until_cancelled(restorer.starts.changed()).await {
+            Some(Ok(())) => {}
+            Some(Err(_)) | None => return,
+        }
+    }
+}
+
+async fn apply_until_done(restorer: &Restorer) {
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        match apply_again(restorer).await {
+            Ok(events) => {
+                tracing::info!(events, "applied again what was acknowledged last");
+                return;
+            }
+            Err(error) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "cannot apply again yet");
+                pause(&mut backoff).await;
+            }
+        }
+    }
+}
+
+async fn pause(backoff: &mut Duration) {
+    tokio::time::sleep(jittered(*backoff)).await;
+    *backoff = (*backoff * 2).min(BACKOFF_MAX);
+}
+
+/// From the beginning after any error: how much of it was applied does not matter.
+async fn apply_again(restorer: &Restorer) -> Result<u64, StoreError> {
+    let Restorer { recent, views, counters, .. } = restorer;
+    let (mut events, mut changes) = (0, Vec::new());
+    for span in recent.spans().await? {
+        let mut left = Some(span);
+        while let Some(span) = left {
+            let batch = recent.read(&span, BATCH_EVENTS_MAX).await?;
+            let Some(last) = batch.last() else { break };
+            changes.clear();
+            changes_of(&batch, &mut changes);
+            let positions: Vec<_> = batch.iter().map(|delivery| delivery.position).collect();
+            views.apply(&changes, &positions).await?;
+            events += batch.len() as u64;
+            left = span.behind(last.position);
+        }
+    }
+    counters.restored(events);
+    Ok(events)
+}

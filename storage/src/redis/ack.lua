@@ -1,0 +1,31 @@
+#!lua flags=allow-oom
+-- Acknowledges entries, counts those that were pending still, and leaves a trail: per span of time the first and the
+-- last id, so that what was acknowledged lately can be found again.
+--
+-- KEYS: events, applied, trail. ARGV: group, consumer, seconds of a span, spans kept, then ids in their order.
+
+local FIRST_ID = 5
+local acked = redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, FIRST_ID))
+if acked > 0 then redis.call('HINCRBY', KEYS[2], ARGV[2], acked) end
+
+local function is_before(one, other)
+  local ms, counter = string.match(one, '(%d+)-(%d+)')
+  local other_ms, other_counter = string.match(other, '(%d+)-(%d+)')
+  if ms ~= other_ms then return tonumber(ms) < tonumber(other_ms) end
+  return tonumber(counter) < tonumber(other_counter)
+end
+
+local span = tostring(math.floor(redis.call('TIME')[1] / ARGV[3]))
+local first, last = ARGV[FIRST_ID], ARGV[#ARGV]
+local noted = redis.call('HGET', KEYS[3], span)
+if noted then
+  local noted_first, noted_last = string.match(noted, '(%S+) (%S+)')
+  if is_before(noted_first, first) then first = noted_first end
+  if is_before(last, noted_last) then last = noted_last end
+else
+  local spans = redis.call('HKEYS', KEYS[3])
+  table.sort(spans, function(one, other) return tonumber(one) < tonumber(other) end)
+  for at = 1, #spans + 1 - ARGV[4] do redis.call('HDEL', KEYS[3], spans[at]) end
+end
+redis.call('HSET', KEYS[3], span, first .. ' ' .. last)
+return acked
