@@ -127,17 +127,24 @@ pub const LOG_RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
 // The feed.
 /// Per partition and read.
 pub const BATCH_EVENTS_MAX: usize = 512;
-/// How long a read of the feed waits for the first event.
-pub const FEED_WAIT_MAX: Duration = Duration::from_secs(1);
-/// An event delivered this long ago and not acknowledged is taken over by another projector.
-pub const CLAIM_IDLE_MIN: Duration = Duration::from_secs(3);
+/// How long a read of the feed waits for the first event. As often a consumer looks for what others left.
+pub const FEED_WAIT_MAX: Duration = Duration::from_millis(500);
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// A consumer of which nothing was heard for so long is dead: others take over what it holds. With the look of the
+/// others and their batch in between, that is within 5 s of a kill.
+pub const CONSUMER_SILENCE_MAX: Duration = Duration::from_secs(3);
+/// A dead consumer that holds nothing leaves the group. A restart takes less, so that its numbers stay.
+pub const CONSUMER_REMEMBERED: Duration = Duration::from_secs(20);
+/// A consumer that neither reads nor acknowledges for so long is stuck: it is heard of no more. Longer than a store
+/// takes to restart, as one that waits for its store is well.
+pub const CONSUMER_CALLS_APART_MAX: Duration = Duration::from_secs(120);
 /// What was acknowledged is noted by such spans of time, the last of them in which anything was: at least 15 s, more than
 /// a store with a periodic commit log loses with its machine.
 pub const ACK_TRAIL_SPAN: Duration = Duration::from_secs(5);
 pub const ACK_TRAIL_SPANS: usize = 6;
 /// For the answer to a read of the feed, [`FEED_WAIT_MAX`] included: a batch may be some 100 MiB.
 pub const FEED_TIMEOUT: Duration = Duration::from_secs(5);
-/// Events of one partition acknowledged in one call: a script's arguments are bounded.
+/// Events of one partition acknowledged or taken over in one call: a script's arguments are bounded.
 pub const ACKS_PER_CALL_MAX: usize = 1_024;
 pub const NOTICES_QUEUED_MAX: usize = 4_096;
 pub const NOTICES_PER_PUBLISH_MAX: usize = 256;

@@ -163,13 +163,18 @@ pub trait Heads: Send + Sync {
     async fn head(&self, conversation: &Conversation) -> Result<Seq, StoreError>;
 }
 
-/// One consumer of a generation's group.
+/// One consumer of a generation's group. Its name is its own: soon after another one has begun under it,
+/// [`EventFeed::next_batch`] refuses this one as [`StoreError::Unfit`].
 #[async_trait]
 pub trait EventFeed: Send {
-    /// Waits for at least one event and returns at most about `events_max` per partition, in log order within
-    /// each. What this consumer was given before and did not acknowledge comes first, then what a dead consumer
-    /// left, then new events. Every event is delivered to some consumer until it is acknowledged. May be dropped
-    /// at any await: what was read is delivered again.
+    /// Waits for an event, at most [`crate::limits::FEED_WAIT_MAX`] (then the batch is empty), and returns at most
+    /// about `events_max` per partition, in log order within each. What this consumer was given before and did not
+    /// acknowledge comes first, then what a dead consumer left, then new events. Every event is delivered to some
+    /// consumer until it is acknowledged. May be dropped at any await: what was read is delivered again.
+    ///
+    /// A consumer lives as long as it exists in a running process, however slow it is, and keeps what it was given;
+    /// but one that makes no call for [`crate::limits::CONSUMER_CALLS_APART_MAX`] counts as dead. The dead are taken
+    /// over from after [`crate::limits::CONSUMER_SILENCE_MAX`].
     async fn next_batch(&mut self, events_max: usize) -> Result<Vec<Delivery>, StoreError>;
 
     /// The views hold the batch: it is not delivered again, and readers are told (see [`Notices`]).

@@ -141,6 +141,7 @@ macro_rules! log_contract {
                 after_a_restart_the_unacknowledged_come_first
                 what_was_acknowledged_never_comes_again
                 what_a_dead_consumer_left_is_claimed
+                of_two_consumers_with_one_name_one_is_refused
                 every_event_goes_to_one_consumer
                 a_dropped_read_loses_nothing
                 readers_are_told_after_the_ack

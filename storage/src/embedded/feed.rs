@@ -9,12 +9,13 @@ use async_trait::async_trait;
 use fjall::Keyspace;
 use shared::event::Event;
 use shared::ids::{Conversation, Seq};
-use shared::limits::PROJECTED_PER_BATCH_MAX;
+use shared::limits::{FEED_WAIT_MAX, PROJECTED_PER_BATCH_MAX};
 use shared::ports::{
     Applied, ConsumerStatus, Delivery, EventFeed, FeedMonitor, FeedStatus, Notices, PartitionStatus,
     StoreError,
 };
 use tokio::sync::{broadcast, watch};
+use tokio::time::timeout;
 
 use super::acknowledged::Acknowledged;
 use super::entry::Entry;
@@ -68,7 +69,8 @@ impl EventFeed for Feed {
         loop {
             let next = self.next;
             // The only await comes before anything is read.
-            let head = self.head.wait_for(|head| *head >= next).await.map(|head| *head);
+            let head = timeout(FEED_WAIT_MAX, self.head.wait_for(|head| *head >= next)).await;
+            let Ok(head) = head.map(|head| head.map(|head| *head)) else { return Ok(Vec::new()) };
             let head = head.map_err(|_| StoreError::unavailable(STORE, "the writer has stopped"))?;
             let batch = self.read(head, events_max)?;
             if !batch.is_empty() {

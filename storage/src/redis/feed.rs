@@ -2,9 +2,8 @@
 //!
 //! XREADGROUP over all partitions gives entries and notes them as pending; XACK drops the note. Own pending
 //! entries are read again (from id 0) at the start and whenever it is not certain that a read was handed out,
-//! that is after any error and any dropped call. XAUTOCLAIM takes over what a dead consumer left, and also what
-//! this one was given without seeing it. A missing group is made from the first event (`0`, never `$`): all
-//! that follows from an event is a merge. XGROUP DELCONSUMER would destroy pending entries and is never used.
+//! that is after any error and any dropped call. What a dead consumer left is taken over ([`takeover`]). A missing
+//! group is made from the first event (`0`, never `$`): all that follows from an event is a merge.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,16 +12,21 @@ use std::time::Duration;
 use async_trait::async_trait;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 use shared::limits::{
-    ACK_TRAIL_SPAN, ACK_TRAIL_SPANS, ACKS_PER_CALL_MAX, CLAIM_IDLE_MIN, FEED_TIMEOUT, FEED_WAIT_MAX,
+    ACK_TRAIL_SPAN, ACK_TRAIL_SPANS, ACKS_PER_CALL_MAX, CONSUMER_SILENCE_MAX, FEED_TIMEOUT, FEED_WAIT_MAX,
 };
 use shared::ports::{Delivery, EventFeed, StoreError};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+mod takeover;
 
 use super::entry;
+use super::heartbeat::{self, Heartbeat};
 use super::notices;
 use super::server::{Connection, Server, code, unavailable, unavailable_or_unknown, unexpected};
 
-/// Before the first entry of a stream, and where a walk through the pending entries begins and ends.
+/// Before the first entry of a stream.
 const FIRST: &str = "0-0";
 
 /// KEYS: events, applied, trail. ARGV: group, consumer, seconds of a span, spans, ids in their order. Counts only what
@@ -39,13 +43,13 @@ pub struct Feed {
     server: Arc<Server>,
     group: String,
     consumer: String,
+    heartbeat: Heartbeat,
     /// By partition.
     streams: Vec<String>,
     connection: Option<Connection>,
     place: Place,
-    /// By partition: how far the walk through the pending entries of all consumers has got.
-    claims: Vec<String>,
-    claim_at: Instant,
+    /// When to look for dead consumers next.
+    look_at: Instant,
 }
 
 /// What the next read begins with.
@@ -59,17 +63,31 @@ enum Place {
 }
 
 impl Feed {
-    pub(super) fn new(server: Arc<Server>, generation: u32, consumer: &str) -> Self {
-        let partitions = server.keys.partitions;
+    pub(super) fn start(
+        server: Arc<Server>,
+        generation: u32,
+        consumer: &str,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Self {
+        let group = group(generation);
+        let streams: Vec<_> =
+            (0..server.keys.partitions).map(|partition| server.keys.events(partition)).collect();
+        let beating = heartbeat::Consumer {
+            server: Arc::clone(&server),
+            group: group.clone(),
+            name: consumer.to_owned(),
+            streams: streams.clone(),
+        };
         Self {
-            group: group(generation),
+            heartbeat: Heartbeat::start(beating, tasks, stop),
+            server,
+            group,
             consumer: consumer.to_owned(),
-            streams: (0..partitions).map(|partition| server.keys.events(partition)).collect(),
+            streams,
             connection: None,
             place: Place::Unsure,
-            claims: vec![FIRST.to_owned(); usize::from(partitions)],
-            claim_at: Instant::now(),
-            server,
+            look_at: Instant::now(),
         }
     }
 }
@@ -77,6 +95,7 @@ impl Feed {
 #[async_trait]
 impl EventFeed for Feed {
     async fn next_batch(&mut self, events_max: usize) -> Result<Vec<Delivery>, StoreError> {
+        self.heartbeat.check()?;
         let mut place = match self.begin().await? {
             Place::Unsure => Place::Own(vec![FIRST.to_owned(); self.streams.len()]),
             place => place,
@@ -108,35 +127,29 @@ impl Feed {
     /// Connects if need be. The place is unsure from here until the caller, having done what it came for, puts
     /// it back: it may be dropped at any await, and then a read may still be waiting in the connection.
     async fn begin(&mut self) -> Result<Place, StoreError> {
+        self.heartbeat.called();
         let place = std::mem::replace(&mut self.place, Place::Unsure);
         if matches!(place, Place::Unsure) {
             self.connection = None;
         }
         if self.connection.is_none() {
             self.connection = Some(self.server.connect(FEED_TIMEOUT).await?);
+            // Redis may have been away: the living get the time to be heard again.
+            self.look_at = Instant::now() + CONSUMER_SILENCE_MAX;
         }
         Ok(place)
     }
 
     async fn read(&mut self, place: &mut Place, events_max: usize) -> RedisResult<Vec<Delivery>> {
-        loop {
-            let batch = match place {
-                Place::Own(after) => {
-                    let own = self.read_own(after, events_max).await?;
-                    if own.is_empty() {
-                        *place = Place::New;
-                    }
-                    own
-                }
-                Place::New | Place::Unsure => {
-                    let claimed = self.claim(events_max).await?;
-                    if claimed.is_empty() { self.read_new(events_max).await? } else { claimed }
-                }
-            };
-            if !batch.is_empty() {
-                return Ok(batch);
+        if let Place::Own(after) = place {
+            let own = self.read_own(after, events_max).await?;
+            if !own.is_empty() {
+                return Ok(own);
             }
+            *place = Place::New;
         }
+        let left = self.take_over(events_max).await?;
+        if left.is_empty() { self.read_new(events_max).await } else { Ok(left) }
     }
 
     async fn read_own(&mut self, after: &mut [String], events_max: usize) -> RedisResult<Vec<Delivery>> {
@@ -192,35 +205,6 @@ impl Feed {
             batch.extend(entry::deliveries(partition, entries)?);
         }
         Some(batch)
-    }
-
-    /// Once in a while, and at once again while a walk is not at its end: an empty page in its middle is normal.
-    async fn claim(&mut self, events_max: usize) -> RedisResult<Vec<Delivery>> {
-        if Instant::now() < self.claim_at {
-            return Ok(Vec::new());
-        }
-        let mut pipeline = Pipeline::with_capacity(self.streams.len());
-        for (stream, cursor) in self.streams.iter().zip(&self.claims) {
-            let idle = CLAIM_IDLE_MIN.as_millis() as u64;
-            pipeline.cmd("XAUTOCLAIM").arg(stream).arg(&self.group).arg(&self.consumer).arg(idle);
-            pipeline.arg(cursor).arg("COUNT").arg(events_max);
-        }
-        let pages: Vec<(String, Value, Vec<String>)> = self.ask(&pipeline).await?;
-        let mut batch = Vec::new();
-        for (partition, (cursor, entries, deleted)) in (0u16..).zip(pages) {
-            batch.extend(entry::deliveries(partition, entries).ok_or_else(unexpected)?);
-            for id in deleted {
-                // Nothing trims what is pending, so someone deleted it by hand.
-                tracing::error!(partition, id, "a pending entry is gone from the log");
-                batch.extend(entry::deleted(partition, &id));
-            }
-            self.claims[usize::from(partition)] = cursor;
-        }
-        batch.sort_by_key(|delivery| delivery.position);
-        if self.claims.iter().all(|cursor| cursor == FIRST) {
-            self.claim_at = Instant::now() + FEED_WAIT_MAX;
-        }
-        Ok(batch)
     }
 
     async fn make_groups(&mut self) -> RedisResult<()> {

@@ -122,6 +122,16 @@ impl Keys {
         name
     }
 
+    /// String: the last turn that a consumer of the group was given.
+    pub(super) fn turn(&self, group: &str) -> String {
+        self.named(0, &format!("turn:{group}"))
+    }
+
+    /// Hash: consumer → its turn.
+    pub(super) fn turns(&self, group: &str) -> String {
+        self.named(0, &format!("turns:{group}"))
+    }
+
     /// Channel: what the views hold now.
     pub(super) fn notices(&self) -> String {
         format!("{}applied", self.prefix)

@@ -7,7 +7,9 @@
 //! | accounts, heads | HGET, HEXISTS | written by the script in the same slot, read in one round trip |
 //! | sessions | GET and PTTL; SET PX, GETDEL, DEL; a sorted set per user | a session ends by itself; the index bounds and closes them |
 //! | limits | EVAL `take.lua`, `login.lua`: GET, SET PX | one round trip by Redis' clock; what is full again ends by itself |
-//! | feed | XREADGROUP, XAUTOCLAIM, XGROUP CREATE … 0 MKSTREAM; `ack.lua`: XACK, HSET | any number of consumers, nothing lost with one; what was acknowledged last can be found; never XDEL, XTRIM or DELCONSUMER |
+//! | feed | XREADGROUP, XGROUP CREATE … 0 MKSTREAM; `ack.lua`: XACK, HSET | any number of consumers, nothing lost with one; what was acknowledged last can be found; never XDEL or XTRIM |
+//! | heartbeat | XREADGROUP behind the last possible id | Redis notes when it heard of a consumer; nothing is written |
+//! | takeover | XINFO CONSUMERS, then XPENDING, XCLAIM, XGROUP DELCONSUMER in a script | check and act are one step, so nothing is taken from the living and nothing is lost with the dead |
 //! | notices | PUBLISH, SUBSCRIBE | a hint that may be lost |
 //! | monitor | XINFO, XRANGE in a script | numbers of one moment |
 //! | durability | INFO, CONFIG GET | what the server keeps, asked at every connect |
@@ -35,6 +37,7 @@ mod command;
 mod durability;
 mod entry;
 mod feed;
+mod heartbeat;
 mod keys;
 mod limits;
 mod link;
@@ -181,11 +184,11 @@ impl Redis {
         RateLimits { server: Arc::clone(&self.server), link: self.link.clone() }
     }
 
-    /// A consumer of the generation's group. Its name must be its own among all that run, and the same after a
-    /// restart.
+    /// A consumer of the generation's group, alive from now on. Its name must be its own among all that run, and
+    /// the same after a restart.
     #[must_use]
     pub fn feed(&self, generation: u32, consumer: &str) -> Feed {
-        Feed::new(Arc::clone(&self.server), generation, consumer)
+        Feed::start(Arc::clone(&self.server), generation, consumer, &self.tasks, &self.stop)
     }
 
     #[must_use]
