@@ -54,22 +54,30 @@ impl Counters {
 }
 
 /// Projects until shutdown. A failing store is retried for ever, with backoff: a batch that was read is written
-/// and acknowledged before the next one is read.
+/// and acknowledged before the next one is read, and before this ends.
 pub async fn run(mut projector: Projector, shutdown: CancellationToken) {
     let mut backoff = BACKOFF_MIN;
     let mut batch = Vec::new();
     while let Err(error) = consume(&mut projector, &mut batch, &shutdown, &mut backoff).await {
         projector.counters.failures.inc();
-        let retry_ms = backoff.as_millis();
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            retry_ms,
-            "a batch failed; it is tried again"
-        );
-        if shutdown.run_until_cancelled(tokio::time::sleep(jittered(backoff))).await.is_none() {
-            return;
+        tell(&error, backoff);
+        let pause = tokio::time::sleep(jittered(backoff));
+        if batch.is_empty() {
+            let Some(()) = shutdown.run_until_cancelled(pause).await else { return };
+        } else {
+            pause.await;
         }
         backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+fn tell(error: &StoreError, backoff: Duration) {
+    let (retryable, retry_ms) = (error.is_retryable(), backoff.as_millis());
+    let error = error as &dyn std::error::Error;
+    if retryable {
+        tracing::warn!(error, retry_ms, "a batch failed; it is tried again");
+    } else {
+        tracing::error!(error, retry_ms, "a batch failed, and will until somebody helps; it is tried again");
     }
 }
 
@@ -83,9 +91,12 @@ async fn consume(
     let mut changes = Vec::new();
     loop {
         if batch.is_empty() {
-            let read = shutdown.run_until_cancelled(projector.feed.next_batch(BATCH_EVENTS_MAX)).await;
-            let Some(read) = read else { return Ok(()) };
-            *batch = read?;
+            if shutdown.is_cancelled() {
+                return Ok(());
+            }
+            // Not dropped at shutdown: what it has read would stay pending.
+            *batch = projector.feed.next_batch(BATCH_EVENTS_MAX).await?;
+            continue;
         }
         changes.clear();
         changes_of(batch, &mut changes);
