@@ -155,6 +155,21 @@ impl System {
         name
     }
 
+    /// One more projector, to which Cassandra is at `cassandra_node`, and its name.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    pub async fn start_projector_on(&self, cassandra_node: SocketAddr) -> String {
+        let mut instances = self.instances.lock().await;
+        let number = instances.values().filter(|instance| instance.role == Role::Projector).count() + 1;
+        let name = format!("{}-{number}", Role::Projector);
+        let services = self.services.on(cassandra_node);
+        let mut instance = services.start(Role::Projector, &name, self.dir.path()).expect("it starts");
+        ready(&name, &mut instance).await;
+        instances.insert(name.clone(), instance);
+        name
+    }
+
     /// What every process has written so far, by its name; `nginx` is one of them.
     pub async fn logs(&self) -> BTreeMap<String, String> {
         let instances = self.instances.lock().await;

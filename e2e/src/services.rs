@@ -99,6 +99,11 @@ impl Services {
         }
     }
 
+    /// The same, for a service to which Cassandra is elsewhere.
+    pub(crate) fn on(&self, cassandra_node: SocketAddr) -> Self {
+        Self { cassandra_node: cassandra_node.to_string(), ..self.clone() }
+    }
+
     fn log(&self) -> [&str; 4] {
         ["--redis-url", &self.redis_url, "--key-prefix", &self.key_prefix]
     }

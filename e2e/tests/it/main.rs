@@ -36,6 +36,8 @@ mod power_cut;
 mod restart;
 #[cfg(feature = "real")]
 mod starting;
+#[cfg(feature = "real")]
+mod takeover;
 
 /// The answers to `count` requests that are made at once.
 async fn at_once<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
