@@ -54,7 +54,7 @@ impl Standing {
     }
 }
 
-enum System {
+pub(crate) enum System {
     Embedded(embedded::System),
     Real(Box<real::System>),
 }
@@ -156,6 +156,10 @@ impl TestApp {
             System::Embedded(system) => system.standing().await,
             System::Real(system) => system.standing().await,
         }
+    }
+
+    pub(crate) fn system(&self) -> &System {
+        &self.system
     }
 
     /// The processes.

@@ -3,13 +3,16 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
+use projector::Parked;
 use shared::Clock;
-use shared::ports::{FeedMonitor, ViewReader};
+use shared::limits::PARKED_COUNTED_MAX;
+use shared::ports::{FeedMonitor, ParkedEvents};
 use shared::process::config::{
     IdempotencyOptions, InFlightOptions, LimitOptions, PasswordOptions, ProcessOptions, Switch,
 };
 use shared::process::shutdown::Lifecycle;
 use standalone::{Config, Standalone};
+use storage::embedded::Embedded;
 use tempfile::TempDir;
 
 use crate::app::{Settings, Standing};
@@ -42,9 +45,19 @@ impl System {
 
     pub(crate) async fn standing(&self) -> Standing {
         let status = self.running.store.status().await.expect("the store answers");
-        let parked = self.running.store.parked(1).await.expect("the store answers").len();
+        let parked =
+            self.running.store.parked(None, PARKED_COUNTED_MAX).await.expect("the store answers").len();
         let pending = status.partitions.iter().map(|partition| partition.pending).sum();
         Standing { lag: status.lag(), pending, parked: parked as u64, consumers: status.consumers.len() }
+    }
+
+    pub(crate) fn store(&self) -> &Embedded {
+        &self.running.store
+    }
+
+    pub(crate) fn parked(&self) -> Parked {
+        let Standalone { store, .. } = &self.running;
+        Parked { generation: 1, events: store.clone(), log: store.clone(), views: store.clone() }
     }
 
     pub(crate) async fn stop(&self) {

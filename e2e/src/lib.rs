@@ -1,7 +1,7 @@
 //! The system as its clients see it: everything here speaks HTTP to a running system, or does something bad to
 //! it. In reading order: [`app`] (one system for one test, on either backend), [`client`], [`curl`]
 //! (a request and its answer as a terminal shows them), [`user`], [`in_flight`], [`waiting`], [`traffic`] (what was
-//! acknowledged, and is it visible), [`proxy`] and [`process`] (faults).
+//! acknowledged, and is it visible), [`poison`], [`proxy`] and [`process`] (faults).
 //!
 //! ```text
 //! e2e::scenarios!(a_message_is_seen_at_once);
@@ -18,6 +18,7 @@ pub mod curl;
 mod embedded;
 pub mod environment;
 pub mod in_flight;
+pub mod poison;
 pub mod ports;
 pub mod process;
 pub mod proxy;
@@ -31,6 +32,7 @@ pub use app::{Backend, Settings, Standing, TestApp};
 pub use client::{Answer, Client, Request};
 pub use curl::Placeholders;
 pub use in_flight::InFlight;
+pub use poison::{Planted, poison};
 pub use proxy::Proxy;
 pub use services::{Role, Shape};
 pub use user::{User, new_id, seqs};

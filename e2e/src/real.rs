@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::Output;
 
 use anyhow::Result;
 use rustix::process::Signal;
@@ -189,6 +190,19 @@ impl System {
     pub async fn status(&self) -> Value {
         let text = self.services.run("projector", &self.services.status()).await.expect("a status");
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// `projector parked`, however it ends.
+    ///
+    /// # Panics
+    /// When it cannot be run.
+    pub async fn parked(&self, arguments: &[&str]) -> Output {
+        let arguments = self.services.parked(arguments);
+        self.services.output("projector", &arguments).await.expect("it runs")
+    }
+
+    pub(crate) fn services(&self) -> &Services {
+        &self.services
     }
 
     pub(crate) async fn standing(&self) -> Standing {

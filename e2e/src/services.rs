@@ -4,6 +4,7 @@ use std::fmt;
 use std::iter;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 
 use anyhow::{Context, Result, ensure};
 use shared::Clock;
@@ -120,6 +121,10 @@ impl Services {
         [&["status", "--json"][..], &self.log(), &self.views()].concat()
     }
 
+    pub(crate) fn parked<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {
+        [&["parked"], arguments, &self.log(), &self.views()].concat()
+    }
+
     /// One service, on ports of its own.
     pub(crate) fn start(&self, role: Role, name: &str, dir: &Path) -> Result<Instance> {
         let (listen, operations) = (free_address(), free_address());
@@ -157,13 +162,26 @@ impl Services {
 
     /// Runs a command to its end and returns what it printed.
     pub(crate) async fn run(&self, binary: &str, arguments: &[&str]) -> Result<String> {
-        let mut command = process::command(&self.binaries.join(binary));
-        command.args(arguments);
-        let output = tokio::task::spawn_blocking(move || command.output()).await?;
-        let output = output.with_context(|| binary.to_owned())?;
+        let output = self.output(binary, arguments).await?;
         let errors = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{binary} {}: {}\n{errors}", arguments.join(" "), output.status);
         Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Runs a command to its end, however it ends.
+    pub(crate) async fn output(&self, binary: &str, arguments: &[&str]) -> Result<Output> {
+        let mut command = process::command(&self.binaries.join(binary));
+        command.args(arguments);
+        let output = tokio::task::spawn_blocking(move || command.output()).await?;
+        output.with_context(|| binary.to_owned())
+    }
+
+    pub(crate) fn redis_url(&self) -> &str {
+        &self.redis_url
+    }
+
+    pub(crate) fn key_prefix(&self) -> &str {
+        &self.key_prefix
     }
 }
 

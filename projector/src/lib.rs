@@ -1,12 +1,14 @@
 //! Reads the log, projects every event, writes the views, acknowledges: in that order. It decides nothing and
 //! answers nobody; it knows stores only as ports.
 
+mod parked;
 mod parking;
 mod projections;
 mod restore;
 mod run;
 mod status;
 
+pub use parked::{Listing, Parked, Retried, Shown, Which};
 pub use projections::project;
 pub use restore::{Restorer, restore};
 pub use run::{Counters, Projector, run};

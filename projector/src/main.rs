@@ -1,33 +1,34 @@
 //! The program `projector`: settings, adapters, and one function per subcommand.
 
+mod commands;
 mod config;
 
 use std::io::Write;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use config::{Command, Config, Migrate, Run, Status};
-use projector::{Counters, Projector, Report, Restorer};
+use config::{Command, Config, Migrate, ParkedOf, Run, Status};
+use projector::{Counters, Parked, Projector, Report, Restorer};
 use shared::Clock;
-use shared::limits::{BACKOFF_MAX, COMMAND_DEADLINE};
-use shared::ports::{FeedMonitor, StoreError, ViewReader};
+use shared::limits::{BACKOFF_MAX, COMMAND_DEADLINE, PARKED_COUNTED_MAX};
+use shared::ports::{FeedMonitor, ParkedEvents, Probe, StoreError};
 use shared::process::{
+    config::{LogOptions, ViewOptions},
     health::Health,
     http,
     shutdown::{Lifecycle, Signals},
     telemetry,
 };
-use storage::cassandra::{self, Cassandra, Migrator};
+use storage::cassandra::{self, Cassandra, Migrator, State};
 use storage::redis::{self, Redis};
 
 #[tokio::main]
 async fn main() -> Result<()> {
     match Config::parse().command {
         Command::Run(options) => run(options).await,
-        Command::Status(options) => tokio::time::timeout(COMMAND_DEADLINE, status(options))
-            .await
-            .context("redis or cassandra did not answer in time")?,
+        Command::Status(options) => status(options).await,
+        Command::Parked(command) => parked(command).await,
         Command::Migrate(options) => migrate(options).await,
     }
 }
@@ -62,9 +63,11 @@ async fn project(redis: Redis, cassandra: Cassandra, name: String, counters: Cou
     for generation in generations {
         let (feed, recent) = (Box::new(redis.feed(generation, &name)), Box::new(redis.recent(generation)));
         let (views, starts) = (Arc::new(cassandra.writer(generation)), cassandra.starts());
-        let restorer = Restorer { recent, views: views.clone(), starts, counters: counters.clone() };
+        let (views_again, clock) = (views.clone(), Clock::system());
+        let restorer =
+            Restorer { recent, views: views_again, starts, counters: counters.clone(), clock: clock.clone() };
         lifecycle.spawn(projector::restore(restorer, lifecycle.shutdown.clone()));
-        let projector = Projector { feed, views, counters: counters.clone() };
+        let projector = Projector { feed, views, counters: counters.clone(), clock };
         lifecycle.spawn(projector::run(projector, lifecycle.shutdown.clone()));
     }
 }
@@ -85,30 +88,68 @@ async fn generations(cassandra: &Cassandra) -> Result<Vec<u32>, StoreError> {
     Ok(generations.into_iter().map(|generation| generation.number).collect())
 }
 
-async fn status(options: Status) -> Result<()> {
-    let lifecycle = Lifecycle::default();
-    let Lifecycle { store_tasks, stores_stop, .. } = &lifecycle;
-    let redis = redis::connect(
-        &redis::Options::of(&options.log)?,
-        Clock::system(),
-        store_tasks,
-        stores_stop.clone(),
-    )?;
-    let cassandra =
-        Cassandra::connect(&cassandra::Options::of(&options.views), store_tasks, stores_stop.clone())?;
-    let health =
-        Health::new(vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())], lifecycle.shutdown.clone());
-    health.fits().await?;
-    let mut report = Report::default();
-    for generation in generations(&cassandra).await? {
-        let feed = redis.monitor(generation).status().await?;
-        report.add(generation, feed);
+/// The stores, for a command that ends by itself.
+struct Stores {
+    redis: Redis,
+    cassandra: Cassandra,
+    lifecycle: Lifecycle,
+}
+
+impl Stores {
+    /// As soon as both are there, which is soon or never.
+    async fn open(log: &LogOptions, views: &ViewOptions) -> Result<Self> {
+        let lifecycle = Lifecycle::default();
+        let Lifecycle { store_tasks, stores_stop, .. } = &lifecycle;
+        let redis =
+            redis::connect(&redis::Options::of(log)?, Clock::system(), store_tasks, stores_stop.clone())?;
+        let cassandra = Cassandra::connect(&cassandra::Options::of(views), store_tasks, stores_stop.clone())?;
+        let probes: Vec<Arc<dyn Probe>> = vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())];
+        let health = Health::new(probes, lifecycle.shutdown.clone());
+        let fits = tokio::time::timeout(COMMAND_DEADLINE, health.fits()).await;
+        fits.context("redis or cassandra did not answer in time")??;
+        Ok(Self { redis, cassandra, lifecycle })
     }
-    report.parked = cassandra.reader().parked(Report::PARKED_MAX).await?.len();
+
+    async fn serving(&self) -> Result<u32> {
+        let generations = self.cassandra.generations().list().await?;
+        let serving = generations.iter().find(|generation| generation.state == State::Serving);
+        Ok(serving.context("no generation of views is serving")?.number)
+    }
+}
+
+async fn status(options: Status) -> Result<()> {
+    let stores = Stores::open(&options.log, &options.views).await?;
+    let mut report = Report::default();
+    for generation in generations(&stores.cassandra).await? {
+        report.add(generation, stores.redis.monitor(generation).status().await?);
+    }
+    let parked = stores.cassandra.parked(stores.serving().await?);
+    report.parked = parked.parked(None, PARKED_COUNTED_MAX).await?.len();
     let text = if options.json { serde_json::to_string(&report)? } else { report.table() };
     writeln!(std::io::stdout(), "{}", text.trim_end())?;
-    lifecycle.drain().await;
+    stores.lifecycle.drain().await;
     Ok(())
+}
+
+async fn parked(command: config::Parked) -> Result<()> {
+    let ParkedOf { generation, log, views, process, .. } = command.of();
+    telemetry::init_log(process, "projector", &Lifecycle::default())?;
+    let stores = Stores::open(log, views).await?;
+    let known = generations(&stores.cassandra).await?;
+    let generation = match generation {
+        Some(number) => *number,
+        None => stores.serving().await?,
+    };
+    ensure!(known.contains(&generation), "there is no generation {generation}");
+    let parked = Parked {
+        generation,
+        events: Arc::new(stores.cassandra.parked(generation)),
+        log: Arc::new(stores.redis.reader()),
+        views: Arc::new(stores.cassandra.writer(generation)),
+    };
+    let done = command.run(&parked).await;
+    stores.lifecycle.drain().await;
+    done
 }
 
 async fn migrate(options: Migrate) -> Result<()> {

@@ -1,26 +1,46 @@
 //! Entries that cannot be applied: kept with their cause, and a marker where their number was, so that the
 //! conversation stays whole for readers. A store's failure never parks anything.
 
-use shared::Position;
 use shared::limits::{CAUSE_CHARS_MAX, PARKED_BYTES_MAX};
 use shared::ports::Unreadable;
-use shared::view::{ParkedChange, ParkedRow, TimelineChange, ViewChange};
+use shared::view::{ParkedChange, ParkedEvent, ParkedRow, TimelineChange, ViewChange};
+use shared::{Position, Timestamp};
 
-pub(crate) fn park(position: Position, unreadable: &Unreadable, changes: &mut Vec<ViewChange>) {
+/// The first attempt.
+pub(crate) fn park(
+    position: Position,
+    unreadable: &Unreadable,
+    at: Timestamp,
+    changes: &mut Vec<ViewChange>,
+) {
+    let row = row(position, unreadable, 1, at);
+    tracing::error!(%position, cause = row.event.cause, "an event cannot be applied; it is parked");
+    put(row, changes);
+}
+
+pub(crate) fn put(row: ParkedRow, changes: &mut Vec<ViewChange>) {
+    if let Some((conversation, seq)) = row.event.place.clone() {
+        changes.push(ViewChange::Timeline(TimelineChange::PutMarker { conversation, seq }));
+    }
+    changes.push(ViewChange::Parked(ParkedChange::PutParked(row)));
+}
+
+pub(crate) fn row(
+    position: Position,
+    unreadable: &Unreadable,
+    attempts: u32,
+    parked_at: Timestamp,
+) -> ParkedRow {
     // A cause may quote what is stored, and that may be of any length.
     let mut cause: String = unreadable.cause.to_string().chars().take(CAUSE_CHARS_MAX).collect();
     let mut bytes = unreadable.bytes.clone();
-    tracing::error!(%position, cause, "an event cannot be applied; it is parked");
     if bytes.len() > PARKED_BYTES_MAX {
         // A store may refuse a write of any size; the log still has the whole entry at this position.
         cause = format!("{cause} (only the first {PARKED_BYTES_MAX} of {} bytes are kept)", bytes.len());
         bytes.truncate(PARKED_BYTES_MAX);
     }
-    let parked = ParkedRow { position, cause, bytes };
-    changes.push(ViewChange::Parked(ParkedChange::PutParked(parked)));
-    if let Some((conversation, seq)) = unreadable.place.clone() {
-        changes.push(ViewChange::Timeline(TimelineChange::PutMarker { conversation, seq }));
-    }
+    let place = unreadable.place.clone();
+    ParkedRow { event: ParkedEvent { position, cause, attempts, parked_at, place }, bytes }
 }
 
 #[cfg(test)]
@@ -38,29 +58,29 @@ mod tests {
         let cause = Malformed::UnknownKind("Exploded".to_owned());
         let mut unreadable =
             Unreadable { cause, place: Some((conversation.clone(), 7)), bytes: b"x".to_vec() };
-        let parked = |changes: &[ViewChange]| match &changes[0] {
-            ViewChange::Parked(ParkedChange::PutParked(row)) => {
-                (row.position, row.cause.clone(), row.bytes.clone())
+        let parked = |unreadable: &Unreadable| {
+            let mut changes = Vec::new();
+            park(position, unreadable, Timestamp(5), &mut changes);
+            match changes.pop() {
+                Some(ViewChange::Parked(ParkedChange::PutParked(row))) => (changes, row),
+                other => panic!("{other:?}"),
             }
-            other => panic!("{other:?}"),
         };
 
-        let mut changes = Vec::new();
-        park(position, &unreadable, &mut changes);
-        let row = (position, "unknown event type \"Exploded\"".to_owned(), b"x".to_vec());
-        assert_eq!(parked(&changes), row);
-        assert_eq!(changes[1..], [ViewChange::Timeline(TimelineChange::PutMarker { conversation, seq: 7 })]);
+        let place = unreadable.place.clone();
+        let cause = "unknown event type \"Exploded\"".to_owned();
+        let event = ParkedEvent { position, cause, attempts: 1, parked_at: Timestamp(5), place };
+        let expected = ParkedRow { event, bytes: b"x".to_vec() };
+        let marker = ViewChange::Timeline(TimelineChange::PutMarker { conversation, seq: 7 });
+        assert_eq!(parked(&unreadable), (vec![marker.clone()], expected.clone()));
 
         unreadable.bytes = vec![0; PARKED_BYTES_MAX + 1];
-        changes.clear();
-        park(position, &unreadable, &mut changes);
-        let (_, cause, bytes) = parked(&changes);
-        assert_eq!(bytes.len(), PARKED_BYTES_MAX);
-        assert!(cause.contains("of 1048577 bytes"), "{cause}");
+        let (markers, row) = parked(&unreadable);
+        assert_eq!((markers, row.bytes.len()), (vec![marker], PARKED_BYTES_MAX));
+        assert!(row.event.cause.contains("of 1048577 bytes"), "{}", row.event.cause);
 
         (unreadable.place, unreadable.bytes) = (None, b"x".to_vec());
-        changes.clear();
-        park(position, &unreadable, &mut changes);
-        assert_eq!((parked(&changes), changes.len()), (row, 1));
+        let event = ParkedEvent { place: None, ..expected.event };
+        assert_eq!(parked(&unreadable), (Vec::new(), ParkedRow { event, ..expected }));
     }
 }

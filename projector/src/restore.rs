@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::Clock;
 use shared::limits::{BACKOFF_MAX, BACKOFF_MIN, BATCH_EVENTS_MAX};
 use shared::ports::{RecentEvents, StoreError, ViewWriter};
 use tokio::sync::watch;
@@ -19,6 +20,7 @@ pub struct Restorer {
     /// How many starts of the store were seen.
     pub starts: watch::Receiver<u64>,
     pub counters: Counters,
+    pub clock: Clock,
 }
 
 /// Applies the events acknowledged last again, at once and after each start of the store, until shutdown. Every
@@ -59,7 +61,7 @@ async fn pause(backoff: &mut Duration) {
 
 /// From the beginning after any error: how much of it was applied does not matter.
 async fn apply_again(restorer: &Restorer) -> Result<u64, StoreError> {
-    let Restorer { recent, views, counters, .. } = restorer;
+    let Restorer { recent, views, counters, clock, .. } = restorer;
     let (mut events, mut changes) = (0, Vec::new());
     for span in recent.spans().await? {
         let mut left = Some(span);
@@ -67,7 +69,7 @@ async fn apply_again(restorer: &Restorer) -> Result<u64, StoreError> {
             let batch = recent.read(&span, BATCH_EVENTS_MAX).await?;
             let Some(last) = batch.last() else { break };
             changes.clear();
-            changes_of(&batch, &mut changes);
+            changes_of(&batch, clock, &mut changes);
             let positions: Vec<_> = batch.iter().map(|delivery| delivery.position).collect();
             views.apply(&changes, &positions).await?;
             events += batch.len() as u64;

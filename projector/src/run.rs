@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
+use shared::Clock;
 use shared::limits::{BACKOFF_MAX, BACKOFF_MIN, BATCH_EVENTS_MAX};
 use shared::ports::{Delivery, EventFeed, StoreError, ViewWriter};
 use shared::process::telemetry::Metrics;
@@ -20,6 +21,7 @@ pub struct Projector {
     pub feed: Box<dyn EventFeed>,
     pub views: Arc<dyn ViewWriter>,
     pub counters: Counters,
+    pub clock: Clock,
 }
 
 /// What projectors of this process have done.
@@ -99,7 +101,7 @@ async fn consume(
             continue;
         }
         changes.clear();
-        changes_of(batch, &mut changes);
+        changes_of(batch, &projector.clock, &mut changes);
         projector
             .counters
             .parked
@@ -118,7 +120,7 @@ async fn consume(
 }
 
 /// What follows from a batch.
-pub(crate) fn changes_of(batch: &[Delivery], changes: &mut Vec<ViewChange>) {
+pub(crate) fn changes_of(batch: &[Delivery], clock: &Clock, changes: &mut Vec<ViewChange>) {
     for delivery in batch {
         match &delivery.content {
             Ok(recorded) => {
@@ -126,7 +128,7 @@ pub(crate) fn changes_of(batch: &[Delivery], changes: &mut Vec<ViewChange>) {
                 tracing::debug!(position = %recorded.position, event_id = %recorded.id, trace_id, "projecting");
                 project(recorded, changes);
             }
-            Err(unreadable) => park(delivery.position, unreadable, changes),
+            Err(unreadable) => park(delivery.position, unreadable, clock.now(), changes),
         }
     }
 }

@@ -9,7 +9,8 @@ use shared::ports::FeedStatus;
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
     generations: Vec<Standing>,
-    /// Events that could not be applied, of the serving generation; at most [`Report::PARKED_MAX`] are counted.
+    /// Events that could not be applied, of the serving generation; at most [`shared::limits::PARKED_COUNTED_MAX`]
+    /// are counted.
     pub parked: usize,
 }
 
@@ -23,8 +24,6 @@ struct Standing {
 }
 
 impl Report {
-    pub const PARKED_MAX: usize = 10_000;
-
     pub fn add(&mut self, generation: u32, feed: FeedStatus) {
         self.generations.push(Standing { generation, lag: feed.lag(), feed });
     }

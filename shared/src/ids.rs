@@ -280,6 +280,25 @@ impl fmt::Display for Position {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a position looks like 3/1795339800125-0: partition, milliseconds, counter")]
+pub struct InvalidPosition;
+
+impl FromStr for Position {
+    type Err = InvalidPosition;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let read = || {
+            let (partition, entry) = text.split_once('/')?;
+            let (ms, counter) = entry.split_once('-')?;
+            let (partition, ms) = (partition.parse().ok()?, ms.parse().ok()?);
+            Some(Self { partition, ms, counter: counter.parse().ok()? })
+        };
+        // Only in the one spelling that is written.
+        read().filter(|position| position.to_string() == text).ok_or(InvalidPosition)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -298,6 +317,17 @@ mod tests {
             ["", "a", "_ab", ".ab", "-ab", "a b", "a:b", "a\0b", "a\r\nb", "é1", "ab\u{7f}", &"a".repeat(33)]
         {
             assert_eq!(Username::new(text), Err(InvalidUsername), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_position_has_one_spelling() {
+        let position = Position { partition: 3, ms: 1_795_339_800_125, counter: 7 };
+        assert_eq!(position.to_string().parse(), Ok(position));
+        for text in
+            ["", "3", "3/1", "3/1-", "/1-0", "3/-1-0", "+3/1-0", "03/1-0", "65536/1-0", "3/1-0 ", "3-1/0"]
+        {
+            assert_eq!(text.parse::<Position>(), Err(InvalidPosition), "{text}");
         }
     }
 

@@ -200,6 +200,13 @@ pub const EXPIRED_PER_GROUP_MAX: usize = 1_024;
 pub const CAUSE_CHARS_MAX: usize = 500;
 /// Of an entry that is parked; Cassandra refuses requests above 16 MiB.
 pub const PARKED_BYTES_MAX: usize = 1024 * 1024;
+/// Parked events that are counted; with more than these it is no longer the number that matters.
+pub const PARKED_COUNTED_MAX: usize = 10_000;
+/// Parked events that a command shows at most, and unless told otherwise.
+pub const PARKED_LISTED_MAX: u32 = 10_000;
+pub const PARKED_LISTED_DEFAULT: u32 = 100;
+/// Parked events that are tried again together: an entry may be large, and the log answers in time.
+pub const PARKED_RETRIED_MAX: usize = 32;
 
 // Retries.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(50);

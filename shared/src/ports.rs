@@ -1,7 +1,7 @@
 //! What a service may ask of a store, one trait per role: command-api holds [`EventLog`], [`Accounts`],
-//! [`Sessions`], [`Heads`] and [`RateLimits`]; the projector [`EventFeed`] and [`ViewWriter`]; query-api
-//! [`ViewReader`], [`Heads`], [`Sessions`] and [`Notices`]. The doc comments are the contract; `storage::contract`
-//! checks it on every adapter.
+//! [`Sessions`], [`Heads`] and [`RateLimits`]; the projector [`EventFeed`] and [`ViewWriter`], and for its
+//! operator [`FeedMonitor`], [`ParkedEvents`] and [`LogReader`]; query-api [`ViewReader`], [`Heads`], [`Sessions`]
+//! and [`Notices`]. The doc comments are the contract; `storage::contract` checks it on every adapter.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::event::{Event, Malformed, RecordedEvent};
 use crate::ids::{Conversation, EventId, Position, Seq, Subject, TraceId, Username};
 use crate::rate::{Counted, LoginKey, Rate, Taken};
-use crate::view::{InboxRow, ParkedRow, TimelineEntry, UserRow, ViewChange};
+use crate::view::{InboxRow, ParkedEvent, ParkedRow, TimelineEntry, UserRow, ViewChange};
 
 /// Appends events. One atomic step decides everything that depends on what was appended before.
 #[async_trait]
@@ -306,9 +306,27 @@ pub trait ViewReader: Send + Sync {
     async fn inbox(&self, owner: &Username) -> Result<Vec<InboxRow>, StoreError>;
 
     async fn user(&self, user: &Username) -> Result<Option<UserRow>, StoreError>;
+}
 
-    /// Of this generation, in the order of their positions, at most `rows_max`.
-    async fn parked(&self, rows_max: usize) -> Result<Vec<ParkedRow>, StoreError>;
+/// The events that could not be applied to one generation, for whoever looks after them. Those that are settled
+/// (see [`crate::view::ParkedChange::Settle`]) are not among them.
+#[async_trait]
+pub trait ParkedEvents: Send + Sync {
+    /// In the order of their positions: those behind `after`, at most `events_max`.
+    async fn parked(
+        &self,
+        after: Option<Position>,
+        events_max: usize,
+    ) -> Result<Vec<ParkedEvent>, StoreError>;
+
+    async fn parked_row(&self, position: Position) -> Result<Option<ParkedRow>, StoreError>;
+}
+
+/// Reads the log again, beside every consumer.
+#[async_trait]
+pub trait LogReader: Send + Sync {
+    /// What stands at these positions now, in their order; `None`: nothing.
+    async fn entries_at(&self, positions: &[Position]) -> Result<Vec<Option<Delivery>>, StoreError>;
 }
 
 /// Tells that views have moved. A hint, never the truth: notices may be lost or repeated, so who waits for one

@@ -56,6 +56,7 @@ impl Standalone {
             feed: Box::new(store.feed("standalone")),
             views: store.clone(),
             counters: Counters::new(&metrics),
+            clock: clock.clone(),
         };
         lifecycle.spawn(projector::run(projector, lifecycle.shutdown.clone()));
 

@@ -15,6 +15,7 @@ mod open_mode;
 mod order_of_checks;
 mod original;
 mod paging;
+mod parked;
 mod register;
 mod send;
 mod sessions;

@@ -10,7 +10,7 @@ pub mod users;
 use crate::ids::Seq;
 
 pub use inbox::{InboxChange, InboxRow};
-pub use parked::{ParkedChange, ParkedRow};
+pub use parked::{ParkedChange, ParkedEvent, ParkedRow};
 pub use timeline::{TimelineChange, TimelineEntry};
 pub use users::{UserRow, UsersChange};
 
@@ -39,4 +39,13 @@ pub mod version {
     pub fn marker(seq: Seq) -> u64 {
         2 * seq - 1
     }
+
+    /// A parked event after so many attempts.
+    #[must_use]
+    pub fn tried(attempts: u32) -> u64 {
+        u64::from(attempts)
+    }
+
+    /// The end of a parked event: above any number of attempts.
+    pub const SETTLED: u64 = 1 << 32;
 }

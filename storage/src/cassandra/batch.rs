@@ -56,7 +56,7 @@ fn partitions<'a>(
     let mut partitions = timeline.partitions(&views.timeline)?;
     partitions.extend(inbox.partitions(&views.inbox)?);
     partitions.extend(users.partitions(&views.users)?);
-    partitions.extend(parked.partitions(&store.parked, generation));
+    partitions.extend(parked.partitions(&store.parked, generation)?);
     Ok(partitions)
 }
 

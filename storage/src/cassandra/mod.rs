@@ -24,9 +24,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use shared::ids::{Conversation, Position, Seq, Username};
-use shared::ports::{Probe, StoreError, ViewReader, ViewWriter};
+use shared::ports::{ParkedEvents, Probe, StoreError, ViewReader, ViewWriter};
 use shared::process::config::ViewOptions;
-use shared::view::{InboxRow, ParkedRow, TimelineEntry, UserRow, ViewChange};
+use shared::view::{InboxRow, ParkedEvent, ParkedRow, TimelineEntry, UserRow, ViewChange};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -113,6 +113,12 @@ impl Cassandra {
         Reader { connection: self.connection.clone() }
     }
 
+    /// What could not be applied to this generation.
+    #[must_use]
+    pub fn parked(&self, generation: u32) -> Parked {
+        Parked { connection: self.connection.clone(), generation }
+    }
+
     #[must_use]
     pub fn generations(&self) -> Generations {
         Generations::new(self.connection.clone())
@@ -185,10 +191,30 @@ impl ViewReader for Reader {
         let result = store.serving().users.read(&store.session, user).await;
         self.connection.heed(result)
     }
+}
 
-    async fn parked(&self, rows_max: usize) -> Result<Vec<ParkedRow>, StoreError> {
+/// What could not be applied to one generation.
+#[derive(Clone)]
+pub struct Parked {
+    connection: Arc<Connection>,
+    generation: u32,
+}
+
+#[async_trait]
+impl ParkedEvents for Parked {
+    async fn parked(
+        &self,
+        after: Option<Position>,
+        events_max: usize,
+    ) -> Result<Vec<ParkedEvent>, StoreError> {
         let store = self.connection.current()?;
-        let result = store.parked.read(&store.session, store.serving, rows_max).await;
+        let result = store.parked.list(&store.session, self.generation, after, events_max).await;
+        self.connection.heed(result)
+    }
+
+    async fn parked_row(&self, position: Position) -> Result<Option<ParkedRow>, StoreError> {
+        let store = self.connection.current()?;
+        let result = store.parked.find(&store.session, self.generation, position).await;
         self.connection.heed(result)
     }
 }

@@ -1,73 +1,114 @@
 //! The parked table: events that could not be applied, by generation and partition of the log. It is read by
-//! operators only, so it is made to be written easily.
+//! operators only, so it is made to be written easily. A settled event keeps its key, without cause and bytes:
+//! nothing is deleted, and a slow projector that parks it again changes nothing.
 
 use std::collections::HashMap;
 
 use futures_util::TryStreamExt;
+use scylla::DeserializeRow;
 use scylla::client::session::Session;
 use scylla::statement::prepared::PreparedStatement;
-use shared::ids::Position;
+use scylla::value::CqlTimestamp;
+use shared::clock::Timestamp;
+use shared::ids::{Conversation, Position, Seq};
 use shared::ports::StoreError;
-use shared::view::{ParkedChange, ParkedRow};
+use shared::view::{ParkedChange, ParkedEvent, ParkedRow, version};
 
 use super::error;
-use super::statement::{Value, Write, prepare};
+use super::statement::{Value, Write, prepare, read, unsigned};
 
-/// The version of every parked row: what it says about a position is always the same.
-const PARKED: i64 = 1;
-/// Rows may be large: few at a time.
-const ROWS_PER_REQUEST: i32 = 10;
+/// Without the bytes, of which each row may have a MiB.
+const EVENT: &str = "entry_ms, entry_counter, cause, attempts, parked_at, conversation, seq, settled";
 
 pub(super) struct Table {
     put: PreparedStatement,
+    settle: PreparedStatement,
     /// Walks the whole table, by its partitions only: they are few.
     select_partitions: PreparedStatement,
     select: PreparedStatement,
+    select_one: PreparedStatement,
+    select_bytes: PreparedStatement,
+}
+
+#[derive(DeserializeRow)]
+struct Row {
+    entry_ms: i64,
+    entry_counter: i64,
+    cause: Option<String>,
+    attempts: Option<i32>,
+    parked_at: Option<CqlTimestamp>,
+    /// Empty, and `seq` 0, where the entry tells no place.
+    conversation: Option<String>,
+    seq: Option<i64>,
+    settled: Option<bool>,
 }
 
 impl Table {
     pub(super) async fn prepare(session: &Session, keyspace: &str) -> Result<Self, StoreError> {
+        let key = "generation, log_partition, entry_ms, entry_counter";
         let put = format!(
-            "INSERT INTO {keyspace}.parked (generation, log_partition, entry_ms, entry_counter, cause, bytes) \
-             VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
+            "INSERT INTO {keyspace}.parked ({key}, cause, attempts, parked_at, conversation, seq, bytes) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
+        );
+        let settle = format!(
+            "INSERT INTO {keyspace}.parked ({key}, cause, bytes, settled) VALUES (?, ?, ?, ?, '', 0x, true) \
+             USING TIMESTAMP ?"
         );
         let partitions = format!("SELECT DISTINCT generation, log_partition FROM {keyspace}.parked");
-        let select = format!(
-            "SELECT entry_ms, entry_counter, cause, bytes FROM {keyspace}.parked \
-             WHERE generation = ? AND log_partition = ?"
-        );
-        let mut select = prepare(session, &select).await?;
-        select.set_page_size(ROWS_PER_REQUEST);
+        let of = "WHERE generation = ? AND log_partition = ?";
+        let select =
+            format!("SELECT {EVENT} FROM {keyspace}.parked {of} AND (entry_ms, entry_counter) > (?, ?)");
+        let one = |columns: &str| {
+            format!("SELECT {columns} FROM {keyspace}.parked {of} AND entry_ms = ? AND entry_counter = ?")
+        };
         Ok(Self {
             put: prepare(session, &put).await?,
+            settle: prepare(session, &settle).await?,
             select_partitions: prepare(session, &partitions).await?,
-            select,
+            select: prepare(session, &select).await?,
+            select_one: prepare(session, &one(EVENT)).await?,
+            select_bytes: prepare(session, &one("bytes")).await?,
         })
     }
 
-    pub(super) async fn read(
+    pub(super) async fn list(
         &self,
         session: &Session,
         generation: u32,
-        rows_max: usize,
-    ) -> Result<Vec<ParkedRow>, StoreError> {
-        let mut parked = Vec::new();
+        after: Option<Position>,
+        events_max: usize,
+    ) -> Result<Vec<ParkedEvent>, StoreError> {
+        let mut events = Vec::new();
         for partition in self.partitions(session, generation).await? {
-            let key = (generation.cast_signed(), i32::from(partition));
+            if after.is_some_and(|after| partition < after.partition) {
+                continue;
+            }
+            let after = after.filter(|after| after.partition == partition);
+            let after = after.map_or((i64::MIN, i64::MIN), |after| (signed(after.ms), signed(after.counter)));
+            let key = (generation.cast_signed(), i32::from(partition), after.0, after.1);
             let pages = session.execute_iter(self.select.clone(), key).await.map_err(error::of_pager)?;
-            let mut rows =
-                pages.rows_stream::<(i64, i64, String, Vec<u8>)>().map_err(|error| error::unfit(&error))?;
-            while parked.len() < rows_max {
-                let Some((ms, counter, cause, bytes)) = rows.try_next().await.map_err(error::of_next_row)?
-                else {
-                    break;
-                };
-                let position =
-                    Position { partition, ms: ms.cast_unsigned(), counter: counter.cast_unsigned() };
-                parked.push(ParkedRow { position, cause, bytes });
+            let mut rows = pages.rows_stream::<Row>().map_err(|error| error::unfit(&error))?;
+            while events.len() < events_max {
+                let Some(row) = rows.try_next().await.map_err(error::of_next_row)? else { break };
+                events.extend(row.open(partition)?);
             }
         }
-        Ok(parked)
+        Ok(events)
+    }
+
+    pub(super) async fn find(
+        &self,
+        session: &Session,
+        generation: u32,
+        position: Position,
+    ) -> Result<Option<ParkedRow>, StoreError> {
+        let key = key(generation, position);
+        let rows = read(session, &self.select_one, key).await?;
+        let row = rows.maybe_first_row::<Row>().map_err(error::damaged)?;
+        let Some(event) = row.map_or(Ok(None), |row| row.open(position.partition))? else { return Ok(None) };
+        let rows = read(session, &self.select_bytes, key).await?;
+        let bytes = rows.maybe_first_row::<(Option<Vec<u8>>,)>().map_err(error::damaged)?;
+        Ok(Some(ParkedRow { event, bytes: bytes.and_then(|(bytes,)| bytes).unwrap_or_default() }))
     }
 
     /// The partitions of the log with parked events, ascending.
@@ -85,32 +126,93 @@ impl Table {
     }
 }
 
-/// What a batch does to the table: each position once.
+impl Row {
+    /// `None`: it is settled.
+    fn open(self, partition: u16) -> Result<Option<ParkedEvent>, StoreError> {
+        if self.settled.is_some() {
+            return Ok(None);
+        }
+        let (ms, counter) = (self.entry_ms.cast_unsigned(), self.entry_counter.cast_unsigned());
+        let position = Position { partition, ms, counter };
+        let broken = || error::damaged(format_args!("parked event {position}"));
+        // Before there were attempts, a row was of the first, and the place was not kept.
+        let attempts = u32::try_from(self.attempts.unwrap_or(1)).map_err(|_| broken())?;
+        let parked_at = self.parked_at.map_or(Ok(ms), |time| unsigned(time.0)).map(Timestamp)?;
+        let place: Option<(Conversation, Seq)> = match (self.conversation.as_deref(), self.seq) {
+            (Some(""), _) | (None, _) | (_, None) => None,
+            (Some(pair), Some(seq)) => Some((pair.parse().map_err(|_| broken())?, unsigned(seq)?)),
+        };
+        let cause = self.cause.ok_or_else(broken)?;
+        Ok(Some(ParkedEvent { position, cause, attempts, parked_at, place }))
+    }
+}
+
+fn key(generation: u32, position: Position) -> (i32, i32, i64, i64) {
+    let Position { partition, ms, counter } = position;
+    (generation.cast_signed(), i32::from(partition), signed(ms), signed(counter))
+}
+
+/// Bit for bit: an entry's id may be any number, if somebody chose it by hand.
+fn signed(number: u64) -> i64 {
+    number.cast_signed()
+}
+
+/// What a batch does to the table: for each position the last attempt, or `None` if it is settled.
 #[derive(Default)]
-pub(super) struct Changes<'a>(HashMap<Position, &'a ParkedRow>);
+pub(super) struct Changes<'a>(HashMap<Position, Option<&'a ParkedRow>>);
 
 impl<'a> Changes<'a> {
     pub(super) fn add(&mut self, change: &'a ParkedChange) {
-        let ParkedChange::PutParked(row) = change;
-        self.0.insert(row.position, row);
+        match change {
+            ParkedChange::PutParked(row) => {
+                let rank = |row: &ParkedRow| (row.event.attempts, row.event.parked_at);
+                let last = self.0.entry(row.event.position).or_insert(Some(row));
+                if last.is_some_and(|last| rank(last) < rank(row)) {
+                    *last = Some(row);
+                }
+            }
+            ParkedChange::Settle { position } => {
+                self.0.insert(*position, None);
+            }
+        }
     }
 
     /// The writes, each by itself: two of the same partition in one batch are too rare to look for.
-    pub(super) fn partitions(self, table: &'a Table, generation: u32) -> Vec<Vec<Write<'a>>> {
-        let write = |row: &'a ParkedRow| {
-            let Position { partition, ms, counter } = row.position;
-            let values = vec![
-                Value::Number(generation.cast_signed()),
-                Value::Number(i32::from(partition)),
-                // Bit for bit: an entry's id may be any number, if somebody chose it by hand.
-                Value::Big(ms.cast_signed()),
-                Value::Big(counter.cast_signed()),
-                Value::text(row.cause.as_str()),
-                Value::Bytes(&row.bytes),
-                Value::Big(PARKED),
-            ];
-            vec![Write { statement: &table.put, values }]
+    pub(super) fn partitions(
+        self,
+        table: &'a Table,
+        generation: u32,
+    ) -> Result<Vec<Vec<Write<'a>>>, StoreError> {
+        let write = |(position, row)| Ok(vec![table.write(generation, position, row)?]);
+        self.0.into_iter().map(write).collect()
+    }
+}
+
+impl Table {
+    fn write<'a>(
+        &'a self,
+        generation: u32,
+        position: Position,
+        row: Option<&'a ParkedRow>,
+    ) -> Result<Write<'a>, StoreError> {
+        let (generation, partition, ms, counter) = key(generation, position);
+        let mut values =
+            vec![Value::Number(generation), Value::Number(partition), Value::Big(ms), Value::Big(counter)];
+        let Some(ParkedRow { event, bytes }) = row else {
+            values.push(Value::big(version::SETTLED)?);
+            return Ok(Write { statement: &self.settle, values });
         };
-        self.0.into_values().map(write).collect()
+        let (conversation, seq) =
+            event.place.as_ref().map_or((String::new(), 0), |(pair, seq)| (pair.to_string(), *seq));
+        values.extend([
+            Value::text(event.cause.as_str()),
+            Value::Number(i32::try_from(event.attempts).map_err(error::damaged)?),
+            Value::time(event.parked_at)?,
+            Value::text(conversation),
+            Value::big(seq)?,
+            Value::Bytes(bytes),
+            Value::big(version::tried(event.attempts))?,
+        ]);
+        Ok(Write { statement: &self.put, values })
     }
 }

@@ -24,8 +24,10 @@ struct File {
 const REGISTER: &str = include_str!("../../../cql/0000_register.cql");
 
 /// By version.
-const FILES: &[File] =
-    &[File { version: 1, name: "0001_init.cql", text: include_str!("../../../cql/0001_init.cql") }];
+const FILES: &[File] = &[
+    File { version: 1, name: "0001_init.cql", text: include_str!("../../../cql/0001_init.cql") },
+    File { version: 2, name: "0002_parked.cql", text: include_str!("../../../cql/0002_parked.cql") },
+];
 
 const NEWEST: i32 = FILES[FILES.len() - 1].version;
 

@@ -1,5 +1,5 @@
-//! What every [`EventFeed`], [`FeedMonitor`](shared::ports::FeedMonitor) and
-//! [`Notices`](shared::ports::Notices) does.
+//! What every [`EventFeed`], [`FeedMonitor`](shared::ports::FeedMonitor), [`Notices`](shared::ports::Notices) and
+//! [`LogReader`](shared::ports::LogReader) does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -339,6 +339,22 @@ pub async fn the_monitor_counts(stores: LogStores) {
     assert!(after.partitions.is_sorted_by_key(|partition| partition.partition));
 }
 
+pub async fn the_log_is_read_again_at_any_position(stores: LogStores) {
+    let appends = [registration("anna"), message("anna", "ben", "hi"), message("ben", "carl", "ho")];
+    let mut receipts = Vec::new();
+    for append in &appends {
+        receipts.push(stores.put(append.clone()).await);
+    }
+    let beside = Position { ms: receipts[1].position.ms - 60_000, ..receipts[1].position };
+    let behind = Position { counter: receipts[2].position.counter + 1_000, ..receipts[2].position };
+    let positions = [&receipts[2].position, &beside, &receipts[0].position, &receipts[2].position, &behind];
+    let entries = stores.reader.entries_at(&positions.map(|position| *position)).await.expect("a read");
+    let read_again: Vec<_> = entries.iter().map(|entry| entry.as_ref().map(read).map(receipt_of)).collect();
+    assert_eq!(read_again, [Some(receipts[2]), None, Some(receipts[0]), Some(receipts[2]), None]);
+    assert_eq!(entries[2].as_ref().map(|entry| read(entry).event.clone()), Some(appends[0].event.clone()));
+    assert_eq!(stores.reader.entries_at(&[]).await.expect("a read"), []);
+}
+
 pub async fn an_unreadable_entry_is_delivered_with_its_cause(stores: LogStores) {
     let conversation = Subject::Conversation(pair("anna", "ben"));
     let good = sealed("hi");
@@ -409,6 +425,18 @@ pub async fn neighbours_of_an_unreadable_entry_are_unharmed(stores: LogStores) {
     assert_eq!(receipt_of(read(&batch[0])), before);
     assert!(batch[1].content.is_err());
     assert_eq!(receipt_of(read(&batch[2])), after);
+}
+
+pub async fn an_unreadable_entry_is_read_again_as_it_was_delivered(stores: LogStores) {
+    let subject = Subject::Conversation(pair("anna", "ben"));
+    let put = stores.put_raw.as_ref().expect("this backend can put raw entries");
+    put(RawEntry { subject, envelope: sealed("hi"), seq: 1, checksum_flipped: 1 }).await;
+    let mut feed = (stores.consumer)("one").await;
+    let batch = next(&mut *feed, WIDE).await;
+    assert!(batch[0].content.is_err());
+    feed.ack(&batch).await.expect("ack");
+    let again = stores.reader.entries_at(&[batch[0].position]).await.expect("a read");
+    assert_eq!(again, [Some(batch[0].clone())]);
 }
 
 /// Events of every kind, over many subjects.

@@ -14,8 +14,8 @@ use futures_util::future::BoxFuture;
 use shared::event::{ConversationRead, Envelope, Event, MessageSent, UserRegistered};
 use shared::ids::{Conversation, EventId, Subject, Username};
 use shared::ports::{
-    Accounts, Append, Appended, EventFeed, EventLog, FeedMonitor, Heads, Notices, RateLimits, Receipt,
-    Sessions, ViewReader, ViewWriter,
+    Accounts, Append, Appended, EventFeed, EventLog, FeedMonitor, Heads, LogReader, Notices, ParkedEvents,
+    RateLimits, Receipt, Sessions, ViewReader, ViewWriter,
 };
 use shared::{Clock, Seq};
 
@@ -23,6 +23,7 @@ pub mod accounts;
 pub mod feed;
 pub mod limits;
 pub mod log;
+pub mod parked;
 pub mod views;
 
 /// What the log's tests take.
@@ -33,6 +34,7 @@ pub struct LogStores {
     pub heads: Arc<dyn Heads>,
     pub notices: Arc<dyn Notices>,
     pub monitor: Arc<dyn FeedMonitor>,
+    pub reader: Arc<dyn LogReader>,
     /// The consumer of this name in the one generation under test. Called again with the same name it stands
     /// for a restart of that consumer.
     pub consumer: MakeConsumer,
@@ -74,6 +76,7 @@ pub struct RawEntry {
 pub struct ViewStores {
     pub writer: Arc<dyn ViewWriter>,
     pub reader: Arc<dyn ViewReader>,
+    pub parked: Arc<dyn ParkedEvents>,
     /// What has to live as long as the test.
     pub keep: Box<dyn Any + Send + Sync>,
 }
@@ -146,6 +149,7 @@ macro_rules! log_contract {
                 a_dropped_read_loses_nothing
                 readers_are_told_after_the_ack
                 the_monitor_counts
+                the_log_is_read_again_at_any_position
             , limits:
                 a_burst_is_granted_and_then_what_comes_back
                 what_is_taken_is_at_most_what_is_free
@@ -172,6 +176,7 @@ macro_rules! malformed_contract {
             feed:
                 an_unreadable_entry_is_delivered_with_its_cause
                 neighbours_of_an_unreadable_entry_are_unharmed
+                an_unreadable_entry_is_read_again_as_it_was_delivered
         }
     };
 }

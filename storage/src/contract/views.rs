@@ -4,9 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "these are tests, though they live in the library")]
 
 use shared::clock::Timestamp;
-use shared::ids::Position;
 use shared::limits::{BUCKET_MESSAGES, PAGE_MESSAGES_MAX};
-use shared::view::{InboxRow, ParkedChange, ParkedRow, TimelineEntry, UserRow, UsersChange, ViewChange};
+use shared::view::{InboxRow, TimelineEntry, UserRow, UsersChange, ViewChange};
 
 use super::ViewStores;
 use words::{between, entry, mark, marker, message, name, sent};
@@ -38,9 +37,14 @@ macro_rules! views_contract {
             changes_to_one_row_collapse
             large_messages_go_in_one_apply
             a_large_batch_goes_in_one_apply
-            parked_rows_come_in_the_order_of_their_positions
-            a_parked_row_may_hold_a_mebibyte
             any_order_any_repetition_any_split_and_two_writers_make_equal_views
+        }
+        $crate::contract_tests! { $open => parked:
+            parked_events_come_in_the_order_of_their_positions
+            a_parked_row_reads_back_as_it_was_put
+            a_parked_row_may_hold_a_mebibyte
+            the_last_attempt_stays
+            a_settled_event_is_parked_no_longer
         }
     };
 }
@@ -50,7 +54,6 @@ pub async fn an_empty_view_has_nothing(stores: ViewStores) {
     assert_eq!(stores.reader.timeline_head(&between("samer", "lena")).await.unwrap(), 0);
     assert_eq!(stores.inbox("samer").await, []);
     assert_eq!(stores.reader.user(&name("samer")).await.unwrap(), None);
-    assert_eq!(stores.reader.parked(10).await.unwrap(), []);
 }
 
 pub async fn no_changes_are_no_error(stores: ViewStores) {
@@ -266,34 +269,6 @@ pub async fn a_large_batch_goes_in_one_apply(stores: ViewStores) {
         assert_eq!(stores.page(&between("samer", peer), 1, 100).await, expected);
     }
     assert!(stores.inbox("samer").await.iter().all(|row| (row.head_seq(), row.own_seq) == (17, 17)));
-}
-
-pub async fn parked_rows_come_in_the_order_of_their_positions(stores: ViewStores) {
-    let row = |(partition, ms, counter)| ParkedRow {
-        position: Position { partition, ms, counter },
-        cause: format!("cause of {partition}/{ms}-{counter}"),
-        bytes: (0..=255).collect(),
-    };
-    let rows =
-        [(0, 9, 1), (0, 10, 0), (2, 5, 0), (2, 5, 3), (2, 1_795_339_800_125, 0), (15, 1, 0), (300, 1, 0)]
-            .map(row);
-    let park = |row: &ParkedRow| ViewChange::Parked(ParkedChange::PutParked(row.clone()));
-    let shuffled = [4, 6, 0, 2, 5, 1, 3, 4, 0].map(|at| park(&rows[at]));
-    stores.apply(&shuffled).await;
-    stores.apply(&[park(&rows[3])]).await;
-    for rows_max in [0, 1, 3, 7, 100] {
-        assert_eq!(stores.reader.parked(rows_max).await.unwrap(), rows[..rows_max.min(rows.len())]);
-    }
-}
-
-pub async fn a_parked_row_may_hold_a_mebibyte(stores: ViewStores) {
-    let rows = [1, 2].map(|counter| ParkedRow {
-        position: Position { partition: 0, ms: 1, counter },
-        cause: "too long".to_owned(),
-        bytes: vec![0xa5; 1024 * 1024],
-    });
-    stores.apply(&rows.clone().map(|row| ViewChange::Parked(ParkedChange::PutParked(row)))).await;
-    assert!(stores.reader.parked(2).await.unwrap() == rows);
 }
 
 pub async fn any_order_any_repetition_any_split_and_two_writers_make_equal_views(stores: ViewStores) {

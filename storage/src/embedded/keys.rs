@@ -81,6 +81,8 @@ pub(super) fn user_row(name: &Username) -> Vec<u8> {
 }
 
 pub(super) const PARKED: &[u8] = b"k";
+/// Behind all of them.
+pub(super) const PARKED_END: &[u8] = b"l";
 
 pub(super) fn parked(position: Position) -> Vec<u8> {
     let Position { partition, ms, counter } = position;

@@ -1,18 +1,20 @@
-//! The port `EventLog`, and what decides an append: uniqueness of names, marks that only rise, sends that are
-//! made once. It checks nothing else of an event; commands have done that.
+//! The ports `EventLog`, `Heads` and `LogReader`, and what decides an append: uniqueness of names, marks that only
+//! rise, sends that are made once. It checks nothing else of an event; commands have done that.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use shared::clock::Timestamp;
 use shared::event::{ConversationRead, Envelope, Event, MessageSent, UserRegistered};
-use shared::ids::{Conversation, EventId, Seq, Subject, Ulid};
+use shared::ids::{Conversation, EventId, Position, Seq, Subject, Ulid};
 use shared::limits::ID_AHEAD_MAX;
 use shared::ports::{
-    Append, AppendError, Appended, EventLog, Heads, Once, OnceKey, Receipt, Refusal, StoreError,
+    Append, AppendError, Appended, Delivery, EventLog, Heads, LogReader, Once, OnceKey, Receipt, Refusal,
+    StoreError,
 };
 
 use super::encoding::{self, Decoder, Encoder};
+use super::entry::Entry;
 use super::writer::{Command, Group};
 use super::{Embedded, damaged, entry, keys, read_error};
 
@@ -30,6 +32,26 @@ impl Heads for Embedded {
         let key = keys::head(&Subject::Conversation(conversation.clone()));
         let Some(value) = self.directory().state.get(key).map_err(read_error)? else { return Ok(0) };
         encoding::number(&value).ok_or_else(|| damaged(format!("the head of {conversation} cannot be read")))
+    }
+}
+
+#[async_trait]
+impl LogReader for Embedded {
+    async fn entries_at(&self, positions: &[Position]) -> Result<Vec<Option<Delivery>>, StoreError> {
+        let positions = positions.to_vec();
+        self.blocking(move |store| positions.iter().map(|position| store.entry_at(position)).collect()).await
+    }
+}
+
+impl Embedded {
+    fn entry_at(&self, position: &Position) -> Result<Option<Delivery>, StoreError> {
+        let offset = position.counter;
+        let Some(bytes) = self.directory().log.get(offset.to_be_bytes()).map_err(read_error)? else {
+            return Ok(None);
+        };
+        let entry = Entry::decode(&bytes);
+        let entry = entry.ok_or_else(|| damaged(format!("log entry {offset} cannot be read")))?;
+        Ok(Some(entry.deliver(offset, &bytes)).filter(|delivery| delivery.position == *position))
     }
 }
 

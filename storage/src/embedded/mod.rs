@@ -134,6 +134,23 @@ impl Embedded {
         self.ask(|answer| Command::PutRaw(entry, answer)).await?
     }
 
+    /// For tests: the entry at this position as somebody may have repaired it.
+    #[cfg(feature = "contract")]
+    pub async fn repair_raw(
+        &self,
+        position: shared::Position,
+        raw: crate::contract::RawEntry,
+    ) -> Result<(), StoreError> {
+        self.blocking(move |store| {
+            let offset = position.counter;
+            let entry = entry::Entry::seal(raw.envelope, raw.seq, offset, position.ms);
+            let (directory, mut batch) = (store.directory(), store.directory().log_batch(1));
+            batch.insert(&directory.log, offset.to_be_bytes(), entry.encode());
+            directory.commit(batch, fjall::PersistMode::SyncData)
+        })
+        .await
+    }
+
     /// Queues a command and waits for its answer. Dropping the future leaves the command queued.
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();

@@ -1,4 +1,4 @@
-//! The ports `ViewWriter` and `ViewReader`: which file holds which view. Rows and cursor of a batch go into one
+//! The ports `ViewWriter`, `ViewReader` and `ParkedEvents`: which file holds which view. Rows and cursor of a batch go into one
 //! commit. It is not synced: the views can be made again from the log, and fjall's journal keeps the order of
 //! commits, so that a crash takes the same last batches from rows and cursor (they are one keyspace, flushed as
 //! one; fjall syncs the journal before it flushes, so no table is ever ahead of it). What was taken is
@@ -16,8 +16,8 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use fjall::PersistMode;
 use shared::ids::{Conversation, Position, Seq, Username};
-use shared::ports::{StoreError, ViewReader, ViewWriter};
-use shared::view::{InboxRow, ParkedRow, TimelineEntry, UserRow, ViewChange};
+use shared::ports::{ParkedEvents, StoreError, ViewReader, ViewWriter};
+use shared::view::{InboxRow, ParkedEvent, ParkedRow, TimelineEntry, UserRow, ViewChange};
 
 use super::directory::Directory;
 use super::feed::Progress;
@@ -110,8 +110,19 @@ impl ViewReader for Embedded {
     async fn user(&self, user: &Username) -> Result<Option<UserRow>, StoreError> {
         users::find(self.directory(), user)
     }
+}
 
-    async fn parked(&self, rows_max: usize) -> Result<Vec<ParkedRow>, StoreError> {
-        self.blocking(move |store| parked::list(store.directory(), rows_max)).await
+#[async_trait]
+impl ParkedEvents for Embedded {
+    async fn parked(
+        &self,
+        after: Option<Position>,
+        events_max: usize,
+    ) -> Result<Vec<ParkedEvent>, StoreError> {
+        self.blocking(move |store| parked::list(store.directory(), after, events_max)).await
+    }
+
+    async fn parked_row(&self, position: Position) -> Result<Option<ParkedRow>, StoreError> {
+        self.blocking(move |store| parked::find(store.directory(), position)).await
     }
 }

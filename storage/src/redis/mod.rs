@@ -12,6 +12,7 @@
 //! | takeover | XINFO CONSUMERS, then XPENDING, XCLAIM, XGROUP DELCONSUMER in a script | check and act are one step, so nothing is taken from the living and nothing is lost with the dead |
 //! | notices | PUBLISH, SUBSCRIBE | a hint that may be lost |
 //! | monitor | XINFO, XRANGE in a script | numbers of one moment |
+//! | reader | XRANGE | an entry that was read before, by its id |
 //! | durability | INFO, CONFIG GET | what the server keeps, asked at every connect |
 //!
 //! Redis 7.0 is enough. Its clock gives the events their time; ids, not times, decide the order. [`connect`]
@@ -45,6 +46,7 @@ mod log;
 mod monitor;
 mod notices;
 mod probe;
+mod reader;
 mod recent;
 mod replicas;
 mod server;
@@ -57,6 +59,7 @@ pub use monitor::Monitor;
 pub use notices::Notices;
 pub use probe::Probe;
 pub use recent::Recent;
+pub use reader::Reader;
 
 use keys::Keys;
 use link::Link;
@@ -201,6 +204,12 @@ impl Redis {
     pub fn recent(&self, generation: u32) -> Recent {
         let group = feed::group(generation);
         Recent { server: Arc::clone(&self.server), link: self.link.clone(), group }
+    }
+
+    /// Reads the log again where it was read before.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader { server: Arc::clone(&self.server), link: self.link.clone() }
     }
 
     /// Subscribes when first asked.

@@ -28,8 +28,13 @@ async fn open() -> ViewStores {
     let options = options();
     Migrator::new(&options).unwrap().migrate().await.unwrap();
     let connected = Connected::to(&options).await;
-    let (writer, reader) = (connected.cassandra.writer(1), connected.cassandra.reader());
-    ViewStores { writer: Arc::new(writer), reader: Arc::new(reader), keep: Box::new(connected) }
+    let Connected { cassandra, .. } = &connected;
+    ViewStores {
+        writer: Arc::new(cassandra.writer(1)),
+        reader: Arc::new(cassandra.reader()),
+        parked: Arc::new(cassandra.parked(1)),
+        keep: Box::new(connected),
+    }
 }
 
 /// A new keyspace, not yet made.

@@ -34,6 +34,7 @@ async fn log_stores() -> LogStores {
         heads: Arc::new(store.clone()),
         notices: Arc::new(store.clone()),
         monitor: Arc::new(store.clone()),
+        reader: Arc::new(store.clone()),
         limits: Arc::new(store),
         consumer: Box::new(move |name| {
             let feed = feeds.feed(name);
@@ -61,7 +62,12 @@ fn age(clock: &Clock) -> Age {
 async fn view_stores() -> ViewStores {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
-    ViewStores { writer: Arc::new(store.clone()), reader: Arc::new(store), keep: Box::new(dir) }
+    ViewStores {
+        writer: Arc::new(store.clone()),
+        reader: Arc::new(store.clone()),
+        parked: Arc::new(store),
+        keep: Box::new(dir),
+    }
 }
 
 fn open(dir: &Path) -> Result<Embedded, StoreError> {

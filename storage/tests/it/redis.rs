@@ -85,6 +85,7 @@ async fn open() -> LogStores {
         heads: Arc::new(store.accounts()),
         notices: Arc::new(store.notices()),
         monitor: Arc::new(store.monitor(GENERATION)),
+        reader: Arc::new(store.reader()),
         limits: Arc::new(store.rate_limits()),
         consumer: Box::new(move |name| {
             let feed = store.feed(GENERATION, name);

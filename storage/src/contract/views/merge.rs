@@ -125,7 +125,9 @@ impl Expected {
                         *known = (*seq, user.clone());
                     }
                 }
-                ViewChange::Parked(ParkedChange::PutParked(_)) => unreachable!("none is generated"),
+                ViewChange::Parked(ParkedChange::PutParked(_) | ParkedChange::Settle { .. }) => {
+                    unreachable!("none is generated")
+                }
             }
         }
         views

@@ -1,0 +1,150 @@
+//! Events that cannot be applied: rows of FAULTS.md. They are parked with their cause, their neighbours do not
+//! notice, and an operator has the last word on them.
+
+use e2e::{Planted, TestApp, User, eventually, poison};
+use projector::Which;
+use serde_json::{Value, json};
+use shared::Position;
+use shared::event::Envelope;
+use storage::contract::RawEntry;
+
+e2e::scenarios!(poison_is_parked_and_neighbours_are_unharmed, what_is_parked_is_applied_after_a_repair);
+
+#[cfg(feature = "real")]
+e2e::real_scenarios!(the_commands_say_what_they_do_and_fail_on_what_is_unknown);
+
+/// One message with the wrong checksum, one of a kind that nobody knows, one of the next version, and one that is
+/// no JSON: numbers 2 to 5 of the conversation, between two good ones.
+async fn plant(app: &TestApp, samer: &User, lena: &User) -> Vec<Planted> {
+    samer.send(lena, "before").await;
+    let entry = |seq| poison(samer, lena, seq, "spoilt");
+    let spoilt = |seq, spoil: fn(&mut Envelope)| {
+        let mut entry = entry(seq);
+        spoil(&mut entry.envelope);
+        entry
+    };
+    let entries = [
+        RawEntry { checksum_flipped: 1, ..entry(2) },
+        spoilt(3, |envelope| envelope.kind = "MessageSung".to_owned()),
+        spoilt(4, |envelope| envelope.version = 2),
+        spoilt(5, |envelope| envelope.payload = "{\"sender\":".to_owned()),
+    ];
+    let mut planted = Vec::new();
+    for entry in entries {
+        planted.push(app.plant(entry).await);
+    }
+    samer.send(lena, "after").await;
+    planted
+}
+
+async fn all_parked(app: &TestApp, count: usize) -> Vec<Value> {
+    eventually("they are parked", async || {
+        let parked = app.parked().await;
+        (parked.len() == count).then_some(parked)
+    })
+    .await
+}
+
+fn contents<'a>(messages: &'a [Value]) -> Vec<(u64, &'a str)> {
+    let content =
+        |message: &'a Value| (message["seq"].as_u64().unwrap(), message["content"].as_str().unwrap());
+    messages.iter().map(content).collect()
+}
+
+fn position(parked: &Value) -> Position {
+    parked["position"].as_str().unwrap().parse().unwrap()
+}
+
+async fn poison_is_parked_and_neighbours_are_unharmed(app: &TestApp) {
+    let [samer, lena, omar] = [app.register("samer").await, app.register("lena").await, app.user().await];
+    plant(app, &samer, &lena).await;
+    samer.send(&omar, "beside").await;
+
+    let parked = all_parked(app, 4).await;
+    let causes: Vec<_> = parked.iter().map(|event| event["cause"].as_str().unwrap()).collect();
+    for (cause, expected) in
+        causes.iter().zip(["checksum", "event type \"MessageSung\"", "schema version 2", "payload: EOF"])
+    {
+        assert!(cause.contains(expected), "{cause}");
+    }
+    for (event, seq) in parked.iter().zip(2..) {
+        assert_eq!((&event["conversation"], &event["seq"]), (&json!("lena:samer"), &json!(seq)));
+        assert_eq!(event["attempts"], 1);
+    }
+    assert_eq!(contents(&samer.conversation(&lena).await), [(1, "before"), (6, "after")]);
+    assert_eq!(contents(&omar.conversation(&samer).await), [(1, "beside")]);
+    assert_eq!(app.standing().await.lag, 0);
+
+    app.discard_parked(Which::One(position(&parked[0]))).await;
+    assert_eq!(app.parked().await.len(), 3);
+    app.discard_parked(Which::Cause("schema version".to_owned())).await;
+    app.discard_parked(Which::All).await;
+    assert_eq!(app.parked().await, [] as [Value; 0]);
+    assert_eq!(contents(&samer.conversation(&lena).await), [(1, "before"), (6, "after")], "no hole");
+}
+
+async fn what_is_parked_is_applied_after_a_repair(app: &TestApp) {
+    let (samer, lena) = (app.register("samer").await, app.register("lena").await);
+    let planted = plant(app, &samer, &lena).await;
+    let parked = all_parked(app, 4).await;
+    assert_eq!(app.retry_parked(Which::All).await, json!({ "applied": 0, "parked": 4 }));
+    assert!(app.parked().await.iter().all(|event| event["attempts"] == 2));
+
+    app.repair(planted[0].clone(), position(&parked[0])).await;
+    let retried = app.retry_parked(Which::Cause("checksum".to_owned())).await;
+    assert_eq!(retried, json!({ "applied": 1, "parked": 0 }));
+    let expected = [(1, "before"), (2, "spoilt"), (6, "after")];
+    assert_eq!(contents(&samer.conversation(&lena).await), expected);
+    assert_eq!(app.parked().await.len(), 3);
+    let last = Which::One(position(&parked[3]));
+    assert_eq!(app.retry_parked(last.clone()).await, json!({ "applied": 0, "parked": 1 }));
+    let attempts: Vec<_> = app.parked().await.iter().map(|event| event["attempts"].clone()).collect();
+    assert_eq!(attempts, [2, 2, 3]);
+
+    // The log goes on behind what was repaired.
+    samer.send(&lena, "later").await;
+    let messages = lena.conversation(&samer).await;
+    assert_eq!(contents(&messages)[2..], [(6, "after"), (7, "later")]);
+    app.discard_parked(Which::All).await;
+}
+
+#[cfg(feature = "real")]
+async fn the_commands_say_what_they_do_and_fail_on_what_is_unknown() {
+    let app = TestApp::start(e2e::Backend::Real).await;
+    let (samer, lena) = (app.register("samer").await, app.register("lena").await);
+    plant(&app, &samer, &lena).await;
+    let parked = all_parked(&app, 4).await;
+    let first = position(&parked[0]).to_string();
+    let run = async |arguments: &[&str]| {
+        let output = app.processes().parked(arguments).await;
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    for (arguments, code, printed, said) in [
+        (&["list"][..], 0, "generation 1: 4 parked\n", ""),
+        (&["list", "--limit", "1"], 0, "the first 1; go on with --after ", ""),
+        (&["list", "--after", &first, "--cause", "MessageSung"], 0, "generation 1: 1 parked\n", ""),
+        (&["list", "--cause", "nothing like it"], 0, "generation 1: 0 parked\n", ""),
+        (&["list", "--generation", "9"], 1, "", "there is no generation 9"),
+        (&["show", &first], 0, "place       lena:samer 2\n", ""),
+        (&["show", &first], 0, "bytes       *4\\r\\n$1\\r\\ne\\r\\n", ""),
+        (&["show", "3/1-0"], 1, "", "no event is parked at 3/1-0 in generation 1"),
+        (&["show", "3"], 2, "", "a position looks like"),
+        (&["retry"], 2, "", "POSITION"),
+        (&["retry", "--all", "--cause", "x"], 2, "", "cannot be used with"),
+        (&["retry", "3/1-0"], 1, "", "no event is parked at 3/1-0 in generation 1"),
+        (&["retry", "--cause", "nothing"], 1, "", "no event is parked in generation 1 for \"nothing\""),
+        (&["retry", &first], 1, "applied 0, still parked 1\n", "1 cannot be applied still"),
+        (&["discard", "--all"], 1, "", "4 would be given up for good: --yes does it"),
+        (&["discard", &first, "--yes"], 0, "discarded 1\n", "a parked event is discarded"),
+        (&["discard", &first, "--yes"], 1, "", "no event is parked at"),
+        (&["discard", "--all", "--yes", "--json"], 0, "{\"discarded\":3}\n", "a parked event is discarded"),
+        (&["retry", "--all"], 1, "", "no event is parked in generation 1"),
+    ] {
+        let (status, out, err) = run(arguments).await;
+        assert_eq!(status, code, "{arguments:?}: {out}{err}");
+        assert!(out.contains(printed) && err.contains(said), "{arguments:?}: {out}{err}");
+        assert!(!err.contains("spoilt"), "a log never holds a message: {err}");
+    }
+    app.finish().await;
+}

@@ -1,0 +1,40 @@
+//! Reads the log again where it was read before, on the shared connection: for operators.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use redis::{Pipeline, Value};
+use shared::ids::Position;
+use shared::ports::{Delivery, LogReader, StoreError};
+
+use super::STORE;
+use super::entry;
+use super::link::Link;
+use super::server::Server;
+
+#[derive(Clone)]
+pub struct Reader {
+    pub(super) server: Arc<Server>,
+    pub(super) link: Link,
+}
+
+#[async_trait]
+impl LogReader for Reader {
+    async fn entries_at(&self, positions: &[Position]) -> Result<Vec<Option<Delivery>>, StoreError> {
+        if positions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = Pipeline::with_capacity(positions.len());
+        for position in positions {
+            let id = entry::id(position);
+            pipeline.cmd("XRANGE").arg(self.server.keys.events(position.partition)).arg(&id).arg(&id);
+        }
+        let answers: Vec<Value> = self.link.read(&pipeline).await?;
+        let read = |(position, answer): (&Position, Value)| {
+            let entries = entry::deliveries(position.partition, answer);
+            let unexpected = || StoreError::unavailable(STORE, "an answer of another shape than asked for");
+            Ok(entries.ok_or_else(unexpected)?.pop())
+        };
+        positions.iter().zip(answers).map(read).collect()
+    }
+}
