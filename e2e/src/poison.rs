@@ -12,7 +12,6 @@ use tokio::net::TcpStream;
 
 use crate::app::{System, TestApp};
 use crate::services::Services;
-use crate::user::User;
 
 /// A planted entry, and the offset that it was given.
 #[derive(Debug, Clone)]
@@ -23,8 +22,8 @@ pub struct Planted {
 
 /// A message as it would be stored, to be spoilt.
 #[must_use]
-pub fn poison(sender: &User, recipient: &User, seq: u64, content: &str) -> RawEntry {
-    let name = |user: &User| user.name.parse().expect("a user's name");
+pub fn poison(sender: &str, recipient: &str, seq: u64, content: &str) -> RawEntry {
+    let name = |text: &str| text.parse().expect("a user's name");
     let sent = MessageSent { sender: name(sender), recipient: name(recipient), content: content.to_owned() };
     let event = Event::MessageSent(sent);
     let envelope = Envelope::seal(Clock::system().new_id(), &event, None);

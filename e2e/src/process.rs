@@ -142,6 +142,15 @@ impl Process {
         Ok(())
     }
 
+    /// The same program, told this too from now on.
+    ///
+    /// # Errors
+    /// When it still runs.
+    pub fn restart_with(&mut self, argument: &str) -> Result<()> {
+        self.arguments.push(argument.to_owned());
+        self.restart()
+    }
+
     /// Waits for the exit that `signal`, sent before, asks for.
     ///
     /// # Errors

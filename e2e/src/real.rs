@@ -85,6 +85,14 @@ impl System {
         Client::new(self.instances.lock().await[name].listen)
     }
 
+    /// A client of the listener of one instance that is not for clients.
+    ///
+    /// # Panics
+    /// When there is none of that name.
+    pub async fn operations_of(&self, name: &str) -> Client {
+        Client::new(self.instances.lock().await[name].operations)
+    }
+
     /// kill -9.
     ///
     /// # Panics
@@ -128,6 +136,17 @@ impl System {
         let mut instances = self.instances.lock().await;
         let instance = instances.get_mut(name).expect("an instance of this name");
         instance.process.restart().expect("it starts");
+        ready(name, instance).await;
+    }
+
+    /// As [`System::restart`], with one more argument.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    pub async fn restart_with(&self, name: &str, argument: &str) {
+        let mut instances = self.instances.lock().await;
+        let instance = instances.get_mut(name).expect("an instance of this name");
+        instance.process.restart_with(argument).expect("it starts");
         ready(name, instance).await;
     }
 

@@ -44,6 +44,10 @@ pub(crate) struct Run {
     #[arg(long, env = "CHAT_METRICS_LISTEN", default_value = "127.0.0.1:9084", value_name = "ADDRESS:PORT")]
     pub(crate) metrics_listen: SocketAddr,
 
+    /// Park whatever cannot be applied, even if that is most of what is read
+    #[arg(long, env = "CHAT_PARK_STORMS")]
+    pub(crate) park_storms: bool,
+
     #[command(flatten)]
     pub(crate) log: LogOptions,
 

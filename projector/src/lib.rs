@@ -3,13 +3,17 @@
 
 mod parked;
 mod parking;
+mod progress;
 mod projections;
 mod restore;
 mod run;
 mod status;
+mod storm;
 
 pub use parked::{Listing, Parked, Retried, Shown, Which};
+pub use progress::Progress;
 pub use projections::project;
 pub use restore::{Restorer, restore};
 pub use run::{Counters, Projector, run};
 pub use status::Report;
+pub use storm::{Storm, StormGuard};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use config::{Command, Config, Migrate, ParkedOf, Run, Status};
-use projector::{Counters, Parked, Projector, Report, Restorer};
+use projector::{Counters, Parked, Progress, Projector, Report, Restorer, StormGuard};
 use shared::Clock;
 use shared::limits::{BACKOFF_MAX, COMMAND_DEADLINE, PARKED_COUNTED_MAX};
 use shared::ports::{FeedMonitor, ParkedEvents, Probe, StoreError};
@@ -46,28 +46,53 @@ async fn run(options: Run) -> Result<()> {
     )?;
     let cassandra =
         Cassandra::connect(&cassandra::Options::of(&options.views), store_tasks, stores_stop.clone())?;
+    let progress = Progress::default();
     let health =
-        Health::new(vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())], lifecycle.shutdown.clone());
+        Health::new(vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())], lifecycle.shutdown.clone())
+            .watching(Arc::new(progress.clone()));
     let operations = http::bind(options.metrics_listen).await?;
     http::serve(operations, telemetry::operations(metrics.clone(), health.clone()), &lifecycle);
-    let project = project(redis, cassandra, options.name, Counters::new(&metrics), lifecycle.clone());
-    lifecycle.spawn(project);
+    let consumers = Consumers {
+        name: options.name,
+        park_storms: options.park_storms,
+        counters: Counters::new(&metrics),
+        progress,
+    };
+    lifecycle.spawn(project(redis, cassandra, consumers, lifecycle.clone()));
     Ok(lifecycle.run_to_end(&health, signals).await?)
 }
 
+/// What all consumers of this process are told, and what they tell.
+struct Consumers {
+    name: String,
+    park_storms: bool,
+    counters: Counters,
+    progress: Progress,
+}
+
 /// One consumer per generation, as soon as the register of generations can be read.
-async fn project(redis: Redis, cassandra: Cassandra, name: String, counters: Counters, lifecycle: Lifecycle) {
+async fn project(redis: Redis, cassandra: Cassandra, consumers: Consumers, lifecycle: Lifecycle) {
     let Some(generations) = lifecycle.shutdown.run_until_cancelled(registered(&cassandra)).await else {
         return;
     };
     for generation in generations {
-        let (feed, recent) = (Box::new(redis.feed(generation, &name)), Box::new(redis.recent(generation)));
-        let (views, starts) = (Arc::new(cassandra.writer(generation)), cassandra.starts());
-        let (views_again, clock) = (views.clone(), Clock::system());
-        let restorer =
-            Restorer { recent, views: views_again, starts, counters: counters.clone(), clock: clock.clone() };
+        let (views, clock) = (Arc::new(cassandra.writer(generation)), Clock::system());
+        let restorer = Restorer {
+            recent: Box::new(redis.recent(generation)),
+            views: views.clone(),
+            starts: cassandra.starts(),
+            counters: consumers.counters.clone(),
+            clock: clock.clone(),
+        };
         lifecycle.spawn(projector::restore(restorer, lifecycle.shutdown.clone()));
-        let projector = Projector { feed, views, counters: counters.clone(), clock };
+        let projector = Projector {
+            feed: Box::new(redis.feed(generation, &consumers.name)),
+            views,
+            counters: consumers.counters.clone(),
+            clock,
+            guard: (!consumers.park_storms).then(StormGuard::default),
+            progress: consumers.progress.clone(),
+        };
         lifecycle.spawn(projector::run(projector, lifecycle.shutdown.clone()));
     }
 }

@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use crate::parking::park;
+use crate::progress::Progress;
 use crate::projections::project;
+use crate::storm::{Storm, StormGuard};
 
 /// One consumer of a generation, and where its changes go.
 pub struct Projector {
@@ -22,6 +24,9 @@ pub struct Projector {
     pub views: Arc<dyn ViewWriter>,
     pub counters: Counters,
     pub clock: Clock,
+    /// `None`: whatever cannot be applied is parked, however much it is.
+    pub guard: Option<StormGuard>,
+    pub progress: Progress,
 }
 
 /// What projectors of this process have done.
@@ -55,12 +60,17 @@ impl Counters {
     }
 }
 
-/// Projects until shutdown. A failing store is retried for ever, with backoff: a batch that was read is written
-/// and acknowledged before the next one is read, and before this ends.
+/// Projects until shutdown, or until there is a storm (see [`StormGuard`]). A failing store is retried for ever, with
+/// backoff: a batch that was read is written and acknowledged before the next one is read, and before this ends.
 pub async fn run(mut projector: Projector, shutdown: CancellationToken) {
     let mut backoff = BACKOFF_MIN;
     let mut batch = Vec::new();
-    while let Err(error) = consume(&mut projector, &mut batch, &shutdown, &mut backoff).await {
+    while let Err(failure) = consume(&mut projector, &mut batch, &shutdown, &mut backoff).await {
+        let error = match failure {
+            Failure::Store(error) => error,
+            // Unacknowledged, the batch goes to another projector, which may know better.
+            Failure::Storm(storm) => return projector.progress.stop(storm),
+        };
         projector.counters.failures.inc();
         tell(&error, backoff);
         let pause = tokio::time::sleep(jittered(backoff));
@@ -83,13 +93,22 @@ fn tell(error: &StoreError, backoff: Duration) {
     }
 }
 
+/// Why `consume` ends before shutdown.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Storm(#[from] Storm),
+}
+
 /// `batch` is what was read and is not finished: empty, or left by an attempt that failed.
 async fn consume(
     projector: &mut Projector,
     batch: &mut Vec<Delivery>,
     shutdown: &CancellationToken,
     backoff: &mut Duration,
-) -> Result<(), StoreError> {
+) -> Result<(), Failure> {
     let mut changes = Vec::new();
     loop {
         if batch.is_empty() {
@@ -98,6 +117,9 @@ async fn consume(
             }
             // Not dropped at shutdown: what it has read would stay pending.
             *batch = projector.feed.next_batch(BATCH_EVENTS_MAX).await?;
+            if let Some(guard) = &mut projector.guard {
+                guard.admit(batch)?;
+            }
             continue;
         }
         changes.clear();

@@ -200,6 +200,10 @@ pub const EXPIRED_PER_GROUP_MAX: usize = 1_024;
 pub const CAUSE_CHARS_MAX: usize = 500;
 /// Of an entry that is parked; Cassandra refuses requests above 16 MiB.
 pub const PARKED_BYTES_MAX: usize = 1024 * 1024;
+/// Unreadable events of late up to which each is parked, however few others there are.
+pub const STORM_UNREADABLE_MAX: usize = 200;
+/// How many events "of late" are: beyond this what was read before counts for half.
+pub const STORM_EVENTS: usize = 1_000;
 /// Parked events that are counted; with more than these it is no longer the number that matters.
 pub const PARKED_COUNTED_MAX: usize = 10_000;
 /// Parked events that a command shows at most, and unless told otherwise.
@@ -207,6 +211,16 @@ pub const PARKED_LISTED_MAX: u32 = 10_000;
 pub const PARKED_LISTED_DEFAULT: u32 = 100;
 /// Parked events that are tried again together: an entry may be large, and the log answers in time.
 pub const PARKED_RETRIED_MAX: usize = 32;
+
+// How far the projection is.
+pub const PROGRESS_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Parked events are looked at once in so many checks: they are read one by one.
+pub const PARKED_CHECKED_EVERY: u32 = 10;
+/// With an older event that is not applied yet the projection is behind. A stalled projector is taken over from
+/// within less.
+pub const BEHIND_MAX: Duration = Duration::from_secs(15);
+/// A projection that is behind and has applied nothing for so long does not advance.
+pub const STANDSTILL_MAX: Duration = Duration::from_secs(15);
 
 // Retries.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(50);

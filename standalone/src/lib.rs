@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use axum::Router;
 use command_api::{Blocklist, KnownUsers, Passwords};
-use projector::{Counters, Projector};
+use projector::{Counters, Progress, Projector, StormGuard};
 use shared::Clock;
 use shared::process::client::TrustedProxies;
 use shared::process::health::Health;
@@ -52,15 +52,20 @@ impl Standalone {
 
         let metrics = Metrics::default();
         store.register_metrics(&metrics);
+        let progress = Progress::default();
         let projector = Projector {
             feed: Box::new(store.feed("standalone")),
             views: store.clone(),
             counters: Counters::new(&metrics),
             clock: clock.clone(),
+            guard: Some(StormGuard::default()),
+            progress: progress.clone(),
         };
         lifecycle.spawn(projector::run(projector, lifecycle.shutdown.clone()));
 
-        let health = Health::new(vec![store.clone()], lifecycle.shutdown.clone()).started();
+        let health = Health::new(vec![store.clone()], lifecycle.shutdown.clone())
+            .watching(Arc::new(progress))
+            .started();
         let service = Service {
             router: router(config, &store, &clock, &metrics)?.merge(description::routes()?),
             metrics,

@@ -1,23 +1,34 @@
 //! Events that cannot be applied: rows of FAULTS.md. They are parked with their cause, their neighbours do not
 //! notice, and an operator has the last word on them.
 
+use std::sync::Arc;
+
 use e2e::{Planted, TestApp, User, eventually, poison};
-use projector::Which;
+use projector::{Counters, Progress, Projector, StormGuard, Which};
 use serde_json::{Value, json};
-use shared::Position;
 use shared::event::Envelope;
+use shared::limits::{IDEMPOTENCY_WINDOW, STORM_UNREADABLE_MAX};
+use shared::ports::{ParkedEvents, Probe};
+use shared::{Clock, Position};
 use storage::contract::RawEntry;
+use storage::embedded::{Embedded, Options};
+use tokio_util::sync::CancellationToken;
 
 e2e::scenarios!(poison_is_parked_and_neighbours_are_unharmed, what_is_parked_is_applied_after_a_repair);
 
+e2e::embedded_scenarios!(a_consumer_stops_in_a_storm);
+
 #[cfg(feature = "real")]
-e2e::real_scenarios!(the_commands_say_what_they_do_and_fail_on_what_is_unknown);
+e2e::real_scenarios!(
+    the_commands_say_what_they_do_and_fail_on_what_is_unknown,
+    projectors_stop_in_a_storm_and_park_it_when_told_to,
+);
 
 /// One message with the wrong checksum, one of a kind that nobody knows, one of the next version, and one that is
 /// no JSON: numbers 2 to 5 of the conversation, between two good ones.
 async fn plant(app: &TestApp, samer: &User, lena: &User) -> Vec<Planted> {
     samer.send(lena, "before").await;
-    let entry = |seq| poison(samer, lena, seq, "spoilt");
+    let entry = |seq| poison("samer", "lena", seq, "spoilt");
     let spoilt = |seq, spoil: fn(&mut Envelope)| {
         let mut entry = entry(seq);
         spoil(&mut entry.envelope);
@@ -146,5 +157,89 @@ async fn the_commands_say_what_they_do_and_fail_on_what_is_unknown() {
         assert!(out.contains(printed) && err.contains(said), "{arguments:?}: {out}{err}");
         assert!(!err.contains("spoilt"), "a log never holds a message: {err}");
     }
+    app.finish().await;
+}
+
+/// More than two projectors park before they stop.
+const STORM: usize = 2 * STORM_UNREADABLE_MAX + 100;
+
+/// Entries of one conversation that nobody can read: numbers 1, 2, …
+fn storm() -> impl Iterator<Item = RawEntry> {
+    let spoilt = |seq| RawEntry { checksum_flipped: 1, ..poison("samer", "lena", seq, "spoilt") };
+    (1..).take(STORM).map(spoilt)
+}
+
+/// One parks at most the bound, ends by itself and says why; one without a guard goes on where it stopped.
+async fn a_consumer_stops_in_a_storm() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { dir: dir.path().join("data"), idempotency_window: IDEMPOTENCY_WINDOW };
+    let store = Embedded::open(&options, Clock::system()).unwrap();
+    for entry in storm() {
+        store.put_raw(entry).await.unwrap();
+    }
+
+    let progress = Progress::default();
+    let projector = |guard| Projector {
+        feed: Box::new(store.feed("one")),
+        views: Arc::new(store.clone()),
+        counters: Counters::default(),
+        clock: Clock::system(),
+        guard,
+        progress: progress.clone(),
+    };
+    let shutdown = CancellationToken::new();
+    assert!(progress.check().await.is_ok());
+    projector::run(projector(Some(StormGuard::default())), shutdown.clone()).await;
+    let said = progress.check().await.unwrap_err().to_string();
+    assert!(said.contains("events read cannot be applied"), "{said}");
+    let parked = async || store.parked(None, 10_000).await.unwrap().len();
+    let before = parked().await;
+    assert!((1..=STORM_UNREADABLE_MAX).contains(&before), "{before} are parked");
+
+    let all_parked = eventually("all are parked", async || (parked().await == STORM).then_some(()));
+    let running = projector::run(projector(None), shutdown.clone());
+    tokio::join!(running, async {
+        all_parked.await;
+        shutdown.cancel();
+    });
+}
+
+#[cfg(feature = "real")]
+async fn projectors_stop_in_a_storm_and_park_it_when_told_to() {
+    let app = TestApp::start(e2e::Backend::Real).await;
+    let (samer, lena) = (app.register("samer").await, app.register("lena").await);
+    for entry in storm() {
+        app.plant(entry).await;
+    }
+    for name in ["projector-1", "projector-2"] {
+        let operations = app.processes().operations_of(name).await;
+        let waiting = eventually("it stops", async || {
+            let answer = operations.get("/readyz").send().await;
+            (answer.status == 503).then(|| answer.json()["waiting_for"][0].as_str().unwrap().to_owned())
+        });
+        let waiting = waiting.await;
+        assert!(waiting.starts_with("this projector does not fit: "), "{waiting}");
+        assert!(waiting.ends_with(" events read cannot be applied"), "{waiting}");
+    }
+    let parked = app.parked().await.len();
+    assert!(parked <= 2 * STORM_UNREADABLE_MAX, "{parked} are parked");
+    let logs = app.processes().logs().await;
+    for name in ["projector-1", "projector-2"] {
+        let stopped = |line: &&str| line.contains("this projector stops") && line.contains("ERROR");
+        assert!(logs[name].lines().any(|line| stopped(&line)), "{name}");
+    }
+
+    // Others go on: sends, and what was visible before.
+    samer.send(&lena, "meanwhile").await;
+    app.processes().terminate("projector-1").await;
+    app.processes().restart_with("projector-1", "--park-storms").await;
+    all_parked(&app, STORM).await;
+    let newest = "/messages?sender=samer&recipient=lena";
+    eventually("the good one behind them is visible", async || {
+        let page = samer.get(newest).send().await.expect(200).items();
+        (contents(&page) == [(STORM as u64 + 1, "meanwhile")]).then_some(())
+    })
+    .await;
+    app.discard_parked(Which::All).await;
     app.finish().await;
 }

@@ -27,6 +27,7 @@ const PROBE_AGAIN_AFTER: Duration = Duration::from_millis(250);
 #[derive(Clone)]
 pub struct Health {
     probes: Arc<[Arc<dyn Probe>]>,
+    watched: Option<Arc<dyn Probe>>,
     shutdown: CancellationToken,
     started: Arc<AtomicBool>,
 }
@@ -46,7 +47,13 @@ pub struct HealthReport {
 impl Health {
     #[must_use]
     pub fn new(probes: Vec<Arc<dyn Probe>>, shutdown: CancellationToken) -> Self {
-        Self { probes: probes.into(), shutdown, started: Arc::default() }
+        Self { probes: probes.into(), watched: None, shutdown, started: Arc::default() }
+    }
+
+    /// `/readyz` asks this too. What it says ends no process: it does not have to be there at the start.
+    #[must_use]
+    pub fn watching(self, watched: Arc<dyn Probe>) -> Self {
+        Self { watched: Some(watched), ..self }
     }
 
     /// Of a process that would not be there without its stores.
@@ -99,11 +106,10 @@ impl Health {
 
     /// 200, or 503 with what it waits for. Draining is not ready: who still has a connection sees it.
     pub async fn readyz(&self) -> Response {
-        let checks = self.probes.iter().map(|probe| tokio::time::timeout(PROBE_DEADLINE, probe.check()));
+        let probes = || self.probes.iter().chain(&self.watched);
+        let checks = probes().map(|probe| tokio::time::timeout(PROBE_DEADLINE, probe.check()));
         let results = join_all(checks).await;
-        let waiting_for: Vec<String> = self
-            .probes
-            .iter()
+        let waiting_for: Vec<String> = probes()
             .zip(results)
             .filter_map(|(probe, result)| match result {
                 Ok(Ok(())) => None,

@@ -1,0 +1,92 @@
+//! Guards against parking the world: when more than half of what is read cannot be applied, it is not the events
+//! that are wrong but this program or what it reads from. It counts events, not time, so that what it says
+//! depends on the log alone.
+
+use shared::limits::{STORM_EVENTS, STORM_UNREADABLE_MAX};
+use shared::ports::Delivery;
+
+/// What one consumer has read of late: when [`STORM_EVENTS`] are counted, both numbers are halved.
+#[derive(Debug, Default)]
+pub struct StormGuard {
+    read: usize,
+    unreadable: usize,
+}
+
+/// More than [`STORM_UNREADABLE_MAX`] events of late, and more than half of all, cannot be applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{unreadable} of the last {read} events read cannot be applied")]
+pub struct Storm {
+    pub read: usize,
+    pub unreadable: usize,
+}
+
+impl StormGuard {
+    /// Counts a batch that was read; on an error nothing of it may be parked.
+    pub(crate) fn admit(&mut self, batch: &[Delivery]) -> Result<(), Storm> {
+        self.read += batch.len();
+        self.unreadable += batch.iter().filter(|delivery| delivery.content.is_err()).count();
+        let Self { read, unreadable } = *self;
+        if unreadable > STORM_UNREADABLE_MAX && unreadable > read / 2 {
+            return Err(Storm { read, unreadable });
+        }
+        while self.read > STORM_EVENTS {
+            (self.read, self.unreadable) = (self.read / 2, self.unreadable / 2);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::event::{ConversationRead, Event, Malformed, RecordedEvent};
+    use shared::ids::Ulid;
+    use shared::ports::Unreadable;
+    use shared::{EventId, Position, Timestamp};
+
+    use super::*;
+
+    fn batch(readable: usize, unreadable: usize) -> Vec<Delivery> {
+        let position = Position { partition: 0, ms: 1, counter: 1 };
+        let (reader, peer) = ("samer".parse().unwrap(), "lena".parse().unwrap());
+        let recorded = RecordedEvent {
+            position,
+            offset: 1,
+            seq: 1,
+            id: EventId(Ulid::from_parts(1, 1)),
+            at: Timestamp(1),
+            trace: None,
+            event: Event::ConversationRead(ConversationRead { reader, peer, seq: 1 }),
+        };
+        let unread = Unreadable { cause: Malformed::FutureVersion(2), place: None, bytes: Vec::new() };
+        let good = Delivery { position, content: Ok(recorded) };
+        let bad = Delivery { position, content: Err(unread) };
+        [vec![good; readable], vec![bad; unreadable]].concat()
+    }
+
+    #[test]
+    fn few_or_not_the_most_are_no_storm() {
+        let admitted = |batches: &[(usize, usize)]| {
+            let mut guard = StormGuard::default();
+            batches.iter().all(|(good, bad)| guard.admit(&batch(*good, *bad)).is_ok())
+        };
+        let max = STORM_UNREADABLE_MAX;
+        assert!(admitted(&[(0, max)]), "a few, though they are all");
+        assert!(admitted(&[(max + 1, max + 1)]), "many, but half");
+        assert!(admitted(&[(STORM_EVENTS, 0), (0, max), (0, max)]), "many at once, after many good ones");
+        assert!(admitted(&[(3, 2); 10_000]), "two fifths for ever");
+        assert!(!admitted(&[(0, max + 1)]) && !admitted(&[(0, 1); STORM_UNREADABLE_MAX + 1]));
+        assert!(!admitted(&[(2, 3); 10_000]), "three fifths for long");
+        assert!(
+            !admitted(&[[(STORM_EVENTS, 0); 5].as_slice(), &[(0, STORM_EVENTS); 2]].concat()),
+            "it turns"
+        );
+    }
+
+    #[test]
+    fn a_storm_says_its_numbers() {
+        let mut guard = StormGuard::default();
+        guard.admit(&batch(50, 0)).unwrap();
+        let storm = guard.admit(&batch(0, 900)).unwrap_err();
+        assert_eq!(storm.to_string(), "900 of the last 950 events read cannot be applied");
+    }
+}
