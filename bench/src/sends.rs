@@ -38,6 +38,30 @@ pub(crate) fn name(user: u64) -> String {
     format!("u{user:0PEER_DIGITS$}")
 }
 
+/// What every message says.
+pub(crate) fn content() -> String {
+    let mut content = "All work and no play makes a dull chat. ".repeat(3);
+    content.truncate(CONTENT_CHARS);
+    content
+}
+
+/// Numbers in no order, and the same in every run: xorshift.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        // Any odd number will do.
+        Self((seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
 /// Where the requests of a measurement come from.
 pub(crate) trait Source: Send + Sync {
     fn requests(&self, connection: usize) -> Box<dyn Requests>;
@@ -81,8 +105,7 @@ impl Source for Sends {
             write!(text, "{:0COUNT_DIGITS$}\r\n", 0).expect("a string takes it");
             at
         });
-        let content = "All work and no play makes a dull chat. ".repeat(3);
-        let body = format!(r#"{{"recipient":"{}","content":"{}"}}"#, name(0), &content[..CONTENT_CHARS]);
+        let body = format!(r#"{{"recipient":"{}","content":"{}"}}"#, name(0), content());
         let length = body.len();
         write!(text, "Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n")
             .expect("a string takes it");
@@ -95,8 +118,8 @@ impl Source for Sends {
             peer_at,
             count_at,
             count: 0,
-            // Any odd number: connections begin at different peers.
-            random: (connection as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
+            // Connections begin at different peers.
+            random: Random::new(connection as u64),
         })
     }
 }
@@ -108,16 +131,13 @@ struct SendsOfOne {
     peer_at: usize,
     count_at: Option<usize>,
     count: u64,
-    random: u64,
+    random: Random,
 }
 
 impl Requests for SendsOfOne {
     fn next(&mut self) -> &[u8] {
-        // Xorshift: peers in no order, so that no cache is helped by one.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let peer = self.population.peer(self.sender, self.random % self.population.peers_per_sender());
+        // Peers in no order, so that no cache is helped by one.
+        let peer = self.population.peer(self.sender, self.random.next() % self.population.peers_per_sender());
         put_digits(&mut self.request[self.peer_at..][..PEER_DIGITS], peer);
         if let Some(at) = self.count_at {
             self.count += 1;
