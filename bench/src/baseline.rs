@@ -1,5 +1,6 @@
-//! The least that a server could do: what the system is measured against. Each baseline is a process of its own,
-//! as the system is, takes the same requests, and answers 201 with what it was sent.
+//! The least that could be done: what the system is measured against. Each baseline is a process of its own, as the
+//! system is. Those for sends take the same requests and answer 201 with what they were sent; the one for projectors
+//! drains the same log into the same tables.
 //!
 //! Nothing here authenticates, validates, decides or queues with a bound: it shows what the parts cost alone.
 
@@ -15,9 +16,11 @@ use axum::serve::ListenerExt;
 use clap::Subcommand;
 use tokio::net::TcpListener;
 
+mod drain;
 mod group_commit;
 mod script;
 
+pub(crate) use drain::Drain;
 pub(crate) use script::{EVENTS_KEY, ONCE_KEY_PREFIX, SCRIPT};
 
 #[derive(Debug, Clone, Subcommand)]
@@ -41,6 +44,8 @@ pub(crate) enum Baseline {
         #[arg(long)]
         dir: PathBuf,
     },
+    /// The log into the views, by the bare drivers
+    Drain(Drain),
 }
 
 /// Serves until the process is killed.
@@ -49,6 +54,7 @@ pub(crate) async fn serve(baseline: Baseline) -> Result<()> {
         Baseline::Bare { listen } => (listen, Router::new().route("/send", post(created))),
         Baseline::Script { listen, redis_url } => (listen, script::router(&redis_url).await?),
         Baseline::Fjall { listen, dir } => (listen, group_commit::router(&dir)?),
+        Baseline::Drain(drain) => return drain::run(&drain).await,
     };
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));

@@ -13,24 +13,31 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
+mod backlog;
 mod baseline;
 mod closed_loop;
 mod connection;
+mod delay;
+mod drain;
 mod findings;
 mod goals;
 mod held;
 mod load;
+mod log;
 mod machine;
 mod open_loop;
 mod population;
 mod progress;
 mod redis_benchmark;
 mod report;
+mod rows;
 mod scenario;
 mod sends;
 mod stage;
 mod tally;
 mod usage;
+mod views;
+mod watch;
 
 use baseline::Baseline;
 use load::Timing;
@@ -55,8 +62,9 @@ struct Arguments {
     #[arg(value_enum, required = true)]
     scenario: Option<Scenario>,
 
-    #[arg(long, value_enum, default_value = "standalone")]
-    target: Target,
+    /// By default standalone, and real for what is only there
+    #[arg(long, value_enum)]
+    target: Option<Target>,
 
     /// Exit with status 1, naming what falls short of bench/goals.toml
     #[arg(long)]
@@ -78,6 +86,10 @@ struct Arguments {
     #[arg(long, conflicts_with_all = ["check", "rounds"])]
     quick: bool,
 
+    /// How many events wait in a backlog
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    events: Option<u64>,
+
     /// Whether sends carry an Idempotency-Key; by default as the baseline does: on real, which stores a receipt
     #[arg(long, value_name = "BOOL")]
     keyed: Option<bool>,
@@ -96,6 +108,8 @@ enum Internal {
 
 const ROUNDS: usize = 3;
 const QUICK_SECONDS: f64 = 0.5;
+const EVENTS: u64 = 1_000_000;
+const QUICK_EVENTS: u64 = 200_000;
 /// Before each measurement, at most.
 const WARM_UP_MAX: Duration = Duration::from_secs(1);
 
@@ -107,12 +121,14 @@ impl Arguments {
             None => scenario.seconds(),
         };
         let measured = Duration::from_secs_f64(seconds);
+        let target = self.target.unwrap_or(scenario.target());
         Settings {
-            target: self.target,
+            target,
             timing: Timing { warm_up: (measured / 2).min(WARM_UP_MAX), measured },
             rounds: if self.quick { 1 } else { self.rounds.map_or(ROUNDS, usize::from) },
             quick: self.quick,
-            keyed: self.keyed.unwrap_or(self.target == Target::Real),
+            events: self.events.unwrap_or(if self.quick { QUICK_EVENTS } else { EVENTS }),
+            keyed: self.keyed.unwrap_or(target == Target::Real),
             service_arguments: self.service_arguments.clone(),
         }
     }
@@ -145,13 +161,14 @@ fn start(arguments: &Arguments) -> Result<()> {
 async fn run(scenario: Scenario, arguments: &Arguments) -> Result<()> {
     allow_many_connections().context("raising the limit of open files")?;
     let settings = arguments.settings(scenario);
+    let target = settings.target;
     let shown = serde_json::json!({
         "settings": settings,
         "content_chars": sends::CONTENT_CHARS,
         "senders": sends::SENDERS,
         "usual_population": Population::USUAL,
     });
-    let stage = Stage::set_up(settings)?;
+    let stage = Stage::set_up(settings, &scenario.programs(target))?;
     let about = (Machine::with_data_in(stage.dir()), Versions::here());
     // Dropped on a signal, a scenario ends what it started, and the stage the rest.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -163,7 +180,7 @@ async fn run(scenario: Scenario, arguments: &Arguments) -> Result<()> {
     stage.progress.finish();
     drop(stage);
 
-    let (name, target) = (scenario.name(), arguments.target.name());
+    let (name, target) = (scenario.name(), target.name());
     let report = Report::new(name, target, about, shown, findings, goals::of(name, target)?);
     report.print(&mut std::io::stdout().lock())?;
     if let Some(path) = &arguments.json {
@@ -193,6 +210,8 @@ mod tests {
             |line: &str| parse(line).map(|arguments| arguments.settings(Scenario::Append)).unwrap();
         assert!(settings("bench append --target real").keyed && !settings("bench append").keyed);
         assert_eq!(settings("bench append --quick").rounds, 1);
+        assert_eq!(parse("bench project --events 7").unwrap().settings(Scenario::Project).events, 7);
+        assert_eq!(parse("bench project").unwrap().settings(Scenario::Project).target, Target::Real);
         assert_eq!(settings("bench append -- --rate-limits off").service_arguments, ["--rate-limits", "off"]);
         assert_eq!(settings("bench append --seconds 2").timing.measured, Duration::from_secs(2));
         assert!(parse("bench baseline bare --listen 127.0.0.1:1").unwrap().internal.is_some());

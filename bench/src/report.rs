@@ -140,10 +140,12 @@ impl Report {
         for Row { load, contender, found } in &self.medians {
             write!(
                 to,
-                "| {load} | {contender} | {:.0} | {:.2} | {:.2} |",
-                found.per_second, found.p50_ms, found.p99_ms
+                "| {load} | {contender} | {:.0} | {} | {} |",
+                found.per_second,
+                latency(found.p50_ms),
+                latency(found.p99_ms)
             )?;
-            let p999 = found.p999_ms.map_or_else(|| "–".to_owned(), |p999| format!("{p999:.2}"));
+            let p999 = latency(found.p999_ms.unwrap_or_default());
             let refused = found.refused_per_second;
             let refusal =
                 if refused > 0.0 { format!("{:.2}", found.refusal_p99_ms) } else { "–".to_owned() };
@@ -167,6 +169,11 @@ impl Verdict {
             Self::Nothing(why) => why,
         }
     }
+}
+
+/// In ms; 0 where there was no request.
+fn latency(ms: f64) -> String {
+    if ms > 0.0 { format!("{ms:.2}") } else { "–".to_owned() }
 }
 
 /// Three digits of small numbers, whole ones of large.

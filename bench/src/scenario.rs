@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::findings::{Findings, Found};
 use crate::load::{Pace, WhenLate};
-use crate::stage::{Contender, Stage};
+use crate::stage::{Contender, Stage, Target};
 
 mod append;
 mod growth;
@@ -12,6 +12,9 @@ mod idle;
 mod login;
 mod memory;
 mod overload;
+mod project;
+mod scale;
+mod visible;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Scenario {
@@ -23,10 +26,16 @@ pub(crate) enum Scenario {
     Overload,
     /// Sends beside 10,000 idle and 1,000 slow connections
     Idle,
-    /// Sends with up to 1,000,000 users and conversations (--target real)
+    /// Sends with up to 1,000,000 users and conversations (real only)
     Growth,
     /// Resident memory during a minute at peak
     Memory,
+    /// A backlog drained into the views by 1, 2 and 4 projectors (real only)
+    Project,
+    /// The same where Cassandra answers 5 ms later, by 1 and 4 projectors (real only)
+    Scale,
+    /// Time from a send's answer until the message can be read (real only)
+    Visible,
 }
 
 impl Scenario {
@@ -38,6 +47,9 @@ impl Scenario {
             Self::Idle => "idle",
             Self::Growth => "growth",
             Self::Memory => "memory",
+            Self::Project => "project",
+            Self::Scale => "scale",
+            Self::Visible => "visible",
         }
     }
 
@@ -45,8 +57,29 @@ impl Scenario {
     pub(crate) fn seconds(self) -> f64 {
         match self {
             Self::Append | Self::Growth => 5.0,
-            Self::Login | Self::Overload | Self::Idle => 10.0,
+            // A backlog takes as long as it takes.
+            Self::Login | Self::Overload | Self::Idle | Self::Project | Self::Scale | Self::Visible => 10.0,
             Self::Memory => 60.0,
+        }
+    }
+
+    /// What it is measured on, unless told otherwise.
+    pub(crate) fn target(self) -> Target {
+        match self {
+            Self::Append | Self::Login | Self::Overload | Self::Idle | Self::Memory => Target::Standalone,
+            // There is no other.
+            Self::Growth | Self::Project | Self::Scale | Self::Visible => Target::Real,
+        }
+    }
+
+    /// What it measures on a target.
+    pub(crate) fn programs(self, target: Target) -> Vec<&'static str> {
+        match self {
+            Self::Append | Self::Login | Self::Overload | Self::Idle | Self::Growth | Self::Memory => {
+                vec![target.program()]
+            }
+            Self::Project | Self::Scale => vec!["projector"],
+            Self::Visible => vec![target.program(), "projector", "query-api"],
         }
     }
 
@@ -58,6 +91,9 @@ impl Scenario {
             Self::Idle => idle::run(stage).await,
             Self::Growth => growth::run(stage).await,
             Self::Memory => memory::run(stage).await,
+            Self::Project => project::run(stage).await,
+            Self::Scale => scale::run(stage).await,
+            Self::Visible => visible::run(stage).await,
         }
     }
 }

@@ -56,7 +56,8 @@ impl Target {
         }
     }
 
-    fn package(self) -> &'static str {
+    /// The program that takes sends.
+    pub(crate) fn program(self) -> &'static str {
         match self {
             Self::Standalone => "standalone",
             Self::Real => "command-api",
@@ -72,6 +73,8 @@ pub(crate) struct Settings {
     pub(crate) rounds: usize,
     /// Fewer of everything: to see that it runs, not for figures.
     pub(crate) quick: bool,
+    /// In a backlog.
+    pub(crate) events: u64,
     /// Whether each send carries an `Idempotency-Key`, and so leaves a record beside its event.
     pub(crate) keyed: bool,
     /// Given to the measured service as they are.
@@ -85,6 +88,10 @@ pub(crate) struct Contender {
     /// What answers, then what else takes part; the load client is the last.
     pub(crate) parts: Vec<Part>,
     pub(crate) sends: Arc<dyn Source>,
+    /// Of its senders, in their order.
+    pub(crate) tokens: Vec<String>,
+    /// Of all that it keeps in Redis; empty for a baseline and on standalone.
+    pub(crate) key_prefix: String,
     _process: Process,
 }
 
@@ -109,9 +116,9 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// Builds what is measured and, for the real target, starts Redis.
-    pub(crate) fn set_up(settings: Settings) -> Result<Self> {
+    pub(crate) fn set_up(settings: Settings, measured: &[&str]) -> Result<Self> {
         let programs = programs()?;
-        build(settings.target.package(), &programs)?;
+        build(measured, &programs)?;
         // Below cargo's directory, not in /tmp: that may be in memory, where a sync costs nothing.
         let below = programs.parent().context("a directory of programs has a parent")?;
         let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(below)?;
@@ -131,7 +138,7 @@ impl Stage {
         self.redis.as_ref().context("this needs --target real")
     }
 
-    fn redis_part(&self) -> Option<Part> {
+    pub(crate) fn redis_part(&self) -> Option<Part> {
         self.redis.as_ref().map(|redis| Part { name: "redis", pid: redis.pid() })
     }
 
@@ -139,9 +146,10 @@ impl Stage {
     pub(crate) async fn start_system(&self, population: Population) -> Result<Contender> {
         let place = self.new_place("system")?;
         let listen = free_address()?;
-        let mut command = Process::command(programs()?.join(self.settings.target.package()));
+        let mut command = Process::command(programs()?.join(self.settings.target.program()));
         command.args(["--listen", &listen.to_string(), "--metrics-listen", &free_address()?.to_string()]);
         command.args(SERVICE_ARGUMENTS).args(&self.settings.service_arguments);
+        let mut key_prefix = String::new();
         match self.settings.target {
             Target::Standalone => {
                 population::fill_directory(&place, population).await?;
@@ -149,17 +157,17 @@ impl Stage {
             }
             Target::Real => {
                 let url = self.redis()?.url();
-                let prefix = format!("s{}:", self.started.get());
-                population::fill_redis(&url, &prefix, population)?;
-                command.args(["--redis-url", &url, "--key-prefix", &prefix]);
+                key_prefix = format!("s{}:", self.started.get());
+                population::fill_redis(&url, &key_prefix, population)?;
+                command.args(["--redis-url", &url, "--key-prefix", &key_prefix]);
             }
         }
         let process = start(SYSTEM, command, &place, listen)?;
         let tokens = log_in(listen).await.context("logging the senders in")?;
-        let sends: Arc<dyn Source> = Sends::new(population, tokens, self.settings.keyed, new_run());
+        let sends: Arc<dyn Source> = Sends::new(population, tokens.clone(), self.settings.keyed, new_run());
         let answer = Connection::open(listen).await?.exchange(sends.requests(0).next()).await?;
         ensure!(answer == 201, "a send was answered {answer}: has the format of what is stored changed?");
-        Ok(self.contender(SYSTEM, listen, process, sends))
+        Ok(Contender { tokens, key_prefix, ..self.contender(SYSTEM, listen, process, sends) })
     }
 
     /// A baseline, by the name of its subcommand.
@@ -188,12 +196,18 @@ impl Stage {
     ) -> Contender {
         let api = Part { name: "api", pid: process.pid() };
         let parts = [Some(api), self.redis_part(), Some(Part::client())].into_iter().flatten().collect();
-        Contender { name, address, parts, sends, _process: process }
+        let (tokens, key_prefix) = (Vec::new(), String::new());
+        Contender { name, address, parts, sends, tokens, key_prefix, _process: process }
     }
 
-    fn new_place(&self, name: &str) -> Result<PathBuf> {
+    /// Of its own in this run: letters, and a number.
+    pub(crate) fn new_name(&self, name: &str) -> String {
         self.started.set(self.started.get() + 1);
-        let place = self.dir().join(format!("{name}-{}", self.started.get()));
+        format!("{name}{}", self.started.get())
+    }
+
+    pub(crate) fn new_place(&self, name: &str) -> Result<PathBuf> {
+        let place = self.dir().join(self.new_name(&format!("{name}-")));
         std::fs::create_dir(&place)?;
         Ok(place)
     }
@@ -220,7 +234,7 @@ impl Stage {
 }
 
 /// Where cargo puts release builds: where this program is.
-fn programs() -> Result<PathBuf> {
+pub(crate) fn programs() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let programs = own.parent().context("a program lies in a directory")?.to_owned();
     if !programs.ends_with("release") {
@@ -229,12 +243,13 @@ fn programs() -> Result<PathBuf> {
     Ok(programs)
 }
 
-fn build(package: &str, programs: &Path) -> Result<()> {
+/// Programs are called as their packages are.
+fn build(measured: &[&str], programs: &Path) -> Result<()> {
     let mut command = Command::new("cargo");
-    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    command.args(["build", "--release", "--package", package, "--bin", package, "--target-dir"]);
-    let status = command.arg(programs.join("..")).status().context("cargo")?;
-    ensure!(status.success(), "cargo could not build {package}");
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).args(["build", "--release"]);
+    command.args(measured.iter().flat_map(|program| ["--package", program, "--bin", program]));
+    let status = command.arg("--target-dir").arg(programs.join("..")).status().context("cargo")?;
+    ensure!(status.success(), "cargo could not build {}", measured.join(", "));
     Ok(())
 }
 
@@ -247,11 +262,11 @@ fn start_redis(dir: &Path) -> Result<Redis> {
     Ok(redis)
 }
 
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, servers::free_port()?)))
 }
 
-fn start(name: &str, command: Command, place: &Path, listen: SocketAddr) -> Result<Process> {
+pub(crate) fn start(name: &str, command: Command, place: &Path, listen: SocketAddr) -> Result<Process> {
     let mut process = Process::spawn(name, command, &place.join("log"))?;
     process.wait_until(READY_TIME_MAX, || servers::http_status(listen, "/readyz") == Some(200))?;
     Ok(process)

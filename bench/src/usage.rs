@@ -35,6 +35,13 @@ impl Part {
         Ok(pages * u64::try_from(rustix::param::page_size())?)
     }
 
+    /// The most that was resident so far.
+    pub(crate) fn memory_peak_bytes(&self) -> Result<u64> {
+        let status = self.read("status")?;
+        let peak = kibibytes(&status, "VmHWM:");
+        Ok(1024 * peak.with_context(|| format!("the status of {} has no peak of memory", self.name))?)
+    }
+
     fn read(&self, file: &str) -> Result<String> {
         fs::read_to_string(format!("/proc/{}/{file}", self.pid))
             .with_context(|| format!("{} has ended", self.name))
@@ -47,6 +54,12 @@ fn ticks(stat: &str) -> Option<u64> {
     let user: u64 = fields.nth(11)?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
     Some(user + system)
+}
+
+/// From a line such as `VmHWM:     1234 kB`.
+fn kibibytes(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 /// CPU seconds of each part so far.
@@ -92,6 +105,8 @@ mod tests {
     fn this_process_uses_something() {
         let client = Part::client();
         assert!(client.memory_bytes().unwrap() > 100_000);
+        assert!(client.memory_peak_bytes().unwrap() >= client.memory_bytes().unwrap() / 2);
+        assert_eq!(kibibytes("VmPeak:\t 9 kB\nVmHWM:\t  12 kB\n", "VmHWM:"), Some(12));
         assert!(client.cpu_seconds().unwrap() < 1e6);
     }
 }
