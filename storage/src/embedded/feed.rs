@@ -70,7 +70,10 @@ impl EventFeed for Feed {
             let next = self.next;
             // The only await comes before anything is read.
             let head = timeout(FEED_WAIT_MAX, self.head.wait_for(|head| *head >= next)).await;
-            let Ok(head) = head.map(|head| head.map(|head| *head)) else { return Ok(Vec::new()) };
+            let Ok(head) = head.map(|head| head.map(|head| *head)) else {
+                self.store.progress().standing().check(self.turn)?;
+                return Ok(Vec::new());
+            };
             let head = head.map_err(|_| StoreError::unavailable(STORE, "the writer has stopped"))?;
             let batch = self.read(head, events_max)?;
             if !batch.is_empty() {
@@ -143,6 +146,17 @@ struct Standing {
     given: BTreeSet<u64>,
 }
 
+impl Standing {
+    /// An error when it is the turn of a later consumer.
+    fn check(&self, turn: u64) -> Result<(), StoreError> {
+        if self.turn == turn {
+            return Ok(());
+        }
+        let what = "another consumer of the feed has taken over".to_owned();
+        Err(StoreError::Unfit { store: STORE, what })
+    }
+}
+
 impl Progress {
     pub(super) fn load(views: &Keyspace) -> Result<Self, StoreError> {
         let acknowledged = Acknowledged::load(views)?;
@@ -181,10 +195,7 @@ impl Progress {
         events_max: usize,
     ) -> Result<Vec<u64>, StoreError> {
         let mut standing = self.standing();
-        if standing.turn != turn {
-            let what = "another consumer of the feed has taken over".to_owned();
-            return Err(StoreError::Unfit { store: STORE, what });
-        }
+        standing.check(turn)?;
         let new = offsets.filter(|offset| !standing.acknowledged.contains(*offset));
         let given: Vec<_> = new.take(events_max.clamp(1, PROJECTED_PER_BATCH_MAX)).collect();
         standing.given_up_to = standing.given_up_to.max(given.last().copied().unwrap_or(0));

@@ -58,8 +58,8 @@ pub use log::Log;
 pub use monitor::Monitor;
 pub use notices::Notices;
 pub use probe::Probe;
-pub use recent::Recent;
 pub use reader::Reader;
+pub use recent::Recent;
 
 use keys::Keys;
 use link::Link;

@@ -1,6 +1,6 @@
-//! Takes over from consumers of which Redis has heard nothing for a while (see [`heartbeat`]): first what they
-//! hold, then, after a while longer, their place in the group. A consumer that is heard of keeps what it holds,
-//! however long.
+//! Takes over from consumers of which Redis has heard nothing for a while: first what they hold, then, after a
+//! while longer, their place in the group. A consumer that is heard of (see [`heartbeat`](super::super::heartbeat))
+//! keeps what it holds, however long.
 //!
 //! First XINFO CONSUMERS tells whether there is anybody silent; only then a script looks again and acts, in one
 //! step: it moves entries of who is silent still, and takes out of the group who holds nothing. So XGROUP
@@ -17,8 +17,6 @@ use shared::ports::Delivery;
 use tokio::time::Instant;
 
 use super::super::entry;
-#[cfg(doc)]
-use super::super::heartbeat;
 use super::{Feed, unexpected};
 
 /// KEYS: events, applied; of the first partition also turns. ARGV: group, the heir, ms of silence after which a
