@@ -19,8 +19,8 @@ use crate::views::{Views, views_of};
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(600);
 const LOOK_FOR_BEGIN_EVERY: Duration = Duration::from_millis(2);
 const LOOK_FOR_END_EVERY: Duration = Duration::from_millis(20);
-/// Before the first round, as a Java that has just started is slow.
-const WARM_UP: Backlog = Backlog { events: 100_000, conversations: 1_000 };
+/// Before the first round, of each spread, as a Java that has just started is slow.
+const WARM_UP_EVENTS: u64 = 100_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Drainer {
@@ -67,12 +67,15 @@ pub(crate) struct Basin<'a> {
 }
 
 impl Basin<'_> {
-    pub(crate) async fn warm_up(&self) -> Result<()> {
-        let events = WARM_UP.events.min(self.stage.settings.events);
-        let mut source = Source::put(self.stage, Backlog { events, ..WARM_UP }).await?;
-        self.stage.progress.say("warming up");
-        for drainer in [Drainer::Bare, Drainer::Projectors(1)] {
-            self.drain(&mut source, drainer).await?;
+    pub(crate) async fn warm_up(&self, spreads: &[u64]) -> Result<()> {
+        let events = WARM_UP_EVENTS.min(self.stage.settings.events);
+        for conversations in spreads {
+            let backlog = Backlog { events, conversations: *conversations };
+            let mut source = Source::put(self.stage, backlog).await?;
+            self.stage.progress.say("warming up");
+            for drainer in [Drainer::Bare, Drainer::Projectors(1)] {
+                self.drain(&mut source, drainer).await?;
+            }
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     for conversations in CONVERSATIONS {
         sources.push(Source::put(stage, Backlog { events: stage.settings.events, conversations }).await?);
     }
-    basin.warm_up().await?;
+    basin.warm_up(&CONVERSATIONS).await?;
     let mut drainers = vec![Drainer::Bare];
     drainers.extend(PROJECTORS.map(Drainer::Projectors));
     stage.progress.expect(stage.settings.rounds * sources.len() * drainers.len());

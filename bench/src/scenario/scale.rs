@@ -24,7 +24,7 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     let basin = Basin { stage, views: &views, node: far.address };
     let backlog = Backlog { events: stage.settings.events, conversations: CONVERSATIONS };
     let mut source = Source::put(stage, backlog).await?;
-    basin.warm_up().await?;
+    basin.warm_up(&[CONVERSATIONS]).await?;
     let label = format!("store {} ms away", DELAY.as_millis());
     stage.progress.expect(stage.settings.rounds * 2);
     let mut findings = Findings::default();
