@@ -23,6 +23,7 @@ pub mod accounts;
 pub mod feed;
 pub mod limits;
 pub mod log;
+pub mod malformed;
 pub mod parked;
 pub mod views;
 
@@ -173,7 +174,7 @@ macro_rules! log_contract {
 macro_rules! malformed_contract {
     ($open:path) => {
         $crate::contract_tests! { $open =>
-            feed:
+            malformed:
                 an_unreadable_entry_is_delivered_with_its_cause
                 neighbours_of_an_unreadable_entry_are_unharmed
                 an_unreadable_entry_is_read_again_as_it_was_delivered
