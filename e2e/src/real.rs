@@ -211,6 +211,15 @@ impl System {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
+    /// `projector status --watch`; what it prints is its output.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn watch_status(&self) -> Process {
+        self.services.watch(self.dir.path()).expect("it starts")
+    }
+
     /// `projector parked`, however it ends.
     ///
     /// # Panics

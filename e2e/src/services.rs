@@ -121,6 +121,13 @@ impl Services {
         [&["status", "--json"][..], &self.log(), &self.views()].concat()
     }
 
+    /// `projector status --watch`, until it is ended.
+    pub(crate) fn watch(&self, dir: &Path) -> Result<Process> {
+        let arguments = [&["status", "--watch"][..], &self.log(), &self.views()].concat();
+        let arguments = arguments.into_iter().map(str::to_owned).collect();
+        Process::start("status", &self.binaries.join("projector"), arguments, dir)
+    }
+
     pub(crate) fn parked<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {
         [&["parked"], arguments, &self.log(), &self.views()].concat()
     }

@@ -1,11 +1,13 @@
-//! What `projector parked` prints, and when it fails: on standard output what was asked for, an error for what is
-//! unknown or could not be done.
+//! What `projector parked` and `projector status` print, and when they fail: on standard output what was asked for,
+//! an error for what is unknown or could not be done.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use anyhow::{Context, Result, bail, ensure};
-use projector::{Parked, Retried, Which};
+use projector::{Listing, Parked, Report, Retried, Shown, Which};
 use serde::Serialize;
+use shared::limits::PROGRESS_CHECK_INTERVAL;
+use tokio::time::MissedTickBehavior;
 
 use crate::config::{self, ParkedDiscard, ParkedList, ParkedOf, ParkedRetry, ParkedShow};
 
@@ -33,13 +35,13 @@ async fn list(command: ParkedList, parked: &Parked) -> Result<()> {
     let which = command.cause.map_or(Which::All, Which::Cause);
     let limit = usize::try_from(command.limit).context("--limit")?;
     let listing = parked.list(&which, command.after, limit).await?;
-    print(&command.of, &listing, &listing.table())
+    print(command.of.json, &listing, Listing::table)
 }
 
 async fn show(command: ParkedShow, parked: &Parked) -> Result<()> {
     let shown = parked.show(command.position).await?;
     let shown = shown.with_context(|| unknown(&Which::One(command.position), parked))?;
-    print(&command.of, &shown, &shown.lines())
+    print(command.of.json, &shown, Shown::lines)
 }
 
 async fn retry(command: ParkedRetry, parked: &Parked) -> Result<()> {
@@ -47,7 +49,7 @@ async fn retry(command: ParkedRetry, parked: &Parked) -> Result<()> {
     let retried = parked.retry(&which).await?;
     let Retried { applied, parked: still } = retried;
     ensure!(applied + still > 0, unknown(&which, parked));
-    print(&command.of, &retried, &format!("applied {applied}, still parked {still}"))?;
+    print(command.of.json, &retried, |_| format!("applied {applied}, still parked {still}"))?;
     ensure!(still == 0, "{still} cannot be applied still: `projector parked list` says why");
     Ok(())
 }
@@ -60,7 +62,7 @@ async fn discard(command: ParkedDiscard, parked: &Parked) -> Result<()> {
         bail!("{count} would be given up for good: --yes does it");
     }
     let discarded = Discarded { discarded: parked.discard(&which).await? };
-    print(&command.of, &discarded, &format!("discarded {}", discarded.discarded))
+    print(command.of.json, &discarded, |done| format!("discarded {}", done.discarded))
 }
 
 #[derive(Serialize)]
@@ -77,8 +79,28 @@ fn unknown(which: &Which, parked: &Parked) -> String {
     }
 }
 
-fn print(of: &ParkedOf, json: &impl Serialize, text: &str) -> Result<()> {
-    let text = if of.json { serde_json::to_string(json)? } else { text.trim_end().to_owned() };
-    writeln!(std::io::stdout(), "{text}")?;
+pub(crate) fn print<T: Serialize>(json: bool, what: &T, text: impl FnOnce(&T) -> String) -> Result<()> {
+    let text = if json { serde_json::to_string(what)? } else { text(what) };
+    writeln!(std::io::stdout(), "{}", text.trim_end())?;
     Ok(())
+}
+
+/// Looks once a second, for as long as it is let. A look that fails is said and made again: it is when something
+/// is wrong that somebody watches.
+pub(crate) async fn watch(json: bool, look: impl AsyncFn() -> Result<Report>) -> Result<()> {
+    let is_terminal = std::io::stdout().is_terminal();
+    let mut looks = tokio::time::interval(PROGRESS_CHECK_INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let report = look().await;
+        if is_terminal && !json {
+            // From the upper left corner, on an empty screen.
+            write!(std::io::stdout(), "\x1b[H\x1b[2J")?;
+        }
+        match report {
+            Ok(report) => print(json, &report, if is_terminal { Report::table } else { Report::line })?,
+            Err(error) => writeln!(std::io::stderr(), "{error:#}")?,
+        }
+    }
 }

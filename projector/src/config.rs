@@ -22,7 +22,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example: projector run --name projector-1 --redis-url redis://10.0.0.5/")]
     Run(Run),
     /// Show how far the views are, per partition and per projector
-    #[command(after_help = "Example: projector status --json")]
+    #[command(after_help = "Example: projector status --watch")]
     Status(Status),
     /// List, show, retry or discard the events that could not be applied
     #[command(subcommand, after_help = "Example: projector parked list --cause 'unknown event type'")]
@@ -63,6 +63,10 @@ pub(crate) struct Status {
     /// Print JSON instead of a table
     #[arg(long)]
     pub(crate) json: bool,
+
+    /// Look again every second, until Ctrl-C or SIGTERM; a line for each look where there is no terminal
+    #[arg(long)]
+    pub(crate) watch: bool,
 
     #[command(flatten)]
     pub(crate) log: LogOptions,
@@ -135,6 +139,10 @@ pub(crate) struct ParkedDiscard {
 
     #[command(flatten)]
     pub(crate) of: ParkedOf,
+
+    /// What is given up is logged.
+    #[command(flatten)]
+    pub(crate) process: ProcessOptions,
 }
 
 #[derive(Debug, Args)]
@@ -178,9 +186,6 @@ pub(crate) struct ParkedOf {
 
     #[command(flatten)]
     pub(crate) views: ViewOptions,
-
-    #[command(flatten)]
-    pub(crate) process: ProcessOptions,
 }
 
 #[derive(Debug, Args)]

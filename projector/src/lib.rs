@@ -11,7 +11,7 @@ mod status;
 mod storm;
 
 pub use parked::{Listing, Parked, Retried, Shown, Which};
-pub use progress::Progress;
+pub use progress::{Progress, Watched};
 pub use projections::project;
 pub use restore::{Restorer, restore};
 pub use run::{Counters, Projector, run};

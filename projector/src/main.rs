@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use config::{Command, Config, Migrate, ParkedOf, Run, Status};
-use projector::{Counters, Parked, Progress, Projector, Report, Restorer, StormGuard};
+use projector::{Counters, Parked, Progress, Projector, Report, Restorer, StormGuard, Watched};
 use shared::Clock;
 use shared::limits::{BACKOFF_MAX, COMMAND_DEADLINE, PARKED_COUNTED_MAX};
 use shared::ports::{FeedMonitor, ParkedEvents, Probe, StoreError};
@@ -46,7 +46,7 @@ async fn run(options: Run) -> Result<()> {
     )?;
     let cassandra =
         Cassandra::connect(&cassandra::Options::of(&options.views), store_tasks, stores_stop.clone())?;
-    let progress = Progress::default();
+    let progress = Progress::new(&metrics);
     let health =
         Health::new(vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())], lifecycle.shutdown.clone())
             .watching(Arc::new(progress.clone()));
@@ -75,7 +75,10 @@ async fn project(redis: Redis, cassandra: Cassandra, consumers: Consumers, lifec
     let Some(generations) = lifecycle.shutdown.run_until_cancelled(registered(&cassandra)).await else {
         return;
     };
+    let mut watched = Vec::new();
     for generation in generations {
+        let (monitor, parked) = (redis.monitor(generation), cassandra.parked(generation));
+        watched.push(Watched { monitor: Arc::new(monitor), parked: Arc::new(parked) });
         let (views, clock) = (Arc::new(cassandra.writer(generation)), Clock::system());
         let restorer = Restorer {
             recent: Box::new(redis.recent(generation)),
@@ -95,6 +98,7 @@ async fn project(redis: Redis, cassandra: Cassandra, consumers: Consumers, lifec
         };
         lifecycle.spawn(projector::run(projector, lifecycle.shutdown.clone()));
     }
+    lifecycle.spawn(consumers.progress.watch(watched, Clock::system(), lifecycle.shutdown.clone()));
 }
 
 /// As soon as Cassandra is there and answers. If the schema does not fit, the process ends by its health.
@@ -143,22 +147,38 @@ impl Stores {
 }
 
 async fn status(options: Status) -> Result<()> {
-    let stores = Stores::open(&options.log, &options.views).await?;
+    let mut signals = Signals::listen()?;
+    let ended = async {
+        let stores = Stores::open(&options.log, &options.views).await?;
+        if options.watch {
+            commands::watch(options.json, async || report(&stores).await).await?;
+        } else {
+            commands::print(options.json, &report(&stores).await?, Report::table)?;
+        }
+        stores.lifecycle.drain().await;
+        Ok(())
+    };
+    tokio::select! {
+        ended = ended => ended,
+        () = signals.received() => Ok(()),
+    }
+}
+
+async fn report(stores: &Stores) -> Result<Report> {
     let mut report = Report::default();
     for generation in generations(&stores.cassandra).await? {
         report.add(generation, stores.redis.monitor(generation).status().await?);
     }
     let parked = stores.cassandra.parked(stores.serving().await?);
-    report.parked = parked.parked(None, PARKED_COUNTED_MAX).await?.len();
-    let text = if options.json { serde_json::to_string(&report)? } else { report.table() };
-    writeln!(std::io::stdout(), "{}", text.trim_end())?;
-    stores.lifecycle.drain().await;
-    Ok(())
+    report.add_parked(&parked.parked(None, PARKED_COUNTED_MAX).await?);
+    Ok(report)
 }
 
 async fn parked(command: config::Parked) -> Result<()> {
-    let ParkedOf { generation, log, views, process, .. } = command.of();
-    telemetry::init_log(process, "projector", &Lifecycle::default())?;
+    if let config::Parked::Discard(discard) = &command {
+        telemetry::init_log(&discard.process, "projector", &Lifecycle::default())?;
+    }
+    let ParkedOf { generation, log, views, .. } = command.of();
     let stores = Stores::open(log, views).await?;
     let known = generations(&stores.cassandra).await?;
     let generation = match generation {

@@ -1,22 +1,111 @@
-//! Whether the projection goes on, for `/readyz`.
+//! Where the projection of all generations stands, looked at once a second: as metrics, and for `/readyz`, whether it
+//! goes on. Behind alone is no fault, as a projector that catches up is behind; one that is behind and does not
+//! advance needs somebody.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use shared::ports::{Probe, StoreError};
+use prometheus_client::metrics::gauge::Gauge;
+use shared::clock::{Clock, Timestamp};
+use shared::limits::{
+    BEHIND_MAX, PARKED_CHECKED_EVERY, PARKED_COUNTED_MAX, PROGRESS_CHECK_INTERVAL, STANDSTILL_MAX,
+};
+use shared::ports::{FeedMonitor, FeedStatus, ParkedEvents, Probe, StoreError};
+use shared::process::telemetry::Metrics;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::storm::Storm;
 
-/// Of the consumers of one process. Clones are the same.
+/// What is looked at of a generation.
+pub struct Watched {
+    pub monitor: Arc<dyn FeedMonitor>,
+    pub parked: Arc<dyn ParkedEvents>,
+}
+
+/// Clones are the same.
 #[derive(Debug, Clone, Default)]
-pub struct Progress(Arc<Mutex<State>>);
+pub struct Progress(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    lag: Gauge,
+    behind: Seconds,
+    pending: Gauge,
+    parked: Gauge,
+    parked_oldest: Seconds,
+    state: Mutex<State>,
+}
+
+type Seconds = Gauge<f64, AtomicU64>;
 
 #[derive(Debug, Default)]
 struct State {
     storm: Option<Storm>,
+    applied: u64,
+    /// When `applied` last changed, or nothing waited.
+    advanced_at: Option<Instant>,
+    behind: Duration,
 }
 
 impl Progress {
+    #[must_use]
+    pub fn new(metrics: &Metrics) -> Self {
+        let progress = Self::default();
+        metrics.register(|registry| {
+            let Inner { lag, behind, pending, parked, parked_oldest, state: _ } = &*progress.0;
+            registry.register("projector_lag_events", "Events appended and not acknowledged", lag.clone());
+            let help = "Age of the oldest event that is not acknowledged, in seconds";
+            registry.register("projector_lag_seconds", help, behind.clone());
+            let help = "Events delivered to some projector and not acknowledged";
+            registry.register("projector_pending_events", help, pending.clone());
+            registry.register("projector_parked_events", "Events that are parked", parked.clone());
+            let help = "Since the oldest parked event was parked, in seconds";
+            registry.register("projector_parked_oldest_seconds", help, parked_oldest.clone());
+        });
+        progress
+    }
+
+    /// Looks until shutdown. A store that does not answer leaves everything as it was: its own probe says so.
+    pub async fn watch(self, watched: Vec<Watched>, clock: Clock, shutdown: CancellationToken) {
+        let mut looks = tokio::time::interval(PROGRESS_CHECK_INTERVAL);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look = 0;
+        while shutdown.run_until_cancelled(looks.tick()).await.is_some() {
+            if let Ok(all) = statuses(&watched).await {
+                self.note(&all, Instant::now());
+            }
+            if look % PARKED_CHECKED_EVERY == 0
+                && let Ok(parked_at) = all_parked(&watched).await
+            {
+                self.note_parked(&parked_at, clock.now());
+            }
+            look = look.wrapping_add(1);
+        }
+    }
+
+    fn note(&self, all: &[FeedStatus], now: Instant) {
+        let sum = |of: fn(&FeedStatus) -> u64| all.iter().map(of).sum::<u64>();
+        let (lag, applied) = (sum(FeedStatus::lag), sum(FeedStatus::applied));
+        let behind = all.iter().map(FeedStatus::behind).max().unwrap_or_default();
+        set(&self.0.lag, lag);
+        set(&self.0.pending, sum(FeedStatus::pending));
+        self.0.behind.set(behind.as_secs_f64());
+        let mut state = self.state();
+        if lag == 0 || applied != state.applied || state.advanced_at.is_none() {
+            state.advanced_at = Some(now);
+        }
+        (state.applied, state.behind) = (applied, behind);
+    }
+
+    fn note_parked(&self, parked_at: &[Timestamp], now: Timestamp) {
+        set(&self.0.parked, parked_at.len() as u64);
+        let oldest = parked_at.iter().min().map_or(0, |oldest| now.0.saturating_sub(oldest.0));
+        self.0.parked_oldest.set(Duration::from_millis(oldest).as_secs_f64());
+    }
+
     /// A consumer has ended, for good.
     pub(crate) fn stop(&self, storm: Storm) {
         let Storm { read, unreadable } = storm;
@@ -24,21 +113,118 @@ impl Progress {
         self.state().storm = Some(storm);
     }
 
+    fn judge(&self, now: Instant) -> Result<(), StoreError> {
+        let State { storm, advanced_at, behind, .. } = *self.state();
+        if let Some(storm) = storm {
+            return Err(StoreError::Unfit { store: "this projector", what: storm.to_string() });
+        }
+        let stands_for = advanced_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        if behind > BEHIND_MAX && stands_for > STANDSTILL_MAX {
+            return Err(StoreError::unavailable(PROJECTION, "it is behind and does not advance"));
+        }
+        Ok(())
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+const PROJECTION: &str = "projection";
 
 #[async_trait]
 impl Probe for Progress {
     fn name(&self) -> &'static str {
-        "projection"
+        PROJECTION
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        match self.state().storm {
-            Some(storm) => Err(StoreError::Unfit { store: "this projector", what: storm.to_string() }),
-            None => Ok(()),
+        self.judge(Instant::now())
+    }
+}
+
+async fn statuses(watched: &[Watched]) -> Result<Vec<FeedStatus>, StoreError> {
+    let mut all = Vec::with_capacity(watched.len());
+    for Watched { monitor, .. } in watched {
+        all.push(monitor.status().await?);
+    }
+    Ok(all)
+}
+
+/// When each was parked.
+async fn all_parked(watched: &[Watched]) -> Result<Vec<Timestamp>, StoreError> {
+    let mut all = Vec::new();
+    for Watched { parked, .. } in watched {
+        let events = parked.parked(None, PARKED_COUNTED_MAX).await?;
+        all.extend(events.into_iter().map(|event| event.parked_at));
+    }
+    Ok(all)
+}
+
+fn set(gauge: &Gauge, number: u64) {
+    gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::ports::{ConsumerStatus, PartitionStatus};
+
+    use super::*;
+
+    fn standing(lag: u64, behind: Duration, applied: u64) -> [FeedStatus; 1] {
+        let behind_ms = u64::try_from(behind.as_millis()).unwrap();
+        let partition = PartitionStatus { partition: 0, head: lag + applied, pending: 0, lag, behind_ms };
+        let consumer = ConsumerStatus { name: "one".to_owned(), applied, pending: 0 };
+        [FeedStatus { partitions: vec![partition], consumers: vec![consumer] }]
+    }
+
+    #[test]
+    fn behind_and_at_a_standstill_is_not_ready() {
+        let (progress, start) = (Progress::default(), Instant::now());
+        let long = BEHIND_MAX.max(STANDSTILL_MAX) + Duration::from_secs(1);
+        let (old, young) = (long, Duration::from_secs(1));
+        let mut now = start;
+        let mut ready_after = |standing: [FeedStatus; 1]| {
+            now += long;
+            progress.note(&standing, now);
+            progress.judge(now).is_ok()
+        };
+        assert!(ready_after(standing(5, old, 7)), "the first look knows of no standstill");
+        assert!(!ready_after(standing(5, old, 7)), "behind, and nothing was applied since");
+        assert!(ready_after(standing(9, old, 8)), "further behind, and it advances");
+        assert!(ready_after(standing(9, young, 8)), "what waits is young");
+        assert!(!ready_after(standing(9, old, 8)));
+        assert!(ready_after(standing(0, Duration::ZERO, 8)), "nothing waits");
+        assert!(!ready_after(standing(1, old, 8)), "an event that nobody takes");
+    }
+
+    #[test]
+    fn a_storm_is_told_whatever_else_is_true() {
+        let progress = Progress::default();
+        assert!(progress.judge(Instant::now()).is_ok());
+        progress.stop(Storm { read: 950, unreadable: 900 });
+        let said = progress.judge(Instant::now()).unwrap_err();
+        assert_eq!(
+            said.to_string(),
+            "this projector does not fit: 900 of the last 950 events read cannot be applied"
+        );
+    }
+
+    #[test]
+    fn the_figures_are_what_was_seen_last() {
+        let metrics = Metrics::default();
+        let progress = Progress::new(&metrics);
+        progress.note(&standing(5, Duration::from_millis(1_500), 7), Instant::now());
+        progress.note_parked(&[Timestamp(9_000), Timestamp(7_750)], Timestamp(10_000));
+        let text = metrics.text();
+        for line in [
+            "projector_lag_events 5",
+            "projector_lag_seconds 1.5",
+            "projector_pending_events 0",
+            "projector_parked_events 2",
+            "projector_parked_oldest_seconds 2.25",
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "{line}: {text}");
         }
     }
 }

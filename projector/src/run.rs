@@ -2,9 +2,10 @@
 //! straight line: read, project, write, acknowledge.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use shared::Clock;
 use shared::limits::{BACKOFF_MAX, BACKOFF_MIN, BATCH_EVENTS_MAX};
 use shared::ports::{Delivery, EventFeed, StoreError, ViewWriter};
@@ -36,7 +37,34 @@ pub struct Counters {
     changes: Counter,
     parked: Counter,
     failures: Counter,
+    batches: Batches,
     restored: Counter,
+}
+
+/// How large batches are, and how long the views take for one.
+#[derive(Debug, Clone)]
+struct Batches {
+    events: Histogram,
+    durations: Histogram,
+}
+
+impl Default for Batches {
+    fn default() -> Self {
+        Self {
+            // 1 to 16,384.
+            events: Histogram::new(exponential_buckets(1.0, 2.0, 15)),
+            // 250 µs to 8 s.
+            durations: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
+        }
+    }
+}
+
+impl Batches {
+    #[expect(clippy::cast_precision_loss, reason = "a batch is far smaller than 2^52")]
+    fn note(&self, events: usize, took: Duration) {
+        self.events.observe(events as f64);
+        self.durations.observe(took.as_secs_f64());
+    }
 }
 
 impl Counters {
@@ -44,13 +72,16 @@ impl Counters {
     pub fn new(metrics: &Metrics) -> Self {
         let counters = Self::default();
         metrics.register(|registry| {
-            let Self { events, changes, parked, failures, restored } = counters.clone();
+            let Self { events, changes, parked, failures, batches, restored } = counters.clone();
             registry.register("projector_events", "Events acknowledged", events);
             registry.register("projector_changes", "Changes written to the views", changes);
             registry.register("projector_parked", "Events that could not be applied", parked);
             registry.register("projector_failures", "Batches that failed and are tried again", failures);
             let help = "Events applied again because the store may have lost them";
             registry.register("projector_restored_events", help, restored);
+            registry.register("projector_batch_events", "Events read together", batches.events);
+            let help = "From the write of a batch to the views' answer, in seconds";
+            registry.register("projector_apply_duration_seconds", help, batches.durations);
         });
         counters
     }
@@ -132,7 +163,9 @@ async fn consume(
         let _spans: Vec<_> = batch.iter().filter_map(span).collect();
         let read: Vec<_> = batch.iter().map(|delivery| delivery.position).collect();
         // Before the acknowledgement: a crash in between delivers again, and applying is idempotent.
+        let since = Instant::now();
         projector.views.apply(&changes, &read).await?;
+        projector.counters.batches.note(batch.len(), since.elapsed());
         projector.feed.ack(batch).await?;
         projector.counters.events.inc_by(batch.len() as u64);
         projector.counters.changes.inc_by(changes.len() as u64);

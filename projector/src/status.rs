@@ -1,9 +1,12 @@
-//! `projector status`: where the generations stand, as a table or as JSON.
+//! `projector status`: where the generations stand, as a table, as a line, or as JSON.
 
 use std::fmt::{Display, Write as _};
+use std::time::Duration;
 
 use serde::Serialize;
+use shared::Timestamp;
 use shared::ports::FeedStatus;
+use shared::view::ParkedEvent;
 
 /// Of all generations. `Serialize` is what `--json` prints.
 #[derive(Debug, Default, Serialize)]
@@ -11,7 +14,8 @@ pub struct Report {
     generations: Vec<Standing>,
     /// Events that could not be applied, of the serving generation; at most [`shared::limits::PARKED_COUNTED_MAX`]
     /// are counted.
-    pub parked: usize,
+    parked: usize,
+    oldest_parked_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Serialize)]
@@ -19,25 +23,35 @@ struct Standing {
     generation: u32,
     /// Events appended and not yet in the views.
     lag: u64,
+    /// Age of the oldest of them.
+    behind_ms: u64,
     #[serde(flatten)]
     feed: FeedStatus,
 }
 
 impl Report {
     pub fn add(&mut self, generation: u32, feed: FeedStatus) {
-        self.generations.push(Standing { generation, lag: feed.lag(), feed });
+        let behind_ms = u64::try_from(feed.behind().as_millis()).unwrap_or(u64::MAX);
+        self.generations.push(Standing { generation, lag: feed.lag(), behind_ms, feed });
+    }
+
+    pub fn add_parked(&mut self, events: &[ParkedEvent]) {
+        self.parked = events.len();
+        self.oldest_parked_at = events.iter().map(|event| event.parked_at).min();
     }
 
     /// Lines for a person.
     #[must_use]
     pub fn table(&self) -> String {
         let mut text = String::new();
-        for Standing { generation, lag, feed } in &self.generations {
-            line(&mut text, &[&format!("generation {generation}: lag {lag} events")]);
+        for Standing { generation, lag, behind_ms, feed } in &self.generations {
+            let behind = Seconds(*behind_ms);
+            line(&mut text, &[&format!("generation {generation}: lag {lag} events, {behind} behind")]);
             line(&mut text, &[]);
-            line(&mut text, &[&"partition", &"events", &"pending", &"lag"]);
-            for partition in &feed.partitions {
-                line(&mut text, &[&partition.partition, &partition.head, &partition.pending, &partition.lag]);
+            line(&mut text, &[&"partition", &"events", &"pending", &"lag", &"behind"]);
+            for one in &feed.partitions {
+                let behind = Seconds(one.behind_ms).to_string();
+                line(&mut text, &[&one.partition, &one.head, &one.pending, &one.lag, &behind]);
             }
             line(&mut text, &[]);
             line(&mut text, &[&"projector", &"applied", &"pending"]);
@@ -46,8 +60,33 @@ impl Report {
             }
             line(&mut text, &[]);
         }
-        line(&mut text, &[&format!("parked events: {}", self.parked)]);
+        let since = self.oldest_parked_at.map_or_else(String::new, |at| format!(", the oldest since {at}"));
+        line(&mut text, &[&format!("parked events: {}{since}", self.parked)]);
         text
+    }
+
+    /// The same in short.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let mut text = String::new();
+        for Standing { generation, lag, behind_ms, feed } in &self.generations {
+            let (pending, behind) = (feed.pending(), Seconds(*behind_ms));
+            let projectors = feed.consumers.iter().map(|one| format!(" {}={}", one.name, one.applied));
+            text += &format!(
+                "generation {generation}: lag {lag}, {behind} behind, pending {pending}, applied{}; ",
+                projectors.collect::<String>()
+            );
+        }
+        text + &format!("parked {}", self.parked)
+    }
+}
+
+/// From milliseconds.
+struct Seconds(u64);
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.1} s", Duration::from_millis(self.0).as_secs_f64())
     }
 }
 
@@ -67,23 +106,49 @@ fn line(text: &mut String, columns: &[&dyn Display]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shared::Position;
     use shared::ports::{ConsumerStatus, PartitionStatus};
 
-    #[test]
-    fn a_table_of_partitions_and_projectors() {
-        let mut report = Report { parked: 2, ..Report::default() };
+    fn report() -> Report {
+        let mut report = Report::default();
         report.add(
             1,
             FeedStatus {
-                partitions: vec![PartitionStatus { partition: 0, head: 7, pending: 1, lag: 3 }],
+                partitions: vec![PartitionStatus {
+                    partition: 0,
+                    head: 7,
+                    pending: 1,
+                    lag: 3,
+                    behind_ms: 1_250,
+                }],
                 consumers: vec![ConsumerStatus { name: "one".to_owned(), applied: 4, pending: 1 }],
             },
         );
-        let table = report.table();
+        let parked = |parked_at| ParkedEvent {
+            position: Position { partition: 0, ms: 1, counter: 0 },
+            cause: "broken".to_owned(),
+            attempts: 1,
+            parked_at: Timestamp(parked_at),
+            place: None,
+        };
+        report.add_parked(&[parked(2_000), parked(1_000)]);
+        report
+    }
+
+    #[test]
+    fn a_table_of_partitions_and_projectors() {
+        let table = report().table();
         let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(lines[0].join(" "), "generation 1: lag 3 events");
-        assert!(lines.contains(&vec!["0", "7", "1", "3"]), "{table}");
+        assert_eq!(lines[0].join(" "), "generation 1: lag 3 events, 1.2 s behind");
+        assert!(lines.contains(&vec!["0", "7", "1", "3", "1.2", "s"]), "{table}");
         assert!(lines.contains(&vec!["one", "4", "1"]), "{table}");
-        assert_eq!(lines.last().unwrap().join(" "), "parked events: 2");
+        let last = "parked events: 2, the oldest since 1970-01-01T00:00:01.000Z";
+        assert_eq!(lines.last().unwrap().join(" "), last);
+    }
+
+    #[test]
+    fn a_line_of_the_same() {
+        let line = "generation 1: lag 3, 1.2 s behind, pending 1, applied one=4; parked 2";
+        assert_eq!(report().line(), line);
     }
 }

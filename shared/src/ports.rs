@@ -256,6 +256,24 @@ impl FeedStatus {
     pub fn lag(&self) -> u64 {
         self.partitions.iter().map(|partition| partition.lag).sum()
     }
+
+    /// Delivered and not acknowledged.
+    #[must_use]
+    pub fn pending(&self) -> u64 {
+        self.partitions.iter().map(|partition| partition.pending).sum()
+    }
+
+    /// Age of the oldest event that is not acknowledged; zero: there is none.
+    #[must_use]
+    pub fn behind(&self) -> Duration {
+        Duration::from_millis(self.partitions.iter().map(|partition| partition.behind_ms).max().unwrap_or(0))
+    }
+
+    /// Events acknowledged by all consumers since the group was made.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        self.consumers.iter().map(|consumer| consumer.applied).sum()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -267,6 +285,8 @@ pub struct PartitionStatus {
     pub pending: u64,
     /// Appended and not acknowledged: `pending` and what was not delivered yet.
     pub lag: u64,
+    /// Age of the oldest event that is not acknowledged, by the log's clock; 0: there is none.
+    pub behind_ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use axum::Router;
 use command_api::{Blocklist, KnownUsers, Passwords};
-use projector::{Counters, Progress, Projector, StormGuard};
+use projector::{Counters, Progress, Projector, StormGuard, Watched};
 use shared::Clock;
 use shared::process::client::TrustedProxies;
 use shared::process::health::Health;
@@ -52,7 +52,7 @@ impl Standalone {
 
         let metrics = Metrics::default();
         store.register_metrics(&metrics);
-        let progress = Progress::default();
+        let progress = Progress::new(&metrics);
         let projector = Projector {
             feed: Box::new(store.feed("standalone")),
             views: store.clone(),
@@ -62,6 +62,8 @@ impl Standalone {
             progress: progress.clone(),
         };
         lifecycle.spawn(projector::run(projector, lifecycle.shutdown.clone()));
+        let watched = vec![Watched { monitor: store.clone(), parked: store.clone() }];
+        lifecycle.spawn(progress.clone().watch(watched, clock.clone(), lifecycle.shutdown.clone()));
 
         let health = Health::new(vec![store.clone()], lifecycle.shutdown.clone())
             .watching(Arc::new(progress))

@@ -19,6 +19,7 @@ mod parked;
 mod register;
 mod send;
 mod sessions;
+mod status;
 mod transcripts;
 
 #[cfg(feature = "real")]

@@ -337,6 +337,28 @@ pub async fn the_monitor_counts(stores: LogStores) {
     assert!(after.partitions.is_sorted_by_key(|partition| partition.partition));
 }
 
+/// Whether it was delivered or not, and until it is acknowledged.
+pub async fn the_monitor_tells_how_old_the_oldest_is(stores: LogStores) {
+    let behind = async || stores.monitor.status().await.expect("status").behind();
+    assert_eq!(behind().await, Duration::ZERO, "there is nothing");
+    let first = stores.put(message("anna", "ben", "first")).await;
+    assert!((1..5_000).contains(&behind().await.as_millis()), "{:?}", behind().await);
+    let mut feed = (stores.consumer)("one").await;
+    let batch = next(&mut *feed, WIDE).await;
+    stores.put(message("anna", "ben", "second")).await;
+    let status = stores.monitor.status().await.expect("status");
+    let of_first = status.partitions.iter().find(|one| one.partition == first.position.partition);
+    let of_first = of_first.expect("its partition").behind_ms;
+    assert_eq!((status.behind(), status.pending()), (Duration::from_millis(of_first), 1));
+    feed.ack(&batch).await.expect("ack");
+    let of_second = behind().await;
+    assert!(!of_second.is_zero(), "the second is not even delivered");
+    let second = next(&mut *feed, WIDE).await;
+    feed.ack(&second).await.expect("ack");
+    assert_eq!(behind().await, Duration::ZERO);
+    assert_eq!(stores.monitor.status().await.expect("status").applied(), 2);
+}
+
 pub async fn the_log_is_read_again_at_any_position(stores: LogStores) {
     let appends = [registration("anna"), message("anna", "ben", "hi"), message("ben", "carl", "ho")];
     let mut receipts = Vec::new();

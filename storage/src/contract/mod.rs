@@ -150,6 +150,7 @@ macro_rules! log_contract {
                 a_dropped_read_loses_nothing
                 readers_are_told_after_the_ack
                 the_monitor_counts
+                the_monitor_tells_how_old_the_oldest_is
                 the_log_is_read_again_at_any_position
             , limits:
                 a_burst_is_granted_and_then_what_comes_back

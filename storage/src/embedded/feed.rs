@@ -251,20 +251,37 @@ impl Progress {
 impl FeedMonitor for Embedded {
     async fn status(&self) -> Result<FeedStatus, StoreError> {
         let head = *self.log_end().borrow();
-        let standing = self.progress().standing();
-        let pending = standing.given.len() as u64;
-        let waiting = head.saturating_sub(standing.given_up_to);
-        let undelivered = waiting.saturating_sub(standing.acknowledged.count_after(standing.given_up_to));
-        let partition = PartitionStatus { partition: 0, head, pending, lag: pending + undelivered };
-        let consumers = standing.applied.iter().map(|(name, applied)| ConsumerStatus {
-            name: name.clone(),
-            applied: *applied,
-            pending: if standing.consumer.as_ref() == Some(name) { pending } else { 0 },
-        });
-        Ok(FeedStatus { partitions: vec![partition], consumers: consumers.collect() })
+        let (mut status, oldest) = self.progress().standing().status(head);
+        if oldest <= head {
+            let bytes = self.directory().log.get(oldest.to_be_bytes()).map_err(read_error)?;
+            let entry = bytes.as_deref().and_then(Entry::decode);
+            let entry = entry.ok_or_else(|| damaged(format!("log entry {oldest} cannot be read")))?;
+            status.partitions[0].behind_ms = self.now().0.saturating_sub(entry.ms).max(1);
+        }
+        Ok(status)
     }
 }
 
+impl Standing {
+    /// But for the age of the oldest event that is not acknowledged, whose offset is given: beyond `head` there is
+    /// none.
+    fn status(&self, head: u64) -> (FeedStatus, u64) {
+        let pending = self.given.len() as u64;
+        let waiting = head.saturating_sub(self.given_up_to);
+        let undelivered = waiting.saturating_sub(self.acknowledged.count_after(self.given_up_to));
+        let lag = pending + undelivered;
+        let partition = PartitionStatus { partition: 0, head, pending, lag, behind_ms: 0 };
+        let consumers = self.applied.iter().map(|(name, applied)| ConsumerStatus {
+            name: name.clone(),
+            applied: *applied,
+            pending: if self.consumer.as_ref() == Some(name) { pending } else { 0 },
+        });
+        let status = FeedStatus { partitions: vec![partition], consumers: consumers.collect() };
+        (status, self.acknowledged.up_to() + 1)
+    }
+}
+
+#[async_trait]
 impl Notices for Embedded {
     fn subscribe(&self) -> broadcast::Receiver<Applied> {
         self.notices().subscribe()

@@ -11,8 +11,9 @@ use shared::ports::{ConsumerStatus, FeedMonitor, FeedStatus, PartitionStatus, St
 use super::link::Link;
 use super::server::Server;
 
-/// KEYS: events, heads, applied. ARGV: group. Answers head, offset of the last delivered, pending, then the
-/// consumers as name, pending, …, then name, applied, …. One script, so that the numbers are of one moment.
+/// KEYS: events, heads, applied. ARGV: group. Answers head, offset of the last delivered, pending, age of the oldest
+/// that is not acknowledged (ms, 0: none), then the consumers as name, pending, …, then name, applied, …. One
+/// script, so that the numbers are of one moment.
 ///
 /// The offset is in the entry that was delivered last or, if that one is gone or unreadable, follows from a
 /// neighbour.
@@ -47,12 +48,26 @@ local function delivered(last)
   return #after == 0 and head or 0
 end
 
-local offset, pending, consumers = 0, 0, {}
+-- Of the first pending one and of the first that was not delivered.
+local function behind(last)
+  local now, oldest = redis.call('TIME'), nil
+  now = now[1] * 1000 + math.floor(now[2] / 1000)
+  local undelivered = redis.call('XRANGE', events, '(' .. last, '+', 'COUNT', 1)
+  local pending = last ~= '0-0' and redis.call('XPENDING', events, group) or {0}
+  for _, id in ipairs({undelivered[1] and undelivered[1][1] or '', pending[1] > 0 and pending[2] or ''}) do
+    local ms = tonumber(string.match(id, '^(%d+)-'))
+    if ms then oldest = math.min(ms, oldest or ms) end
+  end
+  return oldest and math.max(now - oldest, 1) or 0
+end
+
+local offset, pending, consumers, last = 0, 0, {}, '0-0'
 if redis.call('EXISTS', events) == 1 then
   for _, info in ipairs(redis.call('XINFO', 'GROUPS', events)) do
     info = fields(info)
     if info.name == group then
-      offset, pending = delivered(info['last-delivered-id']), info.pending
+      last = info['last-delivered-id']
+      offset, pending = delivered(last), info.pending
       for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', events, group)) do
         consumer = fields(consumer)
         consumers[#consumers + 1] = consumer.name
@@ -61,7 +76,7 @@ if redis.call('EXISTS', events) == 1 then
     end
   end
 end
-return {head, offset, pending, consumers, redis.call('HGETALL', applied)}
+return {head, offset, pending, behind(last), consumers, redis.call('HGETALL', applied)}
 ";
 
 /// On the shared connection.
@@ -72,7 +87,7 @@ pub struct Monitor {
     pub(super) group: String,
 }
 
-type Answer = (u64, u64, u64, Vec<(String, u64)>, Vec<(String, u64)>);
+type Answer = (u64, u64, u64, u64, Vec<(String, u64)>, Vec<(String, u64)>);
 
 #[async_trait]
 impl FeedMonitor for Monitor {
@@ -91,9 +106,9 @@ impl FeedMonitor for Monitor {
 fn status(answers: Vec<Answer>) -> FeedStatus {
     let mut partitions = Vec::with_capacity(answers.len());
     let mut consumers: BTreeMap<String, ConsumerStatus> = BTreeMap::new();
-    for (partition, (head, delivered, pending, waiting, applied)) in (0..).zip(answers) {
+    for (partition, (head, delivered, pending, behind_ms, waiting, applied)) in (0..).zip(answers) {
         let lag = head.saturating_sub(delivered) + pending;
-        partitions.push(PartitionStatus { partition, head, pending, lag });
+        partitions.push(PartitionStatus { partition, head, pending, lag, behind_ms });
         let mut add = |name: String, pending, applied| {
             let known = consumers.entry(name.clone());
             let consumer = known.or_insert_with(|| ConsumerStatus { name, applied: 0, pending: 0 });
