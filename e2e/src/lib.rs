@@ -1,7 +1,7 @@
 //! The system as its clients see it: everything here speaks HTTP to a running system, or does something bad to
 //! it. In reading order: [`app`] (one system for one test, on either backend), [`client`], [`curl`]
 //! (a request and its answer as a terminal shows them), [`user`], [`in_flight`], [`waiting`], [`traffic`] (what was
-//! acknowledged, and is it visible), [`poison`], [`proxy`] and [`process`] (faults).
+//! acknowledged, and is it visible), [`mod@poison`], [`proxy`] and [`process`] (faults).
 //!
 //! ```text
 //! e2e::scenarios!(a_message_is_seen_at_once);
