@@ -1,6 +1,7 @@
 //! Reads the log, projects every event, writes the views, acknowledges: in that order. It decides nothing and
 //! answers nobody; it knows stores only as ports.
 
+mod backoff;
 mod parked;
 mod parking;
 mod progress;

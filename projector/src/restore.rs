@@ -3,15 +3,15 @@
 //! that is there.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use shared::Clock;
-use shared::limits::{BACKOFF_MAX, BACKOFF_MIN, BATCH_EVENTS_MAX};
+use shared::limits::BATCH_EVENTS_MAX;
 use shared::ports::{RecentEvents, StoreError, ViewWriter};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::run::{Counters, changes_of, jittered};
+use crate::backoff::Backoff;
+use crate::run::{Counters, changes_of};
 
 /// Of one generation: where its last events are, and where they belong.
 pub struct Restorer {
@@ -39,7 +39,7 @@ pub async fn restore(mut restorer: Restorer, shutdown: CancellationToken) {
 }
 
 async fn apply_until_done(restorer: &Restorer) {
-    let mut backoff = BACKOFF_MIN;
+    let mut backoff = Backoff::new();
     loop {
         match apply_again(restorer).await {
             Ok(events) => {
@@ -48,15 +48,10 @@ async fn apply_until_done(restorer: &Restorer) {
             }
             Err(error) => {
                 tracing::debug!(error = &error as &dyn std::error::Error, "cannot apply again yet");
-                pause(&mut backoff).await;
+                backoff.pause().await;
             }
         }
     }
-}
-
-async fn pause(backoff: &mut Duration) {
-    tokio::time::sleep(jittered(*backoff)).await;
-    *backoff = (*backoff * 2).min(BACKOFF_MAX);
 }
 
 /// From the beginning after any error: how much of it was applied does not matter.

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use shared::Clock;
-use shared::limits::{BACKOFF_MAX, BACKOFF_MIN, BATCH_EVENTS_MAX};
+use shared::limits::BATCH_EVENTS_MAX;
 use shared::ports::{Delivery, EventFeed, StoreError, ViewWriter};
 use shared::process::telemetry::Metrics;
 use shared::view::ViewChange;
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
+use crate::backoff::Backoff;
 use crate::parking::park;
 use crate::progress::Progress;
 use crate::projections::project;
@@ -94,7 +95,7 @@ impl Counters {
 /// Projects until shutdown, or until there is a storm (see [`StormGuard`]). A failing store is retried for ever, with
 /// backoff: a batch that was read is written and acknowledged before the next one is read, and before this ends.
 pub async fn run(mut projector: Projector, shutdown: CancellationToken) {
-    let mut backoff = BACKOFF_MIN;
+    let mut backoff = Backoff::new();
     let mut batch = Vec::new();
     while let Err(failure) = consume(&mut projector, &mut batch, &shutdown, &mut backoff).await {
         let error = match failure {
@@ -103,14 +104,12 @@ pub async fn run(mut projector: Projector, shutdown: CancellationToken) {
             Failure::Storm(storm) => return projector.progress.stop(storm),
         };
         projector.counters.failures.inc();
-        tell(&error, backoff);
-        let pause = tokio::time::sleep(jittered(backoff));
+        tell(&error, backoff.longest());
         if batch.is_empty() {
-            let Some(()) = shutdown.run_until_cancelled(pause).await else { return };
+            let Some(()) = shutdown.run_until_cancelled(backoff.pause()).await else { return };
         } else {
-            pause.await;
+            backoff.pause().await;
         }
-        backoff = (backoff * 2).min(BACKOFF_MAX);
     }
 }
 
@@ -138,7 +137,7 @@ async fn consume(
     projector: &mut Projector,
     batch: &mut Vec<Delivery>,
     shutdown: &CancellationToken,
-    backoff: &mut Duration,
+    backoff: &mut Backoff,
 ) -> Result<(), Failure> {
     let mut changes = Vec::new();
     loop {
@@ -170,7 +169,7 @@ async fn consume(
         projector.counters.events.inc_by(batch.len() as u64);
         projector.counters.changes.inc_by(changes.len() as u64);
         batch.clear();
-        *backoff = BACKOFF_MIN;
+        backoff.reset();
     }
 }
 
@@ -192,13 +191,4 @@ pub(crate) fn changes_of(batch: &[Delivery], clock: &Clock, changes: &mut Vec<Vi
 fn span(delivery: &Delivery) -> Option<Span> {
     let trace_id = delivery.content.as_ref().ok()?.trace?;
     Some(tracing::debug_span!("project", %trace_id))
-}
-
-/// Between half and all of it, so that projectors that failed together do not come back together.
-pub(crate) fn jittered(backoff: Duration) -> Duration {
-    let half = backoff / 2;
-    let mut byte = [0];
-    // Without randomness the jitter is lost, not the wait.
-    let _ = getrandom::fill(&mut byte);
-    half + half * u32::from(byte[0]) / u32::from(u8::MAX)
 }
