@@ -104,8 +104,8 @@ local function answer(seq, entry)
 end
 
 -- What is stored of each send that is made once, read in one command; nothing of what is not a string.
-local next_kept = KEYS_PER_PARTITION * partitions + 1
-local stored = KEYS[next_kept] and call('MGET', unpack(KEYS, next_kept)) or {}
+local before_kept = KEYS_PER_PARTITION * partitions
+local stored = #KEYS > before_kept and call('MGET', unpack(KEYS, before_kept + 1)) or {}
 -- What this call stored.
 local written = {}
 
@@ -176,7 +176,7 @@ local function read_heads(first, last)
 end
 
 local answers = {}
-local first, nth = 6, 1
+local first, nth_kept = 6, 0
 for partition = 1, partitions do
   local key = KEYS_PER_PARTITION * (partition - 1) + 1
   events, heads = KEYS[key], KEYS[key + 1]
@@ -185,8 +185,8 @@ for partition = 1, partitions do
   for at = first, last, VALUES do
     local what, kept, found = ARGV[at], nil, nil
     if what ~= 'plain' then
-      kept, found = KEYS[next_kept], stored[nth]
-      next_kept, nth = next_kept + 1, nth + 1
+      nth_kept = nth_kept + 1
+      kept, found = KEYS[before_kept + nth_kept], stored[nth_kept]
     end
     answers[#answers + 1] = damaged or commands[what](at, kept, found)
   end

@@ -29,8 +29,6 @@ use super::server::{Connection, Server, code, unavailable, unavailable_or_unknow
 /// Before the first entry of a stream.
 const FIRST: &str = "0-0";
 
-/// KEYS: events, applied, trail. ARGV: group, consumer, seconds of a span, spans, ids in their order. Counts only what
-/// was pending still.
 const ACK: &str = include_str!("ack.lua");
 
 /// The name of a generation's group.

@@ -7,10 +7,9 @@ use redis::{Pipeline, Value};
 use shared::ids::Position;
 use shared::ports::{Delivery, LogReader, StoreError};
 
-use super::STORE;
 use super::entry;
 use super::link::Link;
-use super::server::Server;
+use super::server::{Server, unavailable, unexpected};
 
 #[derive(Clone)]
 pub struct Reader {
@@ -32,8 +31,7 @@ impl LogReader for Reader {
         let answers: Vec<Value> = self.link.read(&pipeline).await?;
         let read = |(position, answer): (&Position, Value)| {
             let entries = entry::deliveries(position.partition, answer);
-            let unexpected = || StoreError::unavailable(STORE, "an answer of another shape than asked for");
-            Ok(entries.ok_or_else(unexpected)?.pop())
+            Ok(entries.ok_or_else(|| unavailable(unexpected()))?.pop())
         };
         positions.iter().zip(answers).map(read).collect()
     }

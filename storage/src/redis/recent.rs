@@ -9,7 +9,7 @@ use shared::ids::Position;
 use shared::ports::{Delivery, RecentEvents, Span, StoreError};
 
 use super::link::Link;
-use super::server::{Server, unexpected};
+use super::server::{Server, unavailable, unexpected};
 use super::{STORE, entry};
 
 /// On the shared connection.
@@ -47,8 +47,7 @@ impl RecentEvents for Recent {
         pipeline.cmd("XRANGE").arg(self.server.keys.events(partition));
         pipeline.arg(entry::id(&span.first)).arg(entry::id(&span.last)).arg("COUNT").arg(events_max);
         let (entries,): (Value,) = self.link.read(&pipeline).await?;
-        let deliveries = entry::deliveries(partition, entries);
-        deliveries.ok_or_else(|| StoreError::unavailable(STORE, unexpected()))
+        entry::deliveries(partition, entries).ok_or_else(|| unavailable(unexpected()))
     }
 }
 

@@ -16,6 +16,7 @@ use shared::limits::{ACKS_PER_CALL_MAX, CONSUMER_REMEMBERED, CONSUMER_SILENCE_MA
 use shared::ports::Delivery;
 use tokio::time::Instant;
 
+use super::super::command::millis;
 use super::super::entry;
 use super::{Feed, unexpected};
 
@@ -139,8 +140,4 @@ fn deliveries(partition: u16, ids: Vec<String>, entries: Value) -> Option<Vec<De
         }
     }
     Some(batch)
-}
-
-fn millis(duration: Duration) -> u64 {
-    duration.as_millis() as u64
 }
