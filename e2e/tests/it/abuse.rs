@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use e2e::{Backend, TestApp};
 use serde_json::json;
 use shared::limits::{BODY_DEADLINE, HEADERS_DEADLINE};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+
+use crate::until_closed;
 
 e2e::scenarios!(what_is_not_http, names_that_mean_harm, slow_clients_are_closed);
 
@@ -102,7 +104,7 @@ const DROP_INTERVAL: Duration = Duration::from_millis(500);
 async fn dawdle(app: &TestApp, bytes: &str, drop: &str) -> (String, Duration) {
     let begun = Instant::now();
     let stream = TcpStream::connect(app.address()).await.expect("the server accepts");
-    let (mut reading, mut writing) = stream.into_split();
+    let (reading, mut writing) = stream.into_split();
     writing.write_all(bytes.as_bytes()).await.expect("the server reads");
     let dripping = async {
         loop {
@@ -111,18 +113,10 @@ async fn dawdle(app: &TestApp, bytes: &str, drop: &str) -> (String, Duration) {
             let _ = writing.write_all(drop.as_bytes()).await;
         }
     };
-    let mut answer = Vec::new();
     let patience = HEADERS_DEADLINE.max(BODY_DEADLINE) + Duration::from_secs(5);
-    let closed = async {
-        tokio::select! {
-            // A reset is a close too.
-            _ = reading.read_to_end(&mut answer) => {}
-            () = dripping => {}
-        }
-    };
-    let closed = tokio::time::timeout(patience, closed).await;
-    closed.unwrap_or_else(|_| panic!("still open after {patience:?}: {bytes:?} and {drop:?}"));
-    (String::from_utf8_lossy(&answer).into_owned(), begun.elapsed())
+    let answer = until_closed(reading, dripping, patience).await;
+    let answer = answer.unwrap_or_else(|| panic!("still open after {patience:?}: {bytes:?} and {drop:?}"));
+    (answer, begun.elapsed())
 }
 
 /// Deadlines are for the whole of the headers, and of the body: a byte now and then is no way around them.

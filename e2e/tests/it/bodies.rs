@@ -5,8 +5,10 @@ use std::time::Duration;
 use e2e::TestApp;
 use serde_json::{Value, json};
 use shared::limits::{BODY_BYTES_MAX, BODY_DEADLINE};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+
+use crate::until_closed;
 
 e2e::scenarios!(only_plain_json_is_read, a_body_has_a_size, json_is_read_strictly);
 
@@ -118,7 +120,7 @@ fn in_chunks(token: &str, body: &str) -> Vec<u8> {
 /// Sends chunks until the server closes the connection, which it does in time: what it answered.
 async fn endless(app: &TestApp, path: &str, token: &str) -> String {
     let stream = TcpStream::connect(app.address()).await.expect("the server accepts");
-    let (mut reading, mut writing) = stream.into_split();
+    let (reading, mut writing) = stream.into_split();
     writing.write_all(&head_of_chunks(path, token)).await.expect("the server reads");
     let chunk = chunk(&[b' '; 1_000]);
     let sending = async {
@@ -128,16 +130,8 @@ async fn endless(app: &TestApp, path: &str, token: &str) -> String {
         // It was cut off; what was answered before can still be read.
         std::future::pending().await
     };
-    let mut answer = Vec::new();
-    let closed = async {
-        tokio::select! {
-            _ = reading.read_to_end(&mut answer) => {}
-            () = sending => {}
-        }
-    };
-    let closed = tokio::time::timeout(ENDLESS_TIME_MAX, closed).await;
-    closed.unwrap_or_else(|_| panic!("{path} still takes chunks after {ENDLESS_TIME_MAX:?}"));
-    String::from_utf8_lossy(&answer).into_owned()
+    let answer = until_closed(reading, sending, ENDLESS_TIME_MAX).await;
+    answer.unwrap_or_else(|| panic!("{path} still takes chunks after {ENDLESS_TIME_MAX:?}"))
 }
 
 const NOT_JSON: &[&str] = &[

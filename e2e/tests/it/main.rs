@@ -2,6 +2,11 @@
 //! one test per case: on the real backend each test starts a system of its own.
 #![expect(clippy::unwrap_used, reason = "tests may; clippy knows that only of the functions marked so")]
 
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::tcp::OwnedReadHalf;
+
 mod abuse;
 mod bodies;
 mod conventions;
@@ -40,6 +45,25 @@ mod restart;
 mod starting;
 #[cfg(feature = "real")]
 mod takeover;
+
+/// What comes back until the server closes the connection, while `writing`, which does not end, goes on beside it.
+/// `None`: it was still open after `bound`.
+async fn until_closed(
+    mut reading: OwnedReadHalf,
+    writing: impl Future<Output = ()>,
+    bound: Duration,
+) -> Option<String> {
+    let mut answer = Vec::new();
+    let closed = async {
+        tokio::select! {
+            // A reset is a close too.
+            _ = reading.read_to_end(&mut answer) => {}
+            () = writing => {}
+        }
+    };
+    tokio::time::timeout(bound, closed).await.ok()?;
+    Some(String::from_utf8_lossy(&answer).into_owned())
+}
 
 /// The answers to `count` requests that are made at once.
 async fn at_once<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
