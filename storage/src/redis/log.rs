@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -65,6 +66,7 @@ impl Log {
             window: options.idempotency_window,
             wait_max: options.answer_timeout,
             checked: Checked::default(),
+            is_failing: AtomicBool::new(false),
             metrics: metrics.clone(),
         };
         tasks.spawn(async move { drain(&caller, queued, &stop).await });
@@ -146,6 +148,8 @@ struct Caller {
     /// In the queue.
     wait_max: Duration,
     checked: Checked,
+    /// Whether the last call that ended got no answer, or too few replicas.
+    is_failing: AtomicBool,
     metrics: Appends,
 }
 
@@ -156,7 +160,7 @@ impl Caller {
         let is_late = |queued: &mut Queued| queued.since.elapsed() > self.wait_max;
         let mut group = group;
         for queued in group.extract_if(.., is_late) {
-            queued.settle(Err(not_sent("queued for too long").into()));
+            queued.settle(Err(self.too_late().into()));
         }
         if group.is_empty() {
             return;
@@ -172,6 +176,15 @@ impl Caller {
             answered = self.send(&group, load).await;
         }
         self.settle(group, answered);
+    }
+
+    /// Redis may be as fast as ever and only be asked for too much.
+    fn too_late(&self) -> StoreError {
+        if self.is_failing.load(Ordering::Relaxed) {
+            not_sent("queued for too long")
+        } else {
+            StoreError::Busy { queue: "the queue of appends" }
+        }
     }
 
     /// What Redis answers to the call of the script, which follows what is in the pipeline.
@@ -219,6 +232,7 @@ impl Caller {
             Ok(value) => Ok((redis::from_redis_value::<Vec<String>>(value).unwrap_or_default(), replicated)),
             Err(error) => Err(unavailable_or_unknown(error.into(), 1)),
         });
+        self.is_failing.store(!matches!(texts, Ok((_, Ok(())))), Ordering::Relaxed);
         match texts {
             Ok((texts, replicated)) => {
                 let mut texts = texts.into_iter();

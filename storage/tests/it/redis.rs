@@ -26,6 +26,7 @@ use crate::redis_url;
 mod durability;
 mod outage;
 mod server;
+mod slow;
 mod takeover;
 
 storage::log_contract!(open);
