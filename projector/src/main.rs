@@ -50,6 +50,7 @@ async fn run(options: Run) -> Result<()> {
     )?;
     let cassandra =
         Cassandra::connect(&cassandra::Options::of(&options.views), store_tasks, stores_stop.clone())?;
+    redis.register_feed_metrics(&metrics);
     let progress = Progress::new(&metrics);
     let health =
         Health::new(vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())], lifecycle.shutdown.clone())

@@ -125,8 +125,13 @@ pub const LOG_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 pub const LOG_RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
 
 // The feed.
-/// Per partition and read.
+/// Per partition, in one batch.
 pub const BATCH_EVENTS_MAX: usize = 512;
+/// Of events in one batch, or one read more. Events of usual size are bounded by their number; projecting one takes
+/// four times its size.
+pub const BATCH_EVENTS_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Of all partitions together in one read: an answer of the largest messages is 16 MiB.
+pub const READ_EVENTS_MAX: usize = 1_024;
 /// How long a read of the feed waits for the first event. As often a consumer looks for what others left.
 pub const FEED_WAIT_MAX: Duration = Duration::from_millis(500);
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -142,7 +147,7 @@ pub const CONSUMER_CALLS_APART_MAX: Duration = Duration::from_secs(120);
 /// a store with a periodic commit log loses with its machine.
 pub const ACK_TRAIL_SPAN: Duration = Duration::from_secs(5);
 pub const ACK_TRAIL_SPANS: usize = 6;
-/// For the answer to a read of the feed, [`FEED_WAIT_MAX`] included: a batch may be some 100 MiB.
+/// For the answer to a read of the feed, [`FEED_WAIT_MAX`] included.
 pub const FEED_TIMEOUT: Duration = Duration::from_secs(5);
 /// Events of one partition acknowledged or taken over in one call: a script's arguments are bounded.
 pub const ACKS_PER_CALL_MAX: usize = 1_024;

@@ -3,7 +3,7 @@
 
 use redis::Value;
 use shared::Seq;
-use shared::event::{Envelope, Malformed, RecordedEvent, SCHEMA_VERSION};
+use shared::event::{Envelope, Event, Malformed, RecordedEvent, SCHEMA_VERSION};
 use shared::ids::{Conversation, Position, TraceId};
 use shared::ports::{Delivery, Unreadable};
 
@@ -55,6 +55,18 @@ fn bytes(value: Value) -> Option<Vec<u8>> {
         Value::BulkString(bytes) => Some(bytes),
         _ => None,
     }
+}
+
+/// What it takes in memory, about.
+pub(super) fn size(delivery: &Delivery) -> usize {
+    let text = match &delivery.content {
+        Ok(recorded) => match &recorded.event {
+            Event::MessageSent(sent) => sent.content.len(),
+            Event::UserRegistered(_) | Event::ConversationRead(_) => 0,
+        },
+        Err(unreadable) => unreadable.bytes.len(),
+    };
+    size_of::<Delivery>() + text
 }
 
 /// How the field [`field::HEADER`] begins; the script adds what it gives: seq, offset, checksum.
@@ -174,7 +186,7 @@ impl Header<'_> {
 
 #[cfg(test)]
 mod tests {
-    use shared::event::{Event, MessageSent};
+    use shared::event::MessageSent;
     use shared::ids::EventId;
 
     use super::*;

@@ -12,14 +12,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 use shared::limits::{
-    ACK_TRAIL_SPAN, ACK_TRAIL_SPANS, ACKS_PER_CALL_MAX, CONSUMER_SILENCE_MAX, FEED_TIMEOUT, FEED_WAIT_MAX,
+    ACK_TRAIL_SPAN, ACK_TRAIL_SPANS, ACKS_PER_CALL_MAX, BATCH_EVENTS_BYTES_MAX, CONSUMER_SILENCE_MAX,
+    FEED_TIMEOUT, FEED_WAIT_MAX, READ_EVENTS_MAX,
 };
 use shared::ports::{Delivery, EventFeed, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+mod redeliveries;
 mod takeover;
+
+pub(super) use redeliveries::Redeliveries;
 
 use super::entry;
 use super::heartbeat::{self, Heartbeat};
@@ -42,6 +46,7 @@ pub struct Feed {
     group: String,
     consumer: String,
     heartbeat: Heartbeat,
+    redeliveries: Redeliveries,
     /// By partition.
     streams: Vec<String>,
     connection: Option<Connection>,
@@ -65,8 +70,8 @@ impl Feed {
         server: Arc<Server>,
         generation: u32,
         consumer: &str,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
+        redeliveries: Redeliveries,
+        (tasks, stop): (&TaskTracker, &CancellationToken),
     ) -> Self {
         let group = group(generation);
         let streams: Vec<_> =
@@ -79,6 +84,7 @@ impl Feed {
         };
         Self {
             heartbeat: Heartbeat::start(beating, tasks, stop),
+            redeliveries,
             server,
             group,
             consumer: consumer.to_owned(),
@@ -146,27 +152,42 @@ impl Feed {
             }
             *place = Place::New;
         }
-        let left = self.take_over(events_max).await?;
+        let left = self.take_over(self.read_max(events_max)).await?;
         if left.is_empty() { self.read_new(events_max).await } else { Ok(left) }
     }
 
     async fn read_own(&mut self, after: &mut [String], events_max: usize) -> RedisResult<Vec<Delivery>> {
-        let own = self.read_groups(after, events_max, None).await?;
+        let own = self.read_groups(after, self.read_max(events_max), None).await?;
         for delivery in &own {
             after[usize::from(delivery.position.partition)] = entry::id(&delivery.position);
         }
+        self.redeliveries.own.inc_by(own.len() as u64);
         Ok(own)
     }
 
+    /// Waits for the first entry, and reads on while more wait.
     async fn read_new(&mut self, events_max: usize) -> RedisResult<Vec<Delivery>> {
-        let news = vec![">"; self.streams.len()];
-        let mut batch = self.read_groups(&news, events_max, Some(FEED_WAIT_MAX)).await?;
+        let (news, read_max) = (vec![">"; self.streams.len()], self.read_max(events_max));
+        let mut batch = self.read_groups(&news, read_max, Some(FEED_WAIT_MAX)).await?;
         // A blocked read wakes on the first entry alone; those right behind it are there by now.
-        if !batch.is_empty() && batch.len() <= self.streams.len() {
-            batch.extend(self.read_groups(&news, events_max, None).await?);
+        let woken = !batch.is_empty() && batch.len() <= self.streams.len();
+        let mut more = woken || is_full(&batch, read_max);
+        let mut reads = 1;
+        while more && reads < events_max.div_ceil(read_max).max(2) && size(&batch) < BATCH_EVENTS_BYTES_MAX {
+            let read = self.read_groups(&news, read_max, None).await?;
+            more = is_full(&read, read_max);
+            batch.extend(read);
+            reads += 1;
+        }
+        if reads > 1 {
             batch.sort_by_key(|delivery| delivery.position);
         }
         Ok(batch)
+    }
+
+    /// Of each partition in one read. Redis bounds an answer by its entries alone, and those may be large.
+    fn read_max(&self, events_max: usize) -> usize {
+        events_max.min(READ_EVENTS_MAX / self.streams.len())
     }
 
     async fn read_groups<Id: AsRef<str>>(
@@ -248,6 +269,16 @@ impl Feed {
     async fn ask<T: redis::FromRedisValue>(&mut self, pipeline: &Pipeline) -> RedisResult<T> {
         self.connection.as_mut().ok_or_else(unexpected)?.ask(pipeline).await
     }
+}
+
+/// Whether a partition gave as much as it was asked for, and so may have more.
+fn is_full(read: &[Delivery], read_max: usize) -> bool {
+    let partitions = read.chunk_by(|one, next| one.position.partition == next.position.partition);
+    partitions.into_iter().any(|entries| entries.len() >= read_max)
+}
+
+fn size(batch: &[Delivery]) -> usize {
+    batch.iter().map(entry::size).sum()
 }
 
 fn one(command: Cmd) -> Pipeline {

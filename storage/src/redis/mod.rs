@@ -30,6 +30,7 @@ use shared::limits::{
 };
 use shared::ports::StoreError;
 use shared::process::config::{ConfigError, DurabilityOptions, LogOptions};
+use shared::process::telemetry::Metrics;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -130,6 +131,7 @@ pub struct Redis {
     log: Log,
     probe: Probe,
     notices: Arc<OnceLock<Notices>>,
+    redeliveries: feed::Redeliveries,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -167,7 +169,8 @@ pub fn connect(
     let appends = if server.replicas() > 0 { new_link() } else { link.clone() };
     let log = Log::start(Arc::clone(&server), appends.clone(), options, tasks, stop.clone());
     let probe = Probe::new(Arc::clone(&server), link.clone(), appends);
-    Ok(Redis { server, link, log, probe, notices: Arc::default(), tasks: tasks.clone(), stop })
+    let (notices, redeliveries, tasks) = (Arc::default(), feed::Redeliveries::default(), tasks.clone());
+    Ok(Redis { server, link, log, probe, notices, redeliveries, tasks, stop })
 }
 
 impl Redis {
@@ -191,7 +194,13 @@ impl Redis {
     /// the same after a restart.
     #[must_use]
     pub fn feed(&self, generation: u32, consumer: &str) -> Feed {
-        Feed::start(Arc::clone(&self.server), generation, consumer, &self.tasks, &self.stop)
+        let (server, redeliveries) = (Arc::clone(&self.server), self.redeliveries.clone());
+        Feed::start(server, generation, consumer, redeliveries, (&self.tasks, &self.stop))
+    }
+
+    /// Of all feeds.
+    pub fn register_feed_metrics(&self, metrics: &Metrics) {
+        self.redeliveries.register(metrics);
     }
 
     #[must_use]

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::redis_url;
 
+mod batches;
 mod durability;
 mod outage;
 mod server;

@@ -113,6 +113,7 @@ impl Feed {
             gone.extend(left);
         }
         batch.sort_by_key(|delivery| delivery.position);
+        self.redeliveries.taken_over.inc_by(batch.len() as u64);
         for (consumer, events) in taken_from {
             tracing::info!(consumer, events, "took over what a silent consumer held");
         }
