@@ -21,7 +21,7 @@ pub(crate) enum Command {
     /// Project until SIGTERM; any number of them share the work
     #[command(after_help = "Example: projector run --name projector-1 --redis-url redis://10.0.0.5/")]
     Run(Run),
-    /// Show how far the views are, per partition and per projector
+    /// Show how far the views are, per partition and per consumer
     #[command(after_help = "Example: projector status --watch")]
     Status(Status),
     /// List, show, retry or discard the events that could not be applied

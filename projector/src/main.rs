@@ -11,7 +11,7 @@ use clap::Parser;
 use config::{Command, Config, Migrate, ParkedOf, Run, Status};
 use projector::{Counters, Parked, Progress, Projector, Report, Restorer, StormGuard, Watched};
 use shared::Clock;
-use shared::limits::{BACKOFF_MAX, COMMAND_DEADLINE, PARKED_COUNTED_MAX};
+use shared::limits::{BACKOFF_MAX, COMMAND_DEADLINE, CONSUMERS_PER_PROJECTOR, PARKED_COUNTED_MAX};
 use shared::ports::{FeedMonitor, ParkedEvents, Probe, StoreError};
 use shared::process::{
     config::{LogOptions, ViewOptions},
@@ -75,7 +75,7 @@ struct Consumers {
     progress: Progress,
 }
 
-/// One consumer per generation, as soon as the register of generations can be read.
+/// Some consumers per generation, as soon as the register of generations can be read.
 async fn project(redis: Redis, cassandra: Cassandra, consumers: Consumers, lifecycle: Lifecycle) {
     let Some(generations) = lifecycle.shutdown.run_until_cancelled(registered(&cassandra)).await else {
         return;
@@ -93,15 +93,18 @@ async fn project(redis: Redis, cassandra: Cassandra, consumers: Consumers, lifec
             clock: clock.clone(),
         };
         lifecycle.spawn(projector::restore(restorer, lifecycle.shutdown.clone()));
-        let projector = Projector {
-            feed: Box::new(redis.feed(generation, &consumers.name)),
-            views,
-            counters: consumers.counters.clone(),
-            clock,
-            guard: (!consumers.park_storms).then(StormGuard::default),
-            progress: consumers.progress.clone(),
-        };
-        lifecycle.spawn(projector::run(projector, lifecycle.shutdown.clone()));
+        let guard = (!consumers.park_storms).then(StormGuard::default);
+        for number in 1..=CONSUMERS_PER_PROJECTOR {
+            let projector = Projector {
+                feed: Box::new(redis.feed(generation, &format!("{}/{number}", consumers.name))),
+                views: views.clone(),
+                counters: consumers.counters.clone(),
+                clock: clock.clone(),
+                guard: guard.clone(),
+                progress: consumers.progress.clone(),
+            };
+            lifecycle.spawn(projector::run(projector, lifecycle.shutdown.clone()));
+        }
     }
     lifecycle.spawn(consumers.progress.watch(watched, Clock::system(), lifecycle.shutdown.clone()));
 }

@@ -106,11 +106,12 @@ impl Progress {
         self.0.parked_oldest.set(Duration::from_millis(oldest).as_secs_f64());
     }
 
-    /// A consumer has ended, for good.
+    /// The consumers end, for good.
     pub(crate) fn stop(&self, storm: Storm) {
         let Storm { read, unreadable } = storm;
-        tracing::error!(read, unreadable, "too many events cannot be applied; this projector stops");
-        self.state().storm = Some(storm);
+        if self.state().storm.replace(storm).is_none() {
+            tracing::error!(read, unreadable, "too many events cannot be applied; this projector stops");
+        }
     }
 
     fn judge(&self, now: Instant) -> Result<(), StoreError> {

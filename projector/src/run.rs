@@ -147,7 +147,7 @@ async fn consume(
             }
             // Not dropped at shutdown: what it has read would stay pending.
             *batch = projector.feed.next_batch(BATCH_EVENTS_MAX).await?;
-            if let Some(guard) = &mut projector.guard {
+            if let Some(guard) = &projector.guard {
                 guard.admit(batch)?;
             }
             continue;

@@ -54,7 +54,7 @@ impl Report {
                 line(&mut text, &[&one.partition, &one.head, &one.pending, &one.lag, &behind]);
             }
             line(&mut text, &[]);
-            line(&mut text, &[&"projector", &"applied", &"pending"]);
+            line(&mut text, &[&"consumer", &"applied", &"pending"]);
             for consumer in &feed.consumers {
                 line(&mut text, &[&consumer.name, &consumer.applied, &consumer.pending]);
             }
@@ -71,10 +71,10 @@ impl Report {
         let mut text = String::new();
         for Standing { generation, lag, behind_ms, feed } in &self.generations {
             let (pending, behind) = (feed.pending(), Seconds(*behind_ms));
-            let projectors = feed.consumers.iter().map(|one| format!(" {}={}", one.name, one.applied));
+            let consumers = feed.consumers.iter().map(|one| format!(" {}={}", one.name, one.applied));
             text += &format!(
                 "generation {generation}: lag {lag}, {behind} behind, pending {pending}, applied{}; ",
-                projectors.collect::<String>()
+                consumers.collect::<String>()
             );
         }
         text + &format!("parked {}", self.parked)
@@ -121,7 +121,7 @@ mod tests {
                     lag: 3,
                     behind_ms: 1_250,
                 }],
-                consumers: vec![ConsumerStatus { name: "one".to_owned(), applied: 4, pending: 1 }],
+                consumers: vec![ConsumerStatus { name: "one/1".to_owned(), applied: 4, pending: 1 }],
             },
         );
         let parked = |parked_at| ParkedEvent {
@@ -136,19 +136,19 @@ mod tests {
     }
 
     #[test]
-    fn a_table_of_partitions_and_projectors() {
+    fn a_table_of_partitions_and_consumers() {
         let table = report().table();
         let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[0].join(" "), "generation 1: lag 3 events, 1.2 s behind");
         assert!(lines.contains(&vec!["0", "7", "1", "3", "1.2", "s"]), "{table}");
-        assert!(lines.contains(&vec!["one", "4", "1"]), "{table}");
+        assert!(lines.contains(&vec!["one/1", "4", "1"]), "{table}");
         let last = "parked events: 2, the oldest since 1970-01-01T00:00:01.000Z";
         assert_eq!(lines.last().unwrap().join(" "), last);
     }
 
     #[test]
     fn a_line_of_the_same() {
-        let line = "generation 1: lag 3, 1.2 s behind, pending 1, applied one=4; parked 2";
+        let line = "generation 1: lag 3, 1.2 s behind, pending 1, applied one/1=4; parked 2";
         assert_eq!(report().line(), line);
     }
 }

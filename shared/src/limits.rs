@@ -125,6 +125,8 @@ pub const LOG_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 pub const LOG_RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
 
 // The feed.
+/// In one projector, with a connection and a batch each: while one waits for the views another one reads.
+pub const CONSUMERS_PER_PROJECTOR: usize = 2;
 /// Per partition, in one batch.
 pub const BATCH_EVENTS_MAX: usize = 512;
 /// Of events in one batch, or one read more. Events of usual size are bounded by their number; projecting one takes
@@ -163,7 +165,7 @@ pub const VIEWS_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of one batch sent to Cassandra, below its stock limit of 50 KiB.
 pub const BATCH_BYTES_MAX: usize = 40 * 1024;
 pub const BATCH_STATEMENTS_MAX: usize = 100;
-/// Beyond 16 in flight per node a write buys latency only.
+/// Of one consumer. Beyond 16 in flight per node a write buys latency only.
 pub const VIEW_BATCHES_IN_FLIGHT_MAX: usize = 16;
 pub const VIEW_CONNECTIONS_PER_NODE: usize = 2;
 /// Connecting, checking the schema and preparing every statement.

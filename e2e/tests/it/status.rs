@@ -52,7 +52,7 @@ async fn a_watched_status_goes_on_until_it_is_ended() {
             (looks.count() >= 2).then_some(())
         })
         .await;
-        assert!(watching.output().contains(" projector-1="), "{}", watching.output());
+        assert!(watching.output().contains(" projector-1/1="), "{}", watching.output());
         watching.signal(signal).unwrap();
         watching.ended().await.unwrap();
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use e2e::traffic::{Pair, Traffic, assert_all_visible};
 use e2e::{Proxy, Shape, TestApp, User, eventually, within};
 use serde_json::Value;
+use shared::limits::CONSUMERS_PER_PROJECTOR;
 
 e2e::real_scenarios!(
     a_projector_killed_while_it_holds_events,
@@ -80,6 +81,7 @@ impl System {
     }
 }
 
+/// Of all consumers of one projector.
 struct Consumer {
     applied: u64,
     pending: u64,
@@ -89,9 +91,11 @@ struct Consumer {
 async fn consumer(app: &TestApp, name: &str) -> Consumer {
     let status = app.processes().status().await;
     let consumers = status["generations"][0]["consumers"].as_array().expect("consumers");
-    let number = |consumer: &Value, key: &str| consumer[key].as_u64().expect("a number");
-    let found = consumers.iter().find(|consumer| consumer["name"] == name).expect("it is listed");
-    Consumer { applied: number(found, "applied"), pending: number(found, "pending") }
+    let own = |consumer: &&Value| consumer["name"].as_str().expect("a name").starts_with(&format!("{name}/"));
+    let own: Vec<&Value> = consumers.iter().filter(own).collect();
+    assert_eq!(own.len(), CONSUMERS_PER_PROJECTOR, "all are listed: {consumers:?}");
+    let sum = |key: &str| own.iter().map(|consumer| consumer[key].as_u64().expect("a number")).sum();
+    Consumer { applied: sum("applied"), pending: sum("pending") }
 }
 
 async fn a_projector_killed_while_it_holds_events() {
@@ -107,6 +111,10 @@ async fn a_projector_killed_while_it_holds_events() {
         system.app.processes().restart(HOLDER).await;
     }
     assert!(system.heir_wrote(TOOK_OVER).await);
+    let page = system.app.processes().operations_of(HEIR).await.get("/metrics").send().await.expect(200);
+    let page = String::from_utf8(page.body.to_vec()).unwrap();
+    let claimed = page.lines().find_map(|line| line.strip_prefix("projector_claimed_events_total "));
+    assert!(claimed.is_some_and(|events| events.parse::<f64>().unwrap() >= ROUNDS as f64), "{page}");
     system.whole_within(TAKEN_OVER_WITHIN).await;
     system.app.finish().await;
 }
