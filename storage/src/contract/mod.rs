@@ -76,8 +76,12 @@ pub struct RawEntry {
 /// What the views' tests take.
 pub struct ViewStores {
     pub writer: Arc<dyn ViewWriter>,
+    /// Of another projector, as far as the store lets two of them write.
+    pub other_writer: Arc<dyn ViewWriter>,
     pub reader: Arc<dyn ViewReader>,
     pub parked: Arc<dyn ParkedEvents>,
+    /// With how many histories the merge is tried: more where that takes less time.
+    pub histories: u64,
     /// What has to live as long as the test.
     pub keep: Box<dyn Any + Send + Sync>,
 }

@@ -37,7 +37,7 @@ macro_rules! views_contract {
             changes_to_one_row_collapse
             large_messages_go_in_one_apply
             a_large_batch_goes_in_one_apply
-            any_order_any_repetition_any_split_and_two_writers_make_equal_views
+            two_projectors_in_any_order_make_the_views_that_one_makes_in_order
         }
         $crate::contract_tests! { $open => parked:
             parked_events_come_in_the_order_of_their_positions
@@ -271,6 +271,6 @@ pub async fn a_large_batch_goes_in_one_apply(stores: ViewStores) {
     assert!(stores.inbox("samer").await.iter().all(|row| (row.head_seq(), row.own_seq) == (17, 17)));
 }
 
-pub async fn any_order_any_repetition_any_split_and_two_writers_make_equal_views(stores: ViewStores) {
+pub async fn two_projectors_in_any_order_make_the_views_that_one_makes_in_order(stores: ViewStores) {
     merge::check(&stores).await;
 }

@@ -27,13 +27,15 @@ storage::views_contract!(open);
 async fn open() -> ViewStores {
     let options = options();
     Migrator::new(&options).unwrap().migrate().await.unwrap();
-    let connected = Connected::to(&options).await;
+    let (connected, other) = tokio::join!(Connected::to(&options), Connected::to(&options));
     let Connected { cassandra, .. } = &connected;
     ViewStores {
         writer: Arc::new(cassandra.writer(1)),
+        other_writer: Arc::new(other.cassandra.writer(1)),
         reader: Arc::new(cassandra.reader()),
         parked: Arc::new(cassandra.parked(1)),
-        keep: Box::new(connected),
+        histories: 20,
+        keep: Box::new((connected, other)),
     }
 }
 

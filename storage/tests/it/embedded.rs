@@ -64,8 +64,10 @@ async fn view_stores() -> ViewStores {
     let store = open(dir.path()).unwrap();
     ViewStores {
         writer: Arc::new(store.clone()),
+        other_writer: Arc::new(store.clone()),
         reader: Arc::new(store.clone()),
         parked: Arc::new(store),
+        histories: 200,
         keep: Box::new(dir),
     }
 }

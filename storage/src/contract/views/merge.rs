@@ -1,94 +1,168 @@
-//! The algebra of the views: the same changes in any order, any number of times, split anywhere, from one
-//! writer or two, make equal views. Seeded, so that a failure comes again; the seed is in its message.
+//! The algebra of the views: what follows from one history, delivered to two projectors up to five times, in any
+//! order and split anywhere, with late writes of one that was asleep, makes the views that it makes once and in
+//! order. Seeded, so that a failure comes again; the seed is in its message.
 
 use std::collections::BTreeMap;
 
 use shared::clock::Timestamp;
-use shared::ids::{Conversation, Seq, Username};
+use shared::ids::{Conversation, Position, Seq, Username};
+use shared::limits::BUCKET_MESSAGES;
 use shared::message::Message;
+use shared::ports::ViewWriter;
 use shared::view::{
-    InboxChange, InboxRow, ParkedChange, TimelineChange, TimelineEntry, UserRow, UsersChange, ViewChange,
+    InboxChange, InboxRow, ParkedChange, ParkedEvent, ParkedRow, TimelineChange, TimelineEntry, UserRow,
+    UsersChange, ViewChange,
 };
 
 use super::words::{between, mark, marker, message, name, sent};
 use crate::contract::ViewStores;
 
-const SEEDS: u64 = 6;
-/// Events of each kind per seed.
-const EVENTS: usize = 40;
-const SEQ_MAX: u64 = 12;
+/// Per conversation and history.
+const MESSAGES: u64 = 8;
+const PAIRS: [(usize, usize); 3] = [(0, 1), (0, 2), (1, 2)];
+const COPIES_MAX: usize = 5;
+const BATCH_CHANGES_MAX: usize = 40;
 
-/// What each of two writers applies, batch by batch.
-type Plan = [Vec<Vec<ViewChange>>; 2];
+type Batch = Vec<ViewChange>;
 
 pub(super) async fn check(stores: &ViewStores) {
-    for seed in 0..SEEDS {
-        let mut random = Random(seed);
-        for plan in [in_order, permuted, repeated_and_split, from_two_writers] {
-            // The same events under other names, as nothing is ever deleted.
-            let names = ["a", "b", "c"].map(|letter| format!("{letter}-{seed}-{}", random.below(u64::MAX)));
-            let changes = generate(&mut Random(seed), &names);
-            let [one, other] = plan(changes.clone(), &mut random);
-            futures_util::join!(write(stores, &one), write(stores, &other));
-            Expected::of(&changes).assert_read(stores, &names, seed).await;
+    for seed in 0..stores.histories {
+        let once = History::of(seed, 1);
+        for change in &once.changes {
+            stores.apply(std::slice::from_ref(change)).await;
         }
+        once.assert_read(stores).await;
+
+        // The same under other names, as nothing is ever deleted.
+        let (again, mut random) = (History::of(seed, 2), Random(!seed));
+        let scrambled = random.scrambled(&again.changes);
+        let [one, other] = random.dealt(scrambled);
+        futures_util::join!(write(&*stores.writer, &one), write(&*stores.other_writer, &other));
+        again.assert_read(stores).await;
+        // One of them had been asleep, and goes on with what it once read.
+        let late: Vec<_> = one.into_iter().filter(|_| random.below(3) == 0).collect();
+        write(&*stores.writer, &late).await;
+        again.assert_read(stores).await;
     }
 }
 
-async fn write(stores: &ViewStores, batches: &[Vec<ViewChange>]) {
+async fn write(writer: &dyn ViewWriter, batches: &[Batch]) {
     for batch in batches {
-        stores.apply(batch).await;
+        writer.apply(batch, &[]).await.unwrap();
     }
 }
 
-fn in_order(changes: Vec<ViewChange>, _: &mut Random) -> Plan {
-    [vec![changes], vec![]]
+/// What happened among three users, in its order, and what operators did about what could not be applied.
+struct History {
+    seed: u64,
+    names: [String; 3],
+    /// Number of the first message, per pair: some histories cross the end of a bucket.
+    first: [Seq; 3],
+    positions: Vec<Position>,
+    changes: Batch,
 }
 
-fn permuted(mut changes: Vec<ViewChange>, random: &mut Random) -> Plan {
-    random.shuffle(&mut changes);
-    [vec![changes], vec![]]
-}
-
-fn repeated_and_split(mut changes: Vec<ViewChange>, random: &mut Random) -> Plan {
-    changes.extend(changes.clone());
-    random.shuffle(&mut changes);
-    let mut batches = Vec::new();
-    while !changes.is_empty() {
-        let after = changes.split_off(changes.len().min(1 + random.below_usize(40)));
-        batches.push(std::mem::replace(&mut changes, after));
-    }
-    [batches, vec![]]
-}
-
-fn from_two_writers(changes: Vec<ViewChange>, random: &mut Random) -> Plan {
-    [(); 2].map(|()| {
-        let mut own = changes.clone();
-        random.shuffle(&mut own);
-        own.chunks(60).map(<[_]>::to_vec).collect()
-    })
-}
-
-fn generate(random: &mut Random, names: &[String; 3]) -> Vec<ViewChange> {
-    let mut changes = Vec::new();
-    for _ in 0..EVENTS {
-        let (low, high) = [(0, 1), (0, 2), (1, 2)][random.below_usize(3)];
-        let seq = 1 + random.below(SEQ_MAX);
-        // Who sent number `seq` of a conversation is decided once, as in a log.
-        let (sender, recipient) =
-            if (seq + low as u64).is_multiple_of(3) { (low, high) } else { (high, low) };
-        let message = message(&names[sender], &names[recipient], seq, &format!("{seq} from {sender}"));
-        match random.below(4) {
-            0 => changes.push(marker(&message.conversation(), seq)),
-            1 => changes.extend([marker(&message.conversation(), seq)].into_iter().chain(sent(&message))),
-            _ => changes.extend(sent(&message)),
+impl History {
+    fn of(seed: u64, application: u64) -> Self {
+        let random = &mut Random(seed);
+        let names = ["a", "b", "c"].map(|letter| format!("{letter}-{seed}-{application}"));
+        let first = [(); 3].map(|()| if random.below(3) == 0 { BUCKET_MESSAGES - MESSAGES / 2 } else { 1 });
+        let mut history = Self { seed, names, first, positions: Vec::new(), changes: Vec::new() };
+        for user in 0..3 {
+            history.register(user, random);
         }
-        changes.push(mark(&names[recipient], &names[sender], 1 + random.below(SEQ_MAX)));
-        let registered_at = Timestamp(1_000 + seq);
-        let user = UserRow { username: name(&names[sender]), registered_at };
-        changes.push(ViewChange::Users(UsersChange::PutUser { user, seq }));
+        for event in 0..MESSAGES {
+            for (pair, partition) in PAIRS.iter().zip(0..) {
+                let counter = event + application * MESSAGES;
+                let position = Position { partition, ms: 1_000 + seed, counter };
+                history.positions.push(position);
+                history.send(*pair, first[usize::from(partition)] + event, position, random);
+            }
+        }
+        history
     }
-    changes
+
+    fn register(&mut self, user: usize, random: &mut Random) {
+        for seq in 1..=1 + random.below(2) {
+            let user =
+                UserRow { username: name(&self.names[user]), registered_at: Timestamp(random.below(1_000)) };
+            self.changes.push(ViewChange::Users(UsersChange::PutUser { user, seq }));
+        }
+    }
+
+    fn send(&mut self, pair: (usize, usize), seq: Seq, position: Position, random: &mut Random) {
+        let (from, to) = if random.below(2) == 0 { pair } else { (pair.1, pair.0) };
+        let message = message(&self.names[from], &self.names[to], seq, &format!("{seq} from {from}"));
+        match random.below(4) {
+            0 => self.park(&message, position, random),
+            _ => self.changes.extend(sent(&message)),
+        }
+        if random.below(2) == 0 {
+            self.changes.push(mark(&self.names[to], &self.names[from], 1 + random.below(seq)));
+        }
+    }
+
+    /// Delivered to two projectors, whose clocks differ; one of a newer version may have applied it. Then tried
+    /// again or not, in vain or not, or given up.
+    fn park(&mut self, message: &Message, position: Position, random: &mut Random) {
+        let (conversation, changes) = (message.conversation(), &mut self.changes);
+        let attempt = |attempts, at| {
+            let row = parked_row(position, &conversation, message.seq, attempts, at);
+            [marker(&conversation, message.seq), ViewChange::Parked(ParkedChange::PutParked(row))]
+        };
+        for _ in 0..=random.below(2) {
+            changes.extend(attempt(1, random.below(1_000)));
+        }
+        if random.below(4) == 0 {
+            changes.extend(sent(message));
+        }
+        for attempts in 2..2 + u32::try_from(random.below(3)).expect("it is small") {
+            changes.extend(attempt(attempts, random.below(1_000)));
+        }
+        let settled = ViewChange::Parked(ParkedChange::Settle { position });
+        match random.below(3) {
+            0 => {}
+            1 => changes.push(settled),
+            _ => changes.extend(sent(message).into_iter().chain([settled])),
+        }
+    }
+
+    async fn assert_read(&self, stores: &ViewStores) {
+        let (seed, expected) = (self.seed, Expected::of(&self.changes));
+        for ((one, other), first) in PAIRS.into_iter().zip(self.first) {
+            let pair = between(&self.names[one], &self.names[other]);
+            let rows = expected.timeline.iter().filter(|((conversation, _), _)| *conversation == pair);
+            let rows: Vec<_> = rows.map(|(_, entry)| entry.clone()).collect();
+            assert_eq!(stores.page(&pair, first, first + MESSAGES - 1).await, rows, "seed {seed}");
+            let head = rows.last().map_or(0, TimelineEntry::seq);
+            assert_eq!(stores.reader.timeline_head(&pair).await.unwrap(), head, "seed {seed}");
+        }
+        for text in &self.names {
+            let rows = expected.inbox.iter().filter(|((owner, _), _)| owner.as_str() == text);
+            let rows: Vec<_> = rows.map(|(_, row)| row.clone()).collect();
+            assert_eq!(stores.inbox(text).await, rows, "seed {seed}");
+            let user = expected.users.get(&name(text)).map(|(_, row)| row.clone());
+            assert_eq!(stores.reader.user(&name(text)).await.unwrap(), user, "seed {seed}");
+        }
+        for position in &self.positions {
+            let row = expected.parked.get(position).cloned().flatten();
+            assert_eq!(stores.parked.parked_row(*position).await.unwrap(), row, "seed {seed}");
+        }
+    }
+}
+
+fn parked_row(
+    position: Position,
+    conversation: &Conversation,
+    seq: Seq,
+    attempts: u32,
+    at: u64,
+) -> ParkedRow {
+    let place = Some((conversation.clone(), seq));
+    // A later program may give another cause.
+    let cause = format!("attempt {attempts}");
+    let event = ParkedEvent { position, cause, attempts, parked_at: Timestamp(at), place };
+    ParkedRow { event, bytes: seq.to_be_bytes().to_vec() }
 }
 
 /// The views by the book: one pass, every rule spelled out.
@@ -97,6 +171,8 @@ struct Expected {
     timeline: BTreeMap<(Conversation, Seq), TimelineEntry>,
     inbox: BTreeMap<(Username, Username), InboxRow>,
     users: BTreeMap<Username, (Seq, UserRow)>,
+    /// `None`: settled.
+    parked: BTreeMap<Position, Option<ParkedRow>>,
 }
 
 impl Expected {
@@ -125,8 +201,9 @@ impl Expected {
                         *known = (*seq, user.clone());
                     }
                 }
-                ViewChange::Parked(ParkedChange::PutParked(_) | ParkedChange::Settle { .. }) => {
-                    unreachable!("none is generated")
+                ViewChange::Parked(ParkedChange::PutParked(row)) => views.put_parked(row),
+                ViewChange::Parked(ParkedChange::Settle { position }) => {
+                    views.parked.insert(*position, None);
                 }
             }
         }
@@ -149,24 +226,13 @@ impl Expected {
         self.inbox.entry((owner.clone(), peer.clone())).or_insert(empty)
     }
 
-    async fn assert_read(&self, stores: &ViewStores, names: &[String; 3], seed: u64) {
-        for (one, other) in [(0, 1), (0, 2), (1, 2)] {
-            let pair = between(&names[one], &names[other]);
-            let rows = self.timeline.iter().filter(|((conversation, _), _)| *conversation == pair);
-            let expected: Vec<_> = rows.map(|(_, entry)| entry.clone()).collect();
-            assert_eq!(stores.page(&pair, 1, SEQ_MAX).await, expected, "seed {seed}");
-            let head = expected.last().map_or(0, TimelineEntry::seq);
-            assert_eq!(stores.reader.timeline_head(&pair).await.unwrap(), head, "seed {seed}");
-        }
-        for text in names {
-            let rows = self.inbox.iter().filter(|((owner, _), _)| owner.as_str() == text);
-            assert_eq!(
-                stores.inbox(text).await,
-                rows.map(|(_, row)| row.clone()).collect::<Vec<_>>(),
-                "seed {seed}"
-            );
-            let user = self.users.get(&name(text)).map(|(_, row)| row.clone());
-            assert_eq!(stores.reader.user(&name(text)).await.unwrap(), user, "seed {seed}");
+    fn put_parked(&mut self, row: &ParkedRow) {
+        let rank = |row: &ParkedRow| (row.event.attempts, row.event.parked_at);
+        let stands = self.parked.entry(row.event.position).or_insert_with(|| Some(row.clone()));
+        if let Some(stands) = stands
+            && rank(stands) < rank(row)
+        {
+            *stands = row.clone();
         }
     }
 }
@@ -188,5 +254,25 @@ impl Random {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below_usize(last + 1));
         }
+    }
+
+    /// Each once or more, in any order, split anywhere.
+    fn scrambled(&mut self, changes: &[ViewChange]) -> Vec<Batch> {
+        let mut left = Vec::new();
+        for change in changes {
+            left.extend(std::iter::repeat_n(change.clone(), 1 + self.below_usize(COPIES_MAX)));
+        }
+        self.shuffle(&mut left);
+        let mut batches = Vec::new();
+        while !left.is_empty() {
+            let after = left.split_off(left.len().min(1 + self.below_usize(BATCH_CHANGES_MAX)));
+            batches.push(std::mem::replace(&mut left, after));
+        }
+        batches
+    }
+
+    fn dealt(&mut self, batches: Vec<Batch>) -> [Vec<Batch>; 2] {
+        let (one, other) = batches.into_iter().partition(|_| self.below(2) == 0);
+        [one, other]
     }
 }
