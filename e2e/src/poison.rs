@@ -5,19 +5,64 @@ use projector::Which;
 use serde_json::{Value, json};
 use shared::event::{Envelope, Event, MessageSent};
 use shared::limits::PARTITIONS_DEFAULT;
+use shared::ports::FeedMonitor;
 use shared::{Clock, Position};
 use storage::contract::RawEntry;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
 
 use crate::app::{System, TestApp};
-use crate::services::Services;
+use crate::real;
 
-/// A planted entry, and the offset that it was given.
+/// Where an entry was planted.
 #[derive(Debug, Clone)]
 pub struct Planted {
-    entry: RawEntry,
     offset: u64,
+    /// `None` on the embedded backend, whose offsets are positions too.
+    position: Option<Position>,
+}
+
+impl Planted {
+    #[must_use]
+    pub fn is_at(&self, position: Position) -> bool {
+        self.position.map_or(position.counter == self.offset, |own| own == position)
+    }
+}
+
+/// An entry as it lies in Redis, before it is spoilt in a way that no envelope can be.
+#[derive(Debug, Clone)]
+pub struct Fields {
+    /// Version, type, subject, id, trace, seq, offset, checksum.
+    pub words: Vec<Vec<u8>>,
+    pub payload: Vec<u8>,
+}
+
+impl Fields {
+    fn of(entry: RawEntry, offset: u64) -> Self {
+        let RawEntry { subject: _, envelope, seq, checksum_flipped } = entry;
+        let checksum = envelope.checksum(seq, offset) ^ checksum_flipped;
+        let Envelope { version, kind, subject, id, payload, trace: _ } = envelope;
+        let words = [
+            version.to_string(),
+            kind,
+            subject,
+            id,
+            "-".to_owned(),
+            seq.to_string(),
+            offset.to_string(),
+            format!("{checksum:08x}"),
+        ];
+        Self { words: words.map(String::into_bytes).into(), payload: payload.into_bytes() }
+    }
+
+    #[must_use]
+    pub fn header(&self) -> Vec<u8> {
+        self.words.join(&b' ')
+    }
+
+    /// Names and values, as they are stored when nothing is wrong.
+    #[must_use]
+    pub fn stored(&self) -> Vec<Vec<u8>> {
+        vec![b"e".to_vec(), self.header(), b"p".to_vec(), self.payload.clone()]
+    }
 }
 
 /// A message as it would be stored, to be spoilt.
@@ -35,21 +80,35 @@ impl TestApp {
     pub async fn plant(&self, entry: RawEntry) -> Planted {
         match self.system() {
             System::Embedded(system) => {
-                system.store().put_raw(entry.clone()).await.expect("it is put");
-                Planted { entry, offset: 0 }
+                system.store().put_raw(entry).await.expect("it is put");
+                let status = system.store().status().await.expect("a status");
+                Planted { offset: status.partitions[0].head, position: None }
             }
-            System::Real(system) => plant(system.services(), entry).await,
+            System::Real(_) => self.plant_fields(entry, |fields| fields.stored()).await,
         }
     }
 
-    /// As if it had never been spoilt. Everything must be applied or parked.
-    pub async fn repair(&self, planted: Planted, position: Position) {
-        let Planted { entry, offset } = planted;
+    /// The same, with the fields that `spoil` makes of it. Redis only.
+    pub async fn plant_fields(&self, entry: RawEntry, spoil: impl FnOnce(Fields) -> Vec<Vec<u8>>) -> Planted {
+        let system = self.processes();
+        let partition = entry.subject.partition(PARTITIONS_DEFAULT);
+        let (events, heads) = (system.key(partition, "events"), system.key(partition, "heads"));
+        let (mut redis, subject, seq) =
+            (system.redis().await, entry.subject.to_string(), entry.seq.to_string());
+        let offset = redis.ask(&["HINCRBY", &heads, "#", "1"]).await.text().parse().expect("an offset");
+        redis.ask(&["HSET", &heads, &subject, &seq]).await;
+        let add = [b"XADD".to_vec(), events.into_bytes(), b"*".to_vec()];
+        let id = redis.ask(&[&add[..], &spoil(Fields::of(entry, offset))].concat()).await.text();
+        Planted { offset, position: Some(format!("{partition}/{id}").parse().expect("a position")) }
+    }
+
+    /// Puts the entry that should have been there. Everything must be applied or parked.
+    pub async fn repair(&self, planted: &Planted, position: Position, entry: RawEntry) {
         match self.system() {
             System::Embedded(system) => {
                 system.store().repair_raw(position, entry).await.expect("it is repaired");
             }
-            System::Real(system) => repair(system.services(), entry, offset, position).await,
+            System::Real(system) => repair(system, planted, position, entry).await,
         }
     }
 
@@ -105,30 +164,6 @@ fn flags(which: Which) -> [String; 1] {
     }]
 }
 
-/// `{prefix}{p}:` of the keys of an entry's partition.
-fn keys(services: &Services, entry: &RawEntry) -> String {
-    format!("{}{{{}}}:", services.key_prefix(), entry.subject.partition(PARTITIONS_DEFAULT))
-}
-
-/// The two fields of an entry: header and payload.
-fn fields(entry: RawEntry, offset: u64) -> [String; 2] {
-    let RawEntry { subject: _, envelope, seq, checksum_flipped } = entry;
-    let checksum = envelope.checksum(seq, offset) ^ checksum_flipped;
-    let Envelope { version, kind, subject, id, payload, trace: _ } = envelope;
-    [format!("{version} {kind} {subject} {id} - {seq} {offset} {checksum:08x}"), payload]
-}
-
-async fn plant(services: &Services, entry: RawEntry) -> Planted {
-    let keys = keys(services, &entry);
-    let (events, heads) = (format!("{keys}events"), format!("{keys}heads"));
-    let (subject, seq) = (entry.subject.to_string(), entry.seq.to_string());
-    let offset = redis(services, &["HINCRBY", &heads, "#", "1"]).await.parse().expect("an offset");
-    redis(services, &["HSET", &heads, &subject, &seq]).await;
-    let [header, payload] = fields(entry.clone(), offset);
-    redis(services, &["XADD", &events, "*", "e", &header, "p", &payload]).await;
-    Planted { entry, offset }
-}
-
 /// A stream takes no entry before its last one: all are put anew.
 const REPAIR: &str = "
 local entries = redis.call('XRANGE', KEYS[1], '-', '+')
@@ -140,32 +175,11 @@ end
 redis.call('XGROUP', 'CREATE', KEYS[1], 'g1', '$')
 return 1";
 
-async fn repair(services: &Services, entry: RawEntry, offset: u64, position: Position) {
-    let events = format!("{}events", keys(services, &entry));
+async fn repair(system: &real::System, planted: &Planted, position: Position, entry: RawEntry) {
+    let events = system.key(position.partition, "events");
     let id = format!("{}-{}", position.ms, position.counter);
-    let [header, payload] = fields(RawEntry { checksum_flipped: 0, ..entry }, offset);
-    redis(services, &["EVAL", REPAIR, "1", &events, &id, &header, &payload]).await;
-}
-
-/// The answer to one command: a number, a word or a text.
-async fn redis(services: &Services, words: &[&str]) -> String {
-    let address = services.redis_url().trim_start_matches("redis://").trim_end_matches('/');
-    let mut stream = BufReader::new(TcpStream::connect(address).await.expect("Redis is there"));
-    let mut command = format!("*{}\r\n", words.len());
-    for word in words {
-        command += &format!("${}\r\n{word}\r\n", word.len());
-    }
-    stream.write_all(command.as_bytes()).await.expect("it is sent");
-    let mut line = String::new();
-    stream.read_line(&mut line).await.expect("an answer");
-    let (kind, rest) = line.trim_end().split_at(1);
-    match kind {
-        ":" | "+" => rest.to_owned(),
-        "$" => {
-            let mut text = vec![0; rest.parse().expect("a length")];
-            stream.read_exact(&mut text).await.expect("the rest of it");
-            String::from_utf8(text).expect("a text")
-        }
-        _ => panic!("{words:?}: {line}"),
-    }
+    let fields = Fields::of(entry, planted.offset);
+    let arguments = ["EVAL", REPAIR, "1", &events, &id].map(|text| text.as_bytes().to_vec());
+    let arguments = [&arguments[..], &[fields.header(), fields.payload]].concat();
+    system.redis().await.ask(&arguments).await;
 }

@@ -121,6 +121,17 @@ impl Process {
         Ok(files.count() as u64)
     }
 
+    /// The most memory that it has had, in bytes.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn memory_peak(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = peak.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        Ok(kib.with_context(|| format!("{}: no peak in {status}", self.name))? * 1024)
+    }
+
     /// From now on it can open no more than this.
     ///
     /// # Errors

@@ -139,6 +139,31 @@ impl System {
         ready(name, instance).await;
     }
 
+    /// As [`System::restart`], without waiting.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub async fn start_again(&self, name: &str) {
+        self.with(name, Process::restart).await;
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    pub async fn ready(&self, name: &str) {
+        let mut instances = self.instances.lock().await;
+        ready(name, instances.get_mut(name).expect("an instance of this name")).await;
+    }
+
+    /// The most memory that it has had since its start, in bytes.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub async fn memory_peak(&self, name: &str) -> u64 {
+        self.instances.lock().await[name].process.memory_peak().expect("it runs")
+    }
+
     /// As [`System::restart`], with one more argument.
     ///
     /// # Panics

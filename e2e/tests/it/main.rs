@@ -42,6 +42,8 @@ mod power_cut;
 #[cfg(feature = "real")]
 mod restart;
 #[cfg(feature = "real")]
+mod scaling;
+#[cfg(feature = "real")]
 mod starting;
 #[cfg(feature = "real")]
 mod takeover;

@@ -101,7 +101,7 @@ async fn what_is_parked_is_applied_after_a_repair(app: &TestApp) {
     assert_eq!(app.retry_parked(Which::All).await, json!({ "applied": 0, "parked": 4 }));
     assert!(app.parked().await.iter().all(|event| event["attempts"] == 2));
 
-    app.repair(planted[0].clone(), position(&parked[0])).await;
+    app.repair(&planted[0], position(&parked[0]), poison("samer", "lena", 2, "spoilt")).await;
     let retried = app.retry_parked(Which::Cause("checksum".to_owned())).await;
     assert_eq!(retried, json!({ "applied": 1, "parked": 0 }));
     let expected = [(1, "before"), (2, "spoilt"), (6, "after")];

@@ -1,15 +1,14 @@
 //! Who holds what was read and not yet written: a projector that is killed or stopped is taken over from in time,
 //! one that is slow is not, and one that is told to end leaves nothing behind. Rows of FAULTS.md, and its promise P5.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use e2e::traffic::{Pair, Traffic, assert_all_visible};
 use e2e::{Proxy, Shape, TestApp, User, eventually, within};
-use serde_json::Value;
-use shared::limits::CONSUMERS_PER_PROJECTOR;
 
 e2e::real_scenarios!(
-    a_projector_killed_while_it_holds_events,
+    projectors_killed_while_they_hold_events,
     a_projector_stopped_while_it_holds_events,
     a_projector_slow_for_longer_than_the_takeover,
     sigterm_to_a_projector_under_load,
@@ -19,16 +18,17 @@ e2e::real_scenarios!(
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(5);
 const TAKEN_OVER_FROM_STOPPED_WITHIN: Duration = Duration::from_secs(10);
 
-/// The one that reaches Cassandra through the proxy.
-const HOLDER: &str = "projector-2";
 const HEIR: &str = "projector-1";
+/// The first of those that reach Cassandra through the proxy.
+const HOLDER: &str = "projector-2";
 /// What the heir writes when it takes over.
 const TOOK_OVER: &str = "took over what a silent consumer held";
 
-/// A system with two projectors: while the wire is stalled, one of them writes nothing of what it has read.
+/// A system in which, while the wire is stalled, all projectors but one write nothing of what they have read.
 struct System {
     app: TestApp,
     proxy: Proxy,
+    holders: Vec<String>,
     samer: User,
     lena: User,
     sent: u64,
@@ -36,16 +36,24 @@ struct System {
 
 impl System {
     async fn start() -> Self {
+        Self::with_holders(1).await
+    }
+
+    async fn with_holders(count: usize) -> Self {
         let node = e2e::environment::cassandra_node().parse().expect("an address");
         let proxy = Proxy::start(node).await;
         let app = TestApp::real(Shape { projectors: 1, ..Shape::default() }).await;
-        assert_eq!(app.processes().start_projector_on(proxy.address()).await, HOLDER);
+        let mut holders = Vec::new();
+        for _ in 0..count {
+            holders.push(app.processes().start_projector_on(proxy.address()).await);
+        }
+        assert_eq!(holders[0], HOLDER);
         let (samer, lena) = (app.register("samer").await, app.register("lena").await);
-        Self { app, proxy, samer, lena, sent: 0 }
+        Self { app, proxy, holders, samer, lena, sent: 0 }
     }
 
-    /// Sends until the holder, which is cut off from Cassandra, has read some of it. Returns how much.
-    async fn let_it_hold(&mut self) -> u64 {
+    /// Sends until each holder, which is cut off from Cassandra, has read some of it. Returns how much the first has.
+    async fn let_them_hold(&mut self) -> u64 {
         eventually("nobody holds anything", async || {
             let standing = self.app.standing().await;
             (standing.pending == 0).then_some(())
@@ -55,9 +63,10 @@ impl System {
         loop {
             self.sent += 1;
             assert_eq!(self.samer.send(&self.lena, "hi").await["seq"], self.sent);
-            match consumer(&self.app, HOLDER).await.pending {
-                0 => {}
-                held => return held,
+            let consumers = consumers(&self.app).await;
+            let held = |name: &String| consumers.get(name).map_or(0, |consumer| consumer.pending);
+            if self.holders.iter().all(|name| held(name) > 0) {
+                return held(&self.holders[0]);
             }
         }
     }
@@ -81,34 +90,53 @@ impl System {
     }
 }
 
-/// Of all consumers of one projector.
+/// All consumers of one projector.
+#[derive(Default)]
 struct Consumer {
     applied: u64,
     pending: u64,
 }
 
-/// What `projector status` says of one projector.
-async fn consumer(app: &TestApp, name: &str) -> Consumer {
+/// What `projector status` says, by projector.
+async fn consumers(app: &TestApp) -> BTreeMap<String, Consumer> {
     let status = app.processes().status().await;
     let consumers = status["generations"][0]["consumers"].as_array().expect("consumers");
-    let own = |consumer: &&Value| consumer["name"].as_str().expect("a name").starts_with(&format!("{name}/"));
-    let own: Vec<&Value> = consumers.iter().filter(own).collect();
-    assert_eq!(own.len(), CONSUMERS_PER_PROJECTOR, "all are listed: {consumers:?}");
-    let sum = |key: &str| own.iter().map(|consumer| consumer[key].as_u64().expect("a number")).sum();
-    Consumer { applied: sum("applied"), pending: sum("pending") }
+    let mut projectors = BTreeMap::<String, Consumer>::new();
+    for consumer in consumers {
+        let (name, number) = (consumer["name"].as_str().expect("a name"), |key: &str| consumer[key].as_u64());
+        // A projector may have several, as NAME/N.
+        let projector = name.split('/').next().expect("the first part");
+        let sum = projectors.entry(projector.to_owned()).or_default();
+        sum.applied += number("applied").expect("a number");
+        sum.pending += number("pending").expect("a number");
+    }
+    projectors
 }
 
-async fn a_projector_killed_while_it_holds_events() {
+async fn consumer(app: &TestApp, name: &str) -> Consumer {
+    consumers(app).await.remove(name).expect("it is listed")
+}
+
+/// Twenty times in all: in each round one heir takes over from five at once.
+async fn projectors_killed_while_they_hold_events() {
     const ROUNDS: usize = 4;
-    let mut system = System::start().await;
+    const HOLDERS: usize = 5;
+    let mut system = System::with_holders(HOLDERS).await;
     for _ in 0..ROUNDS {
-        system.let_it_hold().await;
+        system.let_them_hold().await;
         assert!(!system.is_whole().await);
-        system.app.processes().kill(HOLDER).await;
+        for holder in &system.holders {
+            system.app.processes().kill(holder).await;
+        }
         system.whole_within(TAKEN_OVER_WITHIN).await;
-        // What the dead one had sent arrives late.
+        // What the dead ones had sent arrives late.
         system.proxy.resume();
-        system.app.processes().restart(HOLDER).await;
+        for holder in &system.holders {
+            system.app.processes().start_again(holder).await;
+        }
+        for holder in &system.holders {
+            system.app.processes().ready(holder).await;
+        }
     }
     assert!(system.heir_wrote(TOOK_OVER).await);
     let page = system.app.processes().operations_of(HEIR).await.get("/metrics").send().await.expect(200);
@@ -122,7 +150,7 @@ async fn a_projector_killed_while_it_holds_events() {
 /// And when it goes on, its late writes and acknowledgements change nothing.
 async fn a_projector_stopped_while_it_holds_events() {
     let mut system = System::start().await;
-    system.let_it_hold().await;
+    system.let_them_hold().await;
     assert!(!system.is_whole().await);
     system.app.processes().pause(HOLDER).await;
     system.whole_within(TAKEN_OVER_FROM_STOPPED_WITHIN).await;
@@ -156,7 +184,7 @@ async fn a_projector_stopped_while_it_holds_events() {
 
 async fn a_projector_slow_for_longer_than_the_takeover() {
     let mut system = System::start().await;
-    let held = system.let_it_hold().await;
+    let held = system.let_them_hold().await;
     let slow_since = Instant::now();
     let applied = consumer(&system.app, HOLDER).await.applied;
     while slow_since.elapsed() < 2 * TAKEN_OVER_WITHIN {
@@ -196,7 +224,7 @@ async fn sigterm_to_a_projector_under_load() {
 /// It has the time to write what it has read.
 async fn sigterm_to_a_projector_that_waits_for_cassandra() {
     let mut system = System::start().await;
-    system.let_it_hold().await;
+    system.let_them_hold().await;
     let back_soon = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(!system.is_whole().await);

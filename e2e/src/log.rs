@@ -1,0 +1,177 @@
+//! The log of a system as it lies in Redis, past every adapter: read as it is, for comparison with what is visible,
+//! and damaged as no command does it.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use serde_json::{Value, json};
+use shared::Timestamp;
+use shared::limits::PARTITIONS_DEFAULT;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use crate::real::System;
+
+/// Entries that one read of a stream brings.
+const ENTRIES_PER_READ: usize = 1_000;
+
+/// What all messages of a conversation come to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sum {
+    pub count: u64,
+    /// Number of the last one.
+    pub head: u64,
+    /// Of every one in its order, as clients see it.
+    pub digest: u64,
+}
+
+impl Sum {
+    /// # Panics
+    /// When one has no number.
+    #[must_use]
+    pub fn of(messages: &[Value]) -> Self {
+        let mut sum = Self::default();
+        messages.iter().for_each(|message| sum.add(message));
+        sum
+    }
+
+    fn add(&mut self, message: &Value) {
+        let mut digest = DefaultHasher::new();
+        (self.digest, message.to_string()).hash(&mut digest);
+        let head = message["seq"].as_u64().expect("a number");
+        *self = Self { count: self.count + 1, head, digest: digest.finish() };
+    }
+}
+
+impl System {
+    /// What the log holds of each conversation, by `low:high`.
+    ///
+    /// # Panics
+    /// When an entry cannot be read.
+    pub async fn stored(&self) -> BTreeMap<String, Sum> {
+        let (mut redis, mut sums) = (self.redis().await, BTreeMap::<String, Sum>::new());
+        for partition in 0..PARTITIONS_DEFAULT {
+            let (events, mut first) = (self.key(partition, "events"), "-".to_owned());
+            loop {
+                let count = ENTRIES_PER_READ.to_string();
+                let page = redis.ask(&["XRANGE", &events, &first, "+", "COUNT", &count]).await.array();
+                let Some(Reply::Array(last)) = page.last() else { break };
+                first = format!("({}", last[0].text());
+                for (conversation, message) in page.into_iter().filter_map(message) {
+                    sums.entry(conversation).or_default().add(&message);
+                }
+            }
+        }
+        sums
+    }
+
+    /// Destroys the consumer group of every partition. Returns how many there were.
+    pub async fn destroy_groups(&self) -> usize {
+        let (mut redis, mut count) = (self.redis().await, 0);
+        for partition in 0..PARTITIONS_DEFAULT {
+            let destroyed = redis.ask(&["XGROUP", "DESTROY", &self.key(partition, "events"), "g1"]).await;
+            count += usize::from(destroyed.text() == "1");
+        }
+        count
+    }
+
+    /// A partition's stream under another name: out of the way, or back.
+    ///
+    /// # Panics
+    /// When there is none, or another one in its place.
+    pub async fn rename_stream(&self, partition: u16, from: &str, to: &str) {
+        let (from, to) = (self.key(partition, from), self.key(partition, to));
+        assert_eq!(self.redis().await.ask(&["RENAMENX", &from, &to]).await.text(), "1");
+    }
+
+    pub(crate) fn key(&self, partition: u16, name: &str) -> String {
+        format!("{}{{{partition}}}:{name}", self.services().key_prefix())
+    }
+
+    pub(crate) async fn redis(&self) -> Redis {
+        let address = self.services().redis_url().trim_start_matches("redis://").trim_end_matches('/');
+        Redis(BufReader::new(TcpStream::connect(address).await.expect("Redis is there")))
+    }
+}
+
+/// Of an entry with a message: its conversation, and the message as clients see it.
+fn message(entry: Reply) -> Option<(String, Value)> {
+    let Reply::Array(entry) = entry else { panic!("not an entry: {entry:?}") };
+    let [id, Reply::Array(fields)] = &entry[..] else { panic!("not an entry: {entry:?}") };
+    let [_, header, _, payload] = &fields[..] else { panic!("not two fields: {fields:?}") };
+    let header = header.text();
+    let words: Vec<_> = header.split(' ').collect();
+    let conversation = words[2].strip_prefix("c:")?.to_owned();
+    let payload: Value = serde_json::from_str(&payload.text()).expect("JSON");
+    let at = id.text().split('-').next().and_then(|ms| ms.parse().ok()).expect("milliseconds");
+    let message = json!({
+        "id": words[3],
+        "seq": words[5].parse::<u64>().expect("a number"),
+        "sender": payload["sender"],
+        "recipient": payload["recipient"],
+        "content": payload["content"],
+        "timestamp": Timestamp(at).to_string(),
+    });
+    Some((conversation, message))
+}
+
+/// A plain connection.
+pub(crate) struct Redis(BufReader<TcpStream>);
+
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Nil,
+    /// A number, a word or a text.
+    Text(Vec<u8>),
+    Array(Vec<Reply>),
+}
+
+impl Reply {
+    pub(crate) fn text(&self) -> String {
+        let Self::Text(text) = self else { panic!("not a text: {self:?}") };
+        String::from_utf8(text.clone()).expect("a text")
+    }
+
+    fn array(self) -> Vec<Self> {
+        let Self::Array(replies) = self else { panic!("not an array: {self:?}") };
+        replies
+    }
+}
+
+impl Redis {
+    /// The answer to one command.
+    pub(crate) async fn ask<W: AsRef<[u8]>>(&mut self, words: &[W]) -> Reply {
+        let mut command = format!("*{}\r\n", words.len()).into_bytes();
+        for word in words.iter().map(AsRef::as_ref) {
+            command.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+            command.extend_from_slice(word);
+            command.extend_from_slice(b"\r\n");
+        }
+        self.0.write_all(&command).await.expect("it is sent");
+        self.reply().await
+    }
+
+    async fn reply(&mut self) -> Reply {
+        let mut line = String::new();
+        self.0.read_line(&mut line).await.expect("an answer");
+        let (kind, rest) = line.trim_end().split_at(1);
+        match (kind, rest.parse::<usize>()) {
+            (":" | "+", _) => Reply::Text(rest.into()),
+            ("$" | "*", Err(_)) => Reply::Nil,
+            ("$", Ok(length)) => {
+                let mut text = vec![0; length + 2];
+                self.0.read_exact(&mut text).await.expect("the rest of it");
+                text.truncate(length);
+                Reply::Text(text)
+            }
+            ("*", Ok(length)) => {
+                let mut replies = Vec::with_capacity(length);
+                for _ in 0..length {
+                    replies.push(Box::pin(self.reply()).await);
+                }
+                Reply::Array(replies)
+            }
+            _ => panic!("{line}"),
+        }
+    }
+}
