@@ -1,7 +1,8 @@
 //! Where the projection of all generations stands, looked at once a second: as metrics, and for `/readyz`, whether it
 //! goes on. Behind alone is no fault, as a projector that catches up is behind; one that is behind and does not
-//! advance needs somebody.
+//! advance needs somebody, as does a log that has lost events.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -34,6 +35,7 @@ struct Inner {
     lag: Gauge,
     behind: Seconds,
     pending: Gauge,
+    lost: Gauge,
     parked: Gauge,
     parked_oldest: Seconds,
     state: Mutex<State>,
@@ -48,6 +50,8 @@ struct State {
     /// When `applied` last changed, or nothing waited.
     advanced_at: Option<Instant>,
     behind: Duration,
+    /// Partitions.
+    lost: BTreeSet<u16>,
 }
 
 impl Progress {
@@ -55,12 +59,14 @@ impl Progress {
     pub fn new(metrics: &Metrics) -> Self {
         let progress = Self::default();
         metrics.register(|registry| {
-            let Inner { lag, behind, pending, parked, parked_oldest, state: _ } = &*progress.0;
+            let Inner { lag, behind, pending, lost, parked, parked_oldest, state: _ } = &*progress.0;
             registry.register("projector_lag_events", "Events appended and not acknowledged", lag.clone());
             let help = "Age of the oldest event that is not acknowledged, in seconds";
             registry.register("projector_lag_seconds", help, behind.clone());
             let help = "Events delivered to some projector and not acknowledged";
             registry.register("projector_pending_events", help, pending.clone());
+            let help = "Partitions of which the log has lost all events";
+            registry.register("projector_lost_partitions", help, lost.clone());
             registry.register("projector_parked_events", "Events that are parked", parked.clone());
             let help = "Since the oldest parked event was parked, in seconds";
             registry.register("projector_parked_oldest_seconds", help, parked_oldest.clone());
@@ -93,11 +99,15 @@ impl Progress {
         set(&self.0.lag, lag);
         set(&self.0.pending, sum(FeedStatus::pending));
         self.0.behind.set(behind.as_secs_f64());
+        let partitions = all.iter().flat_map(|status| &status.partitions);
+        let lost: BTreeSet<_> =
+            partitions.filter(|partition| partition.is_lost).map(|partition| partition.partition).collect();
+        set(&self.0.lost, lost.len() as u64);
         let mut state = self.state();
         if lag == 0 || applied != state.applied || state.advanced_at.is_none() {
             state.advanced_at = Some(now);
         }
-        (state.applied, state.behind) = (applied, behind);
+        (state.applied, state.behind, state.lost) = (applied, behind, lost);
     }
 
     fn note_parked(&self, parked_at: &[Timestamp], now: Timestamp) {
@@ -115,9 +125,13 @@ impl Progress {
     }
 
     fn judge(&self, now: Instant) -> Result<(), StoreError> {
-        let State { storm, advanced_at, behind, .. } = *self.state();
+        let State { storm, advanced_at, behind, ref lost, .. } = *self.state();
         if let Some(storm) = storm {
             return Err(StoreError::Unfit { store: "this projector", what: storm.to_string() });
+        }
+        if let Some(partition) = lost.first() {
+            let what = format!("the stream of partition {partition} is gone with its events");
+            return Err(StoreError::Damaged { store: "the log", what });
         }
         let stands_for = advanced_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         if behind > BEHIND_MAX && stands_for > STANDSTILL_MAX {
@@ -174,7 +188,8 @@ mod tests {
 
     fn standing(lag: u64, behind: Duration, applied: u64) -> [FeedStatus; 1] {
         let behind_ms = u64::try_from(behind.as_millis()).unwrap();
-        let partition = PartitionStatus { partition: 0, head: lag + applied, pending: 0, lag, behind_ms };
+        let head = lag + applied;
+        let partition = PartitionStatus { partition: 0, head, pending: 0, lag, behind_ms, is_lost: false };
         let consumer = ConsumerStatus { name: "one".to_owned(), applied, pending: 0 };
         [FeedStatus { partitions: vec![partition], consumers: vec![consumer] }]
     }
@@ -197,6 +212,18 @@ mod tests {
         assert!(!ready_after(standing(9, old, 8)));
         assert!(ready_after(standing(0, Duration::ZERO, 8)), "nothing waits");
         assert!(!ready_after(standing(1, old, 8)), "an event that nobody takes");
+    }
+
+    #[test]
+    fn a_partition_that_is_lost_is_told_while_it_is() {
+        let (progress, mut status) = (Progress::default(), standing(0, Duration::ZERO, 7));
+        status[0].partitions[0].is_lost = true;
+        progress.note(&status, Instant::now());
+        let said = progress.judge(Instant::now()).unwrap_err();
+        let expected = "the log is damaged: the stream of partition 0 is gone with its events";
+        assert_eq!(said.to_string(), expected);
+        progress.note(&standing(0, Duration::ZERO, 7), Instant::now());
+        assert!(progress.judge(Instant::now()).is_ok());
     }
 
     #[test]

@@ -51,7 +51,8 @@ impl Report {
             line(&mut text, &[&"partition", &"events", &"pending", &"lag", &"behind"]);
             for one in &feed.partitions {
                 let behind = Seconds(one.behind_ms).to_string();
-                line(&mut text, &[&one.partition, &one.head, &one.pending, &one.lag, &behind]);
+                let lost = if one.is_lost { "lost" } else { "" };
+                line(&mut text, &[&one.partition, &one.head, &one.pending, &one.lag, &behind, &lost]);
             }
             line(&mut text, &[]);
             line(&mut text, &[&"consumer", &"applied", &"pending"]);
@@ -120,6 +121,7 @@ mod tests {
                     pending: 1,
                     lag: 3,
                     behind_ms: 1_250,
+                    is_lost: false,
                 }],
                 consumers: vec![ConsumerStatus { name: "one/1".to_owned(), applied: 4, pending: 1 }],
             },
@@ -142,6 +144,7 @@ mod tests {
         assert_eq!(lines[0].join(" "), "generation 1: lag 3 events, 1.2 s behind");
         assert!(lines.contains(&vec!["0", "7", "1", "3", "1.2", "s"]), "{table}");
         assert!(lines.contains(&vec!["one/1", "4", "1"]), "{table}");
+        assert!(!table.contains("lost"), "{table}");
         let last = "parked events: 2, the oldest since 1970-01-01T00:00:01.000Z";
         assert_eq!(lines.last().unwrap().join(" "), last);
     }

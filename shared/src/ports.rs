@@ -287,6 +287,8 @@ pub struct PartitionStatus {
     pub lag: u64,
     /// Age of the oldest event that is not acknowledged, by the log's clock; 0: there is none.
     pub behind_ms: u64,
+    /// The log has none of its events any more, nor what was known of who has read them: a human looks.
+    pub is_lost: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

@@ -32,6 +32,8 @@ mod durability;
 #[cfg(feature = "real")]
 mod edge;
 #[cfg(feature = "real")]
+mod groups;
+#[cfg(feature = "real")]
 mod in_flight;
 #[cfg(feature = "real")]
 mod logs;

@@ -90,7 +90,10 @@ local function append(at)
   local checksum = tohex(bxor(tonumber(body), low32(seq), rol(low32(next_offset), 16)))
   local seq_text = text(seq)
   local numbered = header .. ' ' .. seq_text .. ' ' .. text(next_offset) .. ' ' .. checksum
-  local entry = pcall('XADD', events, '*', 'e', numbered, 'p', payload)
+  -- A stream that had entries and is gone is not begun anew: nobody would see that it had any.
+  local entry = offset == 0 and pcall('XADD', events, '*', 'e', numbered, 'p', payload)
+    or pcall('XADD', events, 'NOMKSTREAM', '*', 'e', numbered, 'p', payload)
+  if not entry then return nil, 'the stream is gone, ' .. text(offset) .. ' events were in it' end
   if type(entry) == 'table' then return nil, entry.err end
   seqs[subject], offset = seq, next_offset
   changed[#changed + 1] = subject

@@ -3,7 +3,8 @@
 //! XREADGROUP over all partitions gives entries and notes them as pending; XACK drops the note. Own pending
 //! entries are read again (from id 0) at the start and whenever it is not certain that a read was handed out,
 //! that is after any error and any dropped call. What a dead consumer left is taken over ([`takeover`]). A missing
-//! group is made from the first event (`0`, never `$`): all that follows from an event is a merge.
+//! group is made from the first event (`0`, never `$`): all that follows from an event is a merge. A missing stream is
+//! made only where there never was an event; where there was, the partition is left alone until the stream is back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,6 +36,15 @@ const FIRST: &str = "0-0";
 
 const ACK: &str = include_str!("ack.lua");
 
+/// KEYS: events, heads. ARGV: group. Answers 2: the group is made, 1: it was there, 0: the stream is gone, with its
+/// entries.
+const MAKE_GROUP: &str = "#!lua
+if redis.call('HEXISTS', KEYS[2], '#') == 1 and redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
+if not made.err then return 2 end
+return string.find(made.err, '^BUSYGROUP') and 1 or made
+";
+
 /// The name of a generation's group.
 pub(super) fn group(generation: u32) -> String {
     format!("g{generation}")
@@ -49,6 +59,8 @@ pub struct Feed {
     redeliveries: Redeliveries,
     /// By partition.
     streams: Vec<String>,
+    /// Those that are read: all, but for those whose stream is gone.
+    partitions: Vec<u16>,
     connection: Option<Connection>,
     place: Place,
     /// When to look for dead consumers next.
@@ -85,6 +97,7 @@ impl Feed {
         Self {
             heartbeat: Heartbeat::start(beating, tasks, stop),
             redeliveries,
+            partitions: (0..server.keys.partitions).collect(),
             server,
             group,
             consumer: consumer.to_owned(),
@@ -104,6 +117,10 @@ impl EventFeed for Feed {
             Place::Unsure => Place::Own(vec![FIRST.to_owned(); self.streams.len()]),
             place => place,
         };
+        if self.partitions.len() < self.streams.len() && Instant::now() >= self.look_at {
+            // Somebody may have put it back.
+            self.make_groups().await.map_err(unavailable)?;
+        }
         let mut read = self.read(&mut place, events_max.max(1)).await;
         if read.as_ref().is_err_and(|error| code(error).as_deref() == Some("NOGROUP")) {
             self.make_groups().await.map_err(unavailable)?;
@@ -196,20 +213,27 @@ impl Feed {
         events_max: usize,
         wait: Option<Duration>,
     ) -> RedisResult<Vec<Delivery>> {
+        if self.partitions.is_empty() {
+            tokio::time::sleep(wait.unwrap_or_default()).await;
+            return Ok(Vec::new());
+        }
         let mut read = redis::cmd("XREADGROUP");
         read.arg("GROUP").arg(&self.group).arg(&self.consumer).arg("COUNT").arg(events_max);
         if let Some(wait) = wait {
             read.arg("BLOCK").arg(wait.as_millis() as u64);
         }
-        read.arg("STREAMS").arg(&self.streams);
-        for id in ids {
-            read.arg(id.as_ref());
+        read.arg("STREAMS");
+        for &partition in &self.partitions {
+            read.arg(&self.streams[usize::from(partition)]);
+        }
+        for &partition in &self.partitions {
+            read.arg(ids[usize::from(partition)].as_ref());
         }
         let (answer,) = self.ask(&one(read)).await?;
         self.streams_read(answer).ok_or_else(unexpected)
     }
 
-    /// `[[key, entries], …]`, in the order of the streams asked, without those that have nothing.
+    /// `[[key, entries], …]`, in the order of the partitions, without those that have nothing.
     fn streams_read(&self, answer: Value) -> Option<Vec<Delivery>> {
         let streams = match answer {
             Value::Array(streams) => streams,
@@ -217,7 +241,8 @@ impl Feed {
             _ => return None,
         };
         let mut batch = Vec::new();
-        let mut asked = (0u16..).zip(&self.streams);
+        let mut asked =
+            self.partitions.iter().map(|partition| (*partition, &self.streams[usize::from(*partition)]));
         for stream in streams {
             let (key, entries): (String, Value) = redis::from_redis_value(stream).ok()?;
             let (partition, _) = asked.find(|(_, asked)| **asked == key)?;
@@ -228,19 +253,32 @@ impl Feed {
 
     async fn make_groups(&mut self) -> RedisResult<()> {
         let mut pipeline = Pipeline::with_capacity(self.streams.len());
-        for stream in &self.streams {
-            pipeline.cmd("XGROUP").arg("CREATE").arg(stream).arg(&self.group).arg("0").arg("MKSTREAM");
+        for partition in 0..self.server.keys.partitions {
+            let keys = &self.server.keys;
+            pipeline
+                .cmd("EVAL")
+                .arg(MAKE_GROUP)
+                .arg(2)
+                .arg(keys.events(partition))
+                .arg(keys.heads(partition));
+            pipeline.arg(&self.group);
         }
-        let connection = self.connection.as_mut().ok_or_else(unexpected)?;
-        let mut made = 0;
-        for answer in connection.ask_each(&pipeline).await? {
-            match answer {
-                Value::ServerError(error) if error.code() == "BUSYGROUP" => {}
-                Value::ServerError(error) => return Err(error.into()),
-                _ => made += 1,
+        let answers: Vec<u64> = self.ask(&pipeline).await?;
+        let made = answers.iter().filter(|answer| **answer == 2).count();
+        if made > 0 {
+            tracing::info!(group = self.group, partitions = made, "made the group, from the first event on");
+        }
+        let there = (0..).zip(answers).filter(|(_, answer)| *answer > 0);
+        let partitions: Vec<_> = there.map(|(partition, _)| partition).collect();
+        if partitions != self.partitions {
+            for partition in (0..self.server.keys.partitions).filter(|at| !partitions.contains(at)) {
+                tracing::error!(
+                    partition,
+                    "the stream of a partition is gone with its events; it is left alone"
+                );
             }
         }
-        tracing::info!(group = self.group, partitions = made, "made the group, from the first event on");
+        self.partitions = partitions;
         Ok(())
     }
 

@@ -12,7 +12,8 @@ use super::link::Link;
 use super::server::Server;
 
 /// KEYS: events, heads, applied. ARGV: group. Answers head, offset of the last delivered, pending, age of the oldest
-/// that is not acknowledged (ms, 0: none), then the consumers as name, pending, …, then name, applied, …. One
+/// that is not acknowledged (ms, 0: none), whether the stream is gone, then the consumers as name, pending, …, then
+/// name, applied, …. One
 /// script, so that the numbers are of one moment.
 ///
 /// The offset is in the entry that was delivered last or, if that one is gone or unreadable, follows from a
@@ -62,7 +63,9 @@ local function behind(last)
 end
 
 local offset, pending, consumers, last = 0, 0, {}, '0-0'
+local lost = head > 0 and 1 or 0
 if redis.call('EXISTS', events) == 1 then
+  lost = 0
   for _, info in ipairs(redis.call('XINFO', 'GROUPS', events)) do
     info = fields(info)
     if info.name == group then
@@ -76,7 +79,7 @@ if redis.call('EXISTS', events) == 1 then
     end
   end
 end
-return {head, offset, pending, behind(last), consumers, redis.call('HGETALL', applied)}
+return {head, offset, pending, behind(last), lost, consumers, redis.call('HGETALL', applied)}
 ";
 
 /// On the shared connection.
@@ -87,7 +90,7 @@ pub struct Monitor {
     pub(super) group: String,
 }
 
-type Answer = (u64, u64, u64, u64, Vec<(String, u64)>, Vec<(String, u64)>);
+type Answer = (u64, u64, u64, u64, bool, Vec<(String, u64)>, Vec<(String, u64)>);
 
 #[async_trait]
 impl FeedMonitor for Monitor {
@@ -106,9 +109,9 @@ impl FeedMonitor for Monitor {
 fn status(answers: Vec<Answer>) -> FeedStatus {
     let mut partitions = Vec::with_capacity(answers.len());
     let mut consumers: BTreeMap<String, ConsumerStatus> = BTreeMap::new();
-    for (partition, (head, delivered, pending, behind_ms, waiting, applied)) in (0..).zip(answers) {
+    for (partition, (head, delivered, pending, behind_ms, is_lost, waiting, applied)) in (0..).zip(answers) {
         let lag = head.saturating_sub(delivered) + pending;
-        partitions.push(PartitionStatus { partition, head, pending, lag, behind_ms });
+        partitions.push(PartitionStatus { partition, head, pending, lag, behind_ms, is_lost });
         let mut add = |name: String, pending, applied| {
             let known = consumers.entry(name.clone());
             let consumer = known.or_insert_with(|| ConsumerStatus { name, applied: 0, pending: 0 });

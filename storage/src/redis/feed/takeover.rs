@@ -81,15 +81,17 @@ impl Feed {
     }
 
     async fn partitions_of_the_dead(&mut self) -> RedisResult<Vec<u16>> {
-        let mut pipeline = Pipeline::with_capacity(self.streams.len());
-        for stream in &self.streams {
+        let mut pipeline = Pipeline::with_capacity(self.partitions.len());
+        for &partition in &self.partitions {
+            let stream = &self.streams[usize::from(partition)];
             pipeline.cmd("XINFO").arg("CONSUMERS").arg(stream).arg(&self.group);
         }
-        let partitions: Vec<StreamInfoConsumersReply> = self.ask(&pipeline).await?;
-        let of_the_dead = (0..).zip(partitions).filter(|(_, StreamInfoConsumersReply { consumers })| {
-            consumers.iter().any(|consumer| consumer.name != self.consumer && is_dead(consumer))
-        });
-        Ok(of_the_dead.map(|(partition, _)| partition).collect())
+        let answers: Vec<StreamInfoConsumersReply> = self.ask(&pipeline).await?;
+        let of_the_dead =
+            self.partitions.iter().zip(answers).filter(|(_, StreamInfoConsumersReply { consumers })| {
+                consumers.iter().any(|consumer| consumer.name != self.consumer && is_dead(consumer))
+            });
+        Ok(of_the_dead.map(|(&partition, _)| partition).collect())
     }
 
     async fn take(&mut self, partitions: &[u16], events_max: usize) -> RedisResult<Vec<Delivery>> {

@@ -143,3 +143,46 @@ async fn a_lost_head_gives_no_number_twice() {
         assert_eq!(what, "the last offset is 0, the last entry has 2");
     }
 }
+
+/// Its events are lost, as far as anybody can tell: the partition stops alone, until somebody puts the stream back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_gone_is_not_begun_anew() {
+    let fresh = fresh().await;
+    let lost = message("anna", "ben");
+    let others = ["carl", "dora", "emil", "fay"].map(|peer| message("anna", peer));
+    let other = others.into_iter().find(|other| fresh.keys_of(other) != fresh.keys_of(&lost)).unwrap();
+    let monitor = fresh.store.monitor(GENERATION);
+    let lost_partitions = async || {
+        let partitions = monitor.status().await.unwrap().partitions;
+        partitions.into_iter().filter(|one| one.is_lost).map(|one| one.partition).collect::<Vec<_>>()
+    };
+    let partition = put(&fresh.store, lost.clone()).await.position.partition;
+    put(&fresh.store, other.clone()).await;
+    let mut feed = fresh.store.feed(GENERATION, "one");
+    let batch = read(&mut feed, 2).await;
+    feed.ack(&batch).await.unwrap();
+    assert_eq!(lost_partitions().await, [] as [u16; 0]);
+
+    let (events, away) = (format!("{}:events", fresh.keys_of(&lost)), format!("{}:away", fresh.prefix));
+    plain().await.rename(&events, &away).await.unwrap();
+    for _ in 0..2 {
+        let refused = fresh.store.log().append(lost.clone()).await;
+        let Err(AppendError::Store(StoreError::Damaged { what, .. })) = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!(what, "the stream is gone, 1 events were in it");
+        put(&fresh.store, other.clone()).await;
+        let batch = read(&mut feed, 1).await;
+        feed.ack(&batch).await.unwrap();
+        assert_eq!(lost_partitions().await, [partition]);
+    }
+    // Nor by whoever comes now.
+    let mut late = fresh.store.feed(GENERATION + 1, "late");
+    read(&mut late, 3).await;
+
+    assert!(plain().await.rename_nx(&away, &events).await.unwrap());
+    assert_eq!(put(&fresh.store, lost).await.seq, 2);
+    read(&mut feed, 1).await;
+    read(&mut late, 2).await;
+    assert_eq!(lost_partitions().await, [] as [u16; 0]);
+}
