@@ -33,12 +33,12 @@ pub(crate) fn row(
 ) -> ParkedRow {
     // A cause may quote what is stored, and that may be of any length.
     let mut cause: String = unreadable.cause.to_string().chars().take(CAUSE_CHARS_MAX).collect();
-    let mut bytes = unreadable.bytes.clone();
-    if bytes.len() > PARKED_BYTES_MAX {
+    let length = unreadable.bytes.len();
+    if length > PARKED_BYTES_MAX {
         // A store may refuse a write of any size; the log still has the whole entry at this position.
-        cause = format!("{cause} (only the first {PARKED_BYTES_MAX} of {} bytes are kept)", bytes.len());
-        bytes.truncate(PARKED_BYTES_MAX);
+        cause = format!("{cause} (only the first {PARKED_BYTES_MAX} of {length} bytes are kept)");
     }
+    let bytes = unreadable.bytes[..length.min(PARKED_BYTES_MAX)].to_vec();
     let place = unreadable.place.clone();
     ParkedRow { event: ParkedEvent { position, cause, attempts, parked_at, place }, bytes }
 }

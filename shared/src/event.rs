@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::ids::{Conversation, EventId, Position, Seq, Subject, TraceId, Username};
+use crate::limits::EVENT_BYTES_MAX;
 
 /// A fact, in the past tense. It carries all that a view needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,6 +200,10 @@ impl Envelope {
 
     fn event(&self) -> Result<Event, Malformed> {
         let payload = self.payload.as_str();
+        if payload.len() > EVENT_BYTES_MAX {
+            let found = payload.len();
+            return Err(Malformed::Payload(format!("it has {found} bytes, {EVENT_BYTES_MAX} is the most")));
+        }
         let event = match self.kind.as_str() {
             "UserRegistered" => Event::UserRegistered(read(payload)?),
             "MessageSent" => Event::MessageSent(read(payload)?),

@@ -204,6 +204,8 @@ pub const RECENT_ROWS_MAX: usize = 65_536;
 /// Expired records and sessions removed along with one group.
 pub const EXPIRED_PER_GROUP_MAX: usize = 1_024;
 
+/// Of an event's payload. No command makes one near it (see [`BODY_BYTES_MAX`]), and any store takes it.
+pub const EVENT_BYTES_MAX: usize = 256 * 1024;
 pub const CAUSE_CHARS_MAX: usize = 500;
 /// Of an entry that is parked; Cassandra refuses requests above 16 MiB.
 pub const PARKED_BYTES_MAX: usize = 1024 * 1024;

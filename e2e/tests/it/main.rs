@@ -24,6 +24,7 @@ mod parked;
 mod register;
 mod send;
 mod sessions;
+mod shapes;
 mod status;
 mod transcripts;
 
