@@ -25,8 +25,10 @@ pub struct Shape {
     pub projectors: usize,
     /// `None`: the one of the test run.
     pub redis_url: Option<String>,
-    /// `None`: the one of the test run.
+    /// `None`: the one of the test run. Several are separated by commas.
     pub cassandra_node: Option<String>,
+    /// Copies of each row of the views.
+    pub replication_factor: u8,
     /// That must have an event before it is acknowledged.
     pub log_replicas: u8,
     pub settings: Settings,
@@ -40,6 +42,7 @@ impl Default for Shape {
             projectors: 2,
             redis_url: None,
             cassandra_node: None,
+            replication_factor: 1,
             log_replicas: 0,
             settings: Settings::default(),
         }
@@ -81,6 +84,7 @@ pub(crate) struct Services {
     key_prefix: String,
     cassandra_node: String,
     keyspace: String,
+    replication_factor: String,
     log_replicas: String,
     settings: Settings,
 }
@@ -95,6 +99,7 @@ impl Services {
             key_prefix: format!("{unique}:"),
             cassandra_node: shape.cassandra_node.clone().unwrap_or_else(environment::cassandra_node),
             keyspace: format!("t{unique}"),
+            replication_factor: shape.replication_factor.to_string(),
             log_replicas: shape.log_replicas.to_string(),
             settings: shape.settings.clone(),
         }
@@ -109,8 +114,9 @@ impl Services {
         ["--redis-url", &self.redis_url, "--key-prefix", &self.key_prefix]
     }
 
-    fn views(&self) -> [&str; 4] {
-        ["--cassandra-nodes", &self.cassandra_node, "--keyspace", &self.keyspace]
+    fn views(&self) -> [&str; 6] {
+        let [nodes, keyspace, copies] = [&self.cassandra_node, &self.keyspace, &self.replication_factor];
+        ["--cassandra-nodes", nodes, "--keyspace", keyspace, "--replication-factor", copies]
     }
 
     pub(crate) fn migration(&self) -> Vec<&str> {

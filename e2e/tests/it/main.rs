@@ -49,6 +49,8 @@ mod scaling;
 #[cfg(feature = "real")]
 mod starting;
 #[cfg(feature = "real")]
+mod store_failures;
+#[cfg(feature = "real")]
 mod takeover;
 
 /// What comes back until the server closes the connection, while `writing`, which does not end, goes on beside it.

@@ -15,9 +15,9 @@ use std::time::Duration;
 e2e::real_scenarios!(what_cassandra_lost_with_its_machine_is_applied_again);
 
 /// The node boots in 8 s; the rest is for a machine that does other things too.
-const BOOT_TIME_MAX: Duration = Duration::from_secs(60);
+pub(crate) const BOOT_TIME_MAX: Duration = Duration::from_secs(60);
 
-async fn start(options: &Options) -> Cassandra {
+pub(crate) async fn start(options: &Options) -> Cassandra {
     let options = options.clone();
     let starting = spawn_blocking(move || Cassandra::start(&options, Keeping::Data));
     starting.await.expect("no panic").expect("cassandra starts")

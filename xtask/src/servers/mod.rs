@@ -19,7 +19,7 @@ mod packages;
 mod process;
 mod redis;
 
-pub use cassandra::{Cassandra, Keeping};
+pub use cassandra::{Cassandra, Keeping, Ring};
 pub use identity::{Identity, Signal};
 pub use nginx::{Nginx, NginxOptions};
 pub use process::Process;

@@ -1,6 +1,7 @@
 //! The node's configuration: everything under one directory, nothing reachable from another machine.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -10,6 +11,8 @@ use crate::servers::free_port;
 
 /// Enough for tests and for trying the system; a process of 1.1 GB in all.
 const HEAP: &str = "768m";
+/// Of one of several nodes: three of them are 2.8 GB.
+const HEAP_OF_SEVERAL: &str = "512m";
 /// The port for other nodes is part of the node's identity, so it stays the same when the node starts again.
 const STORAGE_PORT_FILE: &str = "storage_port";
 
@@ -20,9 +23,10 @@ endpoint_snitch: SimpleSnitch
 seed_provider:
   - class_name: org.apache.cassandra.locator.SimpleSeedProvider
     parameters:
-      - seeds: "127.0.0.1:{storage_port}"
-listen_address: 127.0.0.1
-rpc_address: 127.0.0.1
+      - seeds: "{seeds}"
+listen_address: {host}
+rpc_address: {host}
+auto_bootstrap: false
 storage_port: {storage_port}
 native_transport_port: {port}
 data_file_directories: ["{dir}/data"]
@@ -59,6 +63,8 @@ const LOGBACK: &str = r#"<configuration>
   <appender name="OUT" class="ch.qos.logback.core.ConsoleAppender">
     <encoder><pattern>%-5level [%thread] %date{ISO8601} %logger{0} - %msg%n</pattern></encoder>
   </appender>
+  <!-- It tells which nodes are there. -->
+  <logger name="org.apache.cassandra.gms.Gossiper" level="{gossip_level}"/>
   <root level="WARN"><appender-ref ref="OUT"/></root>
 </configuration>
 "#;
@@ -102,20 +108,41 @@ const EXPORTED: [&str; 13] = [
     "jdk.unsupported/sun.misc",
 ];
 
-/// Writes the files; returns Java's arguments before the class path.
-pub(super) fn write(dir: &Path, port: u16, keeping: Keeping) -> Result<Vec<String>> {
-    let place = dir.to_str().context("Cassandra's directory must have a name in UTF-8")?;
-    let yaml = YAML
-        .replace("{storage_port}", &storage_port(dir)?.to_string())
-        .replace("{port}", &port.to_string())
-        .replace("{memtable_allocation}", memtable_allocation(keeping))
-        .replace("{dir}", place);
-    fs::write(dir.join("cassandra.yaml"), yaml).with_context(|| format!("{place}/cassandra.yaml"))?;
-    fs::write(dir.join("logback.xml"), LOGBACK)?;
-    Ok(arguments(place, keeping))
+/// One node, and where it finds the others.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub(super) host: Ipv4Addr,
+    pub(super) port: u16,
+    /// All nodes of the ring, this one among them: none waits for another one at its start.
+    pub(super) ring: Vec<Ipv4Addr>,
+    pub(super) storage_port: u16,
+    pub(super) keeping: Keeping,
 }
 
-fn arguments(place: &str, keeping: Keeping) -> Vec<String> {
+/// Writes the files; returns Java's arguments before the class path.
+pub(super) fn write(dir: &Path, node: &Node) -> Result<Vec<String>> {
+    let place = dir.to_str().context("Cassandra's directory must have a name in UTF-8")?;
+    let seeds: Vec<_> = node.ring.iter().map(|host| format!("{host}:{}", node.storage_port)).collect();
+    let yaml = YAML
+        .replace("{seeds}", &seeds.join(","))
+        .replace("{host}", &node.host.to_string())
+        .replace("{storage_port}", &node.storage_port.to_string())
+        .replace("{port}", &node.port.to_string())
+        .replace("{memtable_allocation}", memtable_allocation(node.keeping))
+        .replace("{dir}", place);
+    fs::write(dir.join("cassandra.yaml"), yaml).with_context(|| format!("{place}/cassandra.yaml"))?;
+    let level = if node.is_alone() { "WARN" } else { "INFO" };
+    fs::write(dir.join("logback.xml"), LOGBACK.replace("{gossip_level}", level))?;
+    Ok(arguments(place, node))
+}
+
+impl Node {
+    fn is_alone(&self) -> bool {
+        self.ring.len() == 1
+    }
+}
+
+fn arguments(place: &str, node: &Node) -> Vec<String> {
     let mut arguments: Vec<String> = [
         "-Xss256k",
         "-XX:+UseG1GC",
@@ -126,18 +153,19 @@ fn arguments(place: &str, keeping: Keeping) -> Vec<String> {
         "-Djdk.attach.allowAttachSelf=true",
         "-Dio.netty.tryReflectionSetAccessible=true",
         "-Dcassandra-foreground=yes",
-        // One node: nobody to wait for.
+        // Whoever needs the others waits for them.
         "-Dcassandra.skip_wait_for_gossip_to_settle=0",
-        "-Dcassandra.ring_delay_ms=100",
     ]
     .map(str::to_owned)
     .into();
-    arguments.extend([format!("-Xms{HEAP}"), format!("-Xmx{HEAP}")]);
+    let (heap, ring_delay_ms) = if node.is_alone() { (HEAP, 100) } else { (HEAP_OF_SEVERAL, 2_000) };
+    arguments.extend([format!("-Xms{heap}"), format!("-Xmx{heap}")]);
+    arguments.push(format!("-Dcassandra.ring_delay_ms={ring_delay_ms}"));
     arguments.push(format!("-Dcassandra.config=file://{place}/cassandra.yaml"));
     arguments.push(format!("-Dcassandra.storagedir={place}"));
     arguments.push(format!("-Dcassandra.logdir={place}"));
     arguments.push(format!("-Dlogback.configurationFile=file://{place}/logback.xml"));
-    if keeping == Keeping::Nothing {
+    if node.keeping == Keeping::Nothing {
         // System tables, the schema's among them, are not flushed after each change: a keyspace with five
         // tables in 0.14 s, not 0.4 s.
         arguments.push("-Dcassandra.unsafesystem=true".to_owned());
@@ -160,7 +188,8 @@ fn memtable_allocation(keeping: Keeping) -> &'static str {
     }
 }
 
-fn storage_port(dir: &Path) -> Result<u16> {
+/// The node's own, from its last time if there was one.
+pub(super) fn storage_port(dir: &Path) -> Result<u16> {
     let path = dir.join(STORAGE_PORT_FILE);
     if let Ok(text) = fs::read_to_string(&path) {
         return text.trim().parse().with_context(|| format!("{}", path.display()));

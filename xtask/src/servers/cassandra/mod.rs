@@ -1,18 +1,24 @@
-//! One Cassandra node, run from the jars of the release.
+//! Cassandra nodes, run from the jars of the release.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::{Deref, DerefMut};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::identity::Identity;
 use super::process::Process;
-use super::{Options, ask, check_free, localhost};
+use super::{Options, ask, check_free};
 
 mod config;
 mod install;
+mod ring;
+
+pub use ring::Ring;
+
+use config::Node;
 
 const READY_TIME_MAX: Duration = Duration::from_secs(120);
 const MAIN_CLASS: &str = "org.apache.cassandra.service.CassandraDaemon";
@@ -35,32 +41,46 @@ pub enum Keeping {
 #[derive(Debug)]
 pub struct Cassandra {
     process: Process,
-    port: u16,
+    addr: SocketAddr,
 }
 
 impl Cassandra {
     /// Returns when it answers on the native port. The first time on a machine it downloads the server (66
     /// MB).
     pub fn start(options: &Options, keeping: Keeping) -> Result<Self> {
-        let addr = localhost(options.port);
+        fs::create_dir_all(&options.dir).with_context(|| format!("{}", options.dir.display()))?;
+        let storage_port = config::storage_port(&options.dir)?;
+        let host = Ipv4Addr::LOCALHOST;
+        let node = Node { host, port: options.port, ring: vec![host], storage_port, keeping };
+        let mut cassandra = Self::launch(&options.dir, &node)?;
+        cassandra.answers()?;
+        Ok(cassandra)
+    }
+
+    fn launch(dir: &Path, node: &Node) -> Result<Self> {
+        let addr = SocketAddr::from((node.host, node.port));
         check_free(addr)?;
         let java = install::java()?;
         let jars = install::jars()?;
-        fs::create_dir_all(&options.dir).with_context(|| format!("{}", options.dir.display()))?;
-        let dir = options.dir.canonicalize()?;
-        let arguments = config::write(&dir, options.port, keeping)?;
+        fs::create_dir_all(dir).with_context(|| format!("{}", dir.display()))?;
+        let dir = dir.canonicalize()?;
+        let arguments = config::write(&dir, node)?;
         let mut command = Process::command(java);
         command.args(arguments).arg("-cp").arg(jars.join("*")).arg(MAIN_CLASS).current_dir(&dir);
-        let mut process = Process::spawn("cassandra", command, &dir.join("cassandra.log"))?;
-        process.wait_until(READY_TIME_MAX, || {
+        let process = Process::spawn("cassandra", command, &dir.join("cassandra.log"))?;
+        Ok(Self { process, addr })
+    }
+
+    fn answers(&mut self) -> Result<()> {
+        let addr = self.addr;
+        self.process.wait_until(READY_TIME_MAX, || {
             ask(addr, &OPTIONS_FRAME, FRAME_HEADER_BYTES)
                 .is_some_and(|answer| answer[OPCODE_AT] == OPCODE_SUPPORTED)
-        })?;
-        Ok(Self { process, port: options.port })
+        })
     }
 
     pub fn addr(&self) -> SocketAddr {
-        localhost(self.port)
+        self.addr
     }
 
     pub fn detach(self) -> Result<Identity> {
