@@ -117,9 +117,10 @@ impl EventFeed for Feed {
             Place::Unsure => Place::Own(vec![FIRST.to_owned(); self.streams.len()]),
             place => place,
         };
-        if self.partitions.len() < self.streams.len() && Instant::now() >= self.look_at {
-            // Somebody may have put it back.
-            self.make_groups().await.map_err(unavailable)?;
+        let misses_some = self.partitions.len() < self.streams.len() && Instant::now() >= self.look_at;
+        if misses_some && self.make_groups().await.map_err(unavailable)? {
+            // Somebody has put it back, with what was pending then.
+            place = Place::Own(vec![FIRST.to_owned(); self.streams.len()]);
         }
         let mut read = self.read(&mut place, events_max.max(1)).await;
         if read.as_ref().is_err_and(|error| code(error).as_deref() == Some("NOGROUP")) {
@@ -233,7 +234,7 @@ impl Feed {
         self.streams_read(answer).ok_or_else(unexpected)
     }
 
-    /// `[[key, entries], …]`, in the order of the partitions, without those that have nothing.
+    /// `[[key, entries], …]`, in the order of the streams asked, without those that have nothing.
     fn streams_read(&self, answer: Value) -> Option<Vec<Delivery>> {
         let streams = match answer {
             Value::Array(streams) => streams,
@@ -241,8 +242,7 @@ impl Feed {
             _ => return None,
         };
         let mut batch = Vec::new();
-        let mut asked =
-            self.partitions.iter().map(|partition| (*partition, &self.streams[usize::from(*partition)]));
+        let mut asked = (0u16..).zip(&self.streams);
         for stream in streams {
             let (key, entries): (String, Value) = redis::from_redis_value(stream).ok()?;
             let (partition, _) = asked.find(|(_, asked)| **asked == key)?;
@@ -251,7 +251,8 @@ impl Feed {
         Some(batch)
     }
 
-    async fn make_groups(&mut self) -> RedisResult<()> {
+    /// Returns whether there are partitions again that were gone.
+    async fn make_groups(&mut self) -> RedisResult<bool> {
         let mut pipeline = Pipeline::with_capacity(self.streams.len());
         for partition in 0..self.server.keys.partitions {
             let keys = &self.server.keys;
@@ -270,16 +271,12 @@ impl Feed {
         }
         let there = (0..).zip(answers).filter(|(_, answer)| *answer > 0);
         let partitions: Vec<_> = there.map(|(partition, _)| partition).collect();
-        if partitions != self.partitions {
-            for partition in (0..self.server.keys.partitions).filter(|at| !partitions.contains(at)) {
-                tracing::error!(
-                    partition,
-                    "the stream of a partition is gone with its events; it is left alone"
-                );
-            }
+        for partition in self.partitions.iter().filter(|partition| !partitions.contains(partition)) {
+            tracing::error!(partition, "the stream of a partition is gone with its events; it is left alone");
         }
+        let is_back = partitions.iter().any(|partition| !self.partitions.contains(partition));
         self.partitions = partitions;
-        Ok(())
+        Ok(is_back)
     }
 
     fn ack_commands(&self, batch: &[Delivery]) -> Pipeline {

@@ -162,6 +162,8 @@ async fn a_stream_that_is_gone_is_not_begun_anew() {
     let batch = read(&mut feed, 2).await;
     feed.ack(&batch).await.unwrap();
     assert_eq!(lost_partitions().await, [] as [u16; 0]);
+    assert_eq!(put(&fresh.store, lost.clone()).await.seq, 2);
+    let held = read(&mut feed, 1).await;
 
     let (events, away) = (format!("{}:events", fresh.keys_of(&lost)), format!("{}:away", fresh.prefix));
     plain().await.rename(&events, &away).await.unwrap();
@@ -170,19 +172,23 @@ async fn a_stream_that_is_gone_is_not_begun_anew() {
         let Err(AppendError::Store(StoreError::Damaged { what, .. })) = refused else {
             panic!("{refused:?}")
         };
-        assert_eq!(what, "the stream is gone, 1 events were in it");
+        assert_eq!(what, "the stream is gone, 2 events were in it");
         put(&fresh.store, other.clone()).await;
         let batch = read(&mut feed, 1).await;
         feed.ack(&batch).await.unwrap();
         assert_eq!(lost_partitions().await, [partition]);
     }
+    feed.ack(&held).await.unwrap();
     // Nor by whoever comes now.
     let mut late = fresh.store.feed(GENERATION + 1, "late");
     read(&mut late, 3).await;
 
     assert!(plain().await.rename_nx(&away, &events).await.unwrap());
-    assert_eq!(put(&fresh.store, lost).await.seq, 2);
-    read(&mut feed, 1).await;
-    read(&mut late, 2).await;
-    assert_eq!(lost_partitions().await, [] as [u16; 0]);
+    assert_eq!(put(&fresh.store, lost).await.seq, 3);
+    let batch = read(&mut feed, 2).await;
+    assert_eq!(batch[0], held[0], "what was not acknowledged then comes first");
+    feed.ack(&batch).await.unwrap();
+    read(&mut late, 3).await;
+    let status = monitor.status().await.unwrap();
+    assert!(status.partitions.iter().all(|one| !one.is_lost && one.lag == 0), "{status:?}");
 }
