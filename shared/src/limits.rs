@@ -69,6 +69,9 @@ pub const SESSION_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 pub const SESSION_RENEWAL_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// A session that ended is accepted by other processes for at most this long.
 pub const SESSION_BELIEVED_MAX: Duration = Duration::from_secs(5);
+/// While the store of sessions cannot be asked, reads go on for who was seen within this time; so long may a session
+/// that ended in the meantime be accepted then.
+pub const SESSION_BELIEVED_WHILE_AWAY_MAX: Duration = Duration::from_secs(60);
 /// Sessions that a process remembers: about 150 bytes each.
 pub const SESSIONS_BELIEVED_MAX: usize = 100_000;
 /// The oldest makes room for a new one.

@@ -1,5 +1,6 @@
 //! Who is asking. A token is 256 random bits; a store knows only its SHA-256.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use axum::extract::{FromRef, FromRequestParts};
 use axum::http::{header, request::Parts};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use futures_util::future::join;
 use sha2::{Digest, Sha256};
 
 use super::problem::{Code, Outcome, Problem};
@@ -72,18 +74,26 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let header = single(&parts.headers, &header::AUTHORIZATION).ok().flatten();
-        let (scheme, text) = header.and_then(|header| header.split_once(' ')).ok_or_else(unauthenticated)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(unauthenticated());
-        }
-        let session = Token::parse(text).ok_or_else(unauthenticated)?.key();
-        let user = Arc::<dyn Sessions>::from_ref(state).find(&session).await.map_err(|error| {
+        let session = presented(parts).ok_or_else(unauthenticated)?;
+        Self::find(session, &*Arc::<dyn Sessions>::from_ref(state)).await
+    }
+}
+
+impl Caller {
+    async fn find(session: SessionKey, sessions: &dyn Sessions) -> Result<Self, Problem> {
+        let user = sessions.find(&session).await.map_err(|error| {
             // Nothing was tried yet, so a failed write is known not to be applied.
             Problem::of_store(&error, Code::LogUnavailable).with_outcome(Outcome::NotApplied)
         })?;
         Ok(Self { user: user.ok_or_else(unauthenticated)?, session })
     }
+}
+
+/// Of the token that came, if it could be one.
+fn presented(parts: &Parts) -> Option<SessionKey> {
+    let header = single(&parts.headers, &header::AUTHORIZATION).ok().flatten();
+    let (scheme, text) = header?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| Token::parse(text))?.map(|token| token.key())
 }
 
 /// The one answer to every token that is not valid, and to none.
@@ -115,11 +125,51 @@ where
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let trusting = Access::from_ref(state) == Access::Open;
-        match Caller::from_request_parts(parts, state).await {
-            Ok(caller) => Ok(Self(Some(caller))),
-            Err(problem) if trusting && problem.code == Code::Unauthenticated => Ok(Self(None)),
-            Err(problem) => Err(problem),
+        let Ok(claim) = Claim::from_request_parts(parts, state).await;
+        let (caller, ()) = claim.settle_beside(std::future::ready(())).await?;
+        Ok(Self(caller))
+    }
+}
+
+/// What came for a token, before it is known whose it is: for a handler that has a question of its own to the same
+/// store, so that both are one round trip.
+pub struct Claim {
+    session: Option<SessionKey>,
+    sessions: Arc<dyn Sessions>,
+    access: Access,
+}
+
+impl<S> FromRequestParts<S> for Claim
+where
+    Arc<dyn Sessions>: FromRef<S>,
+    Access: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        let (sessions, access) = (FromRef::from_ref(state), FromRef::from_ref(state));
+        Ok(Self { session: presented(parts), sessions, access })
+    }
+}
+
+impl Claim {
+    /// The caller as [`MaybeCaller`] has him, and the answer to the other question, which is asked at the same time.
+    ///
+    /// # Errors
+    /// The caller's own problem, whatever the other answer is: who may not ask learns nothing of it.
+    pub async fn settle_beside<T>(
+        self,
+        question: impl Future<Output = T>,
+    ) -> Result<(Option<Caller>, T), Problem> {
+        let trusting = self.access == Access::Open;
+        let Some(session) = self.session else {
+            return if trusting { Ok((None, question.await)) } else { Err(unauthenticated()) };
+        };
+        match join(Caller::find(session, &*self.sessions), question).await {
+            (Ok(caller), answer) => Ok((Some(caller), answer)),
+            (Err(problem), answer) if trusting && problem.code == Code::Unauthenticated => Ok((None, answer)),
+            (Err(problem), _) => Err(problem),
         }
     }
 }
