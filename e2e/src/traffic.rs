@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -73,6 +73,8 @@ struct State {
     pairs: Vec<Pair>,
     begun: AtomicUsize,
     acknowledged: AtomicUsize,
+    /// Of each pair, the highest number that was acknowledged.
+    heads: Vec<AtomicU64>,
     sent: Mutex<Vec<Sent>>,
     end: CancellationToken,
 }
@@ -85,6 +87,7 @@ impl Traffic {
             pairs: pairs.to_vec(),
             begun: AtomicUsize::new(0),
             acknowledged: AtomicUsize::new(0),
+            heads: pairs.iter().map(|_| AtomicU64::new(0)).collect(),
             sent: Mutex::default(),
             end: CancellationToken::new(),
         });
@@ -94,6 +97,12 @@ impl Traffic {
         }
         tasks.close();
         Self { state, tasks, _turn: turn }
+    }
+
+    /// What was acknowledged so far, for readers who compare it with what they are shown.
+    #[must_use]
+    pub fn heads(&self) -> AcknowledgedHeads {
+        AcknowledgedHeads(self.state.clone())
     }
 
     /// Until `count` more messages are acknowledged.
@@ -121,11 +130,25 @@ impl Traffic {
     }
 }
 
+/// See [`Traffic::heads`].
+#[derive(Debug, Clone)]
+pub struct AcknowledgedHeads(Arc<State>);
+
+impl AcknowledgedHeads {
+    /// `seq` of the last message of the pair that was acknowledged before this call; 0: none.
+    #[must_use]
+    pub fn of(&self, pair: usize) -> u64 {
+        self.0.heads[pair].load(Ordering::SeqCst)
+    }
+}
+
 async fn send_all(state: Arc<State>) {
     while !state.end.is_cancelled() {
         let number = state.begun.fetch_add(1, Ordering::SeqCst);
         let pair = number % state.pairs.len();
         let sent = send_until_certain(&state.pairs[pair], pair, &format!("message {number}")).await;
+        let seq = sent.message["seq"].as_u64().expect("a seq");
+        state.heads[pair].fetch_max(seq, Ordering::SeqCst);
         state.acknowledged.fetch_add(1, Ordering::SeqCst);
         state.sent.lock().await.push(sent);
     }

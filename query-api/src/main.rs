@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use clap::Parser;
-use query_api::AppState;
+use query_api::{AppState, Parts};
 use shared::Clock;
 use shared::process::limits::{InFlight, LimitMetrics};
 use shared::process::{
@@ -34,14 +34,15 @@ async fn main() -> anyhow::Result<()> {
     )?;
     let metrics = telemetry::Metrics::default();
     let accounts = Arc::new(redis.accounts());
-    let state = AppState {
+    let parts = Parts {
         views: Arc::new(cassandra.reader()),
         heads: accounts.clone(),
-        sessions: Arc::new(RecentSessions::new(accounts)),
+        sessions: Arc::new(RecentSessions::new(accounts).outlasting_the_store()),
         notices: Arc::new(redis.notices()),
         in_flight: InFlight::new(&config.in_flight, &LimitMetrics::new(&metrics)),
         access: Access::Token,
     };
+    let state = AppState::new(parts, &metrics);
     let router = Router::from(query_api::routes().with_state(state));
     let health =
         Health::new(vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())], lifecycle.shutdown.clone());

@@ -1,5 +1,6 @@
 //! What every handler may use.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::extract::FromRef;
@@ -7,9 +8,18 @@ use shared::ports::{Heads, Notices, Sessions, ViewReader};
 use shared::process::auth::Access;
 use shared::process::limits::InFlight;
 use shared::process::sessions::RecentSessions;
+use shared::process::telemetry::Metrics;
 
+use crate::freshness::Waits;
+use crate::metrics::ReadMetrics;
+use crate::pages::Pages;
+
+/// Shared: axum clones the state for every request and every extractor.
 #[derive(Clone)]
-pub struct AppState {
+pub struct AppState(Arc<State>);
+
+/// What it is made of.
+pub struct Parts {
     pub views: Arc<dyn ViewReader>,
     pub heads: Arc<dyn Heads>,
     pub sessions: Arc<RecentSessions>,
@@ -18,10 +28,40 @@ pub struct AppState {
     pub access: Access,
 }
 
+pub struct State {
+    parts: Parts,
+    pub(crate) pages: Pages,
+    pub(crate) waits: Waits,
+    pub(crate) metrics: ReadMetrics,
+}
+
 impl AppState {
+    #[must_use]
+    pub fn new(parts: Parts, metrics: &Metrics) -> Self {
+        let metrics = ReadMetrics::new(metrics);
+        let (pages, waits) = (Pages::new(parts.views.clone(), metrics.clone()), Waits::new(metrics.clone()));
+        Self(Arc::new(State { parts, pages, waits, metrics }))
+    }
+
     /// Whether any conversation may be read without a token of one of the two.
     pub(crate) fn trusts_names(&self) -> bool {
         self.access == Access::Open
+    }
+}
+
+impl Deref for AppState {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+impl Deref for State {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
     }
 }
 

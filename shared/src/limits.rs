@@ -52,6 +52,18 @@ pub const PAGE_CONVERSATIONS_DEFAULT: u64 = 50;
 pub const FRESHNESS_WAIT_MAX: Duration = Duration::from_millis(250);
 /// Notices may be lost: a waiting page looks again after this long without one.
 pub const FRESHNESS_POLL: Duration = Duration::from_millis(50);
+/// How long a page waits for the message of `min_seq`, unless its client prefers otherwise.
+pub const MIN_SEQ_WAIT_DEFAULT: Duration = Duration::from_secs(2);
+/// And at most: with the call of the views that may follow it is within [`REQUEST_DEADLINE`].
+pub const MIN_SEQ_WAIT_MAX: Duration = Duration::from_secs(8);
+/// Pages of a process that wait at once. Each of them looks at every notice, and again after [`FRESHNESS_POLL`].
+pub const PAGES_WAITING_MAX: usize = 512;
+/// Bodies of pages that a process keeps, with what belongs to each of them.
+pub const PAGES_CACHED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The cache is made of so many parts, each with a lock and a share of the bytes: the largest page fits into one.
+pub const PAGES_CACHED_SHARDS: usize = 8;
+/// How long a client may keep a page that can no longer change: as good as for ever.
+pub const IMMUTABLE_MAX_AGE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 // Passwords.
 /// About a second of work for one core.
@@ -179,6 +191,8 @@ pub const VIEWS_RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 pub const GENERATION_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Rows that one request of a longer read brings.
 pub const VIEW_ROWS_PER_REQUEST: i32 = 100;
+/// Of an inbox, which may be long: 250 KB as a rule, 8 MB of the longest messages.
+pub const INBOX_ROWS_PER_REQUEST: usize = 500;
 
 // Migration.
 /// How long a migration waits for the store, and for another migration.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::stream::BoxStream;
 use tokio::sync::broadcast;
 
 use crate::clock::Timestamp;
@@ -312,6 +313,9 @@ pub trait ViewWriter: Send + Sync {
 /// Reads the serving generation.
 #[async_trait]
 pub trait ViewReader: Send + Sync {
+    /// Which one that is. While the store is away: the last that was known.
+    fn generation(&self) -> u32;
+
     /// What stands at `first..=last`, in the order of `seq`; numbers that the view does not have are left out. At
     /// most [`crate::limits::PAGE_MESSAGES_MAX`] wide. One read of the store.
     async fn timeline(
@@ -324,11 +328,15 @@ pub trait ViewReader: Send + Sync {
     /// The highest `seq` that the view has seen; lower ones may be missing still. 0: none. One read.
     async fn timeline_head(&self, conversation: &Conversation) -> Result<Seq, StoreError>;
 
-    /// All conversations of the owner, in no order.
-    async fn inbox(&self, owner: &Username) -> Result<Vec<InboxRow>, StoreError>;
+    /// All conversations of the owner, each once, in no order. They come as they are read: no more than some
+    /// [`crate::limits::INBOX_ROWS_PER_REQUEST`] are in memory at once. Ends after an error.
+    fn inbox(&self, owner: &Username) -> InboxRows;
 
     async fn user(&self, user: &Username) -> Result<Option<UserRow>, StoreError>;
 }
+
+/// See [`ViewReader::inbox`].
+pub type InboxRows = BoxStream<'static, Result<InboxRow, StoreError>>;
 
 /// The events that could not be applied to one generation, for whoever looks after them. Those that are settled
 /// (see [`crate::view::ParkedChange::Settle`]) are not among them.

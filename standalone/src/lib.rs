@@ -125,13 +125,14 @@ fn router(
         access: config.auth,
         idempotency_window: config.idempotency.idempotency_window,
     }));
-    let queries = query_api::routes().with_state(query_api::AppState {
+    let parts = query_api::Parts {
         views: store.clone(),
         heads: store.clone(),
         sessions,
         notices: store.clone(),
         in_flight,
         access: config.auth,
-    });
+    };
+    let queries = query_api::routes().with_state(query_api::AppState::new(parts, metrics));
     Ok(commands.merge(queries).into())
 }

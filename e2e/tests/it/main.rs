@@ -9,13 +9,16 @@ use tokio::net::tcp::OwnedReadHalf;
 
 mod abuse;
 mod bodies;
+mod caching;
 mod conventions;
 mod conversations;
 mod flood;
+mod history;
 mod idempotency;
 mod limits;
 mod messages;
 mod metrics;
+mod min_seq;
 mod open_mode;
 mod order_of_checks;
 mod original;

@@ -18,6 +18,9 @@ e2e::real_scenarios!(
     redis_cut_off_before_it_answered,
     cassandra_silent_under_load,
     cassandra_cut_off_under_load,
+    reads_go_on_without_redis,
+    pages_that_are_ready_outlive_cassandra,
+    reads_go_on_without_projectors,
 );
 
 /// A call to Redis times out at 250 ms, one to Cassandra at 1 s; a lost dependency is told within 300 ms after
@@ -254,5 +257,120 @@ async fn cassandra_away_under_load(fault: fn(&Proxy)) {
     let sent = traffic.end().await;
     assert_unnoticed(&sent, &Reads::default());
     assert_all_visible(&pairs, &sent).await;
+    app.finish().await;
+}
+
+/// Longer than a session is believed while its store is there.
+const WITHOUT_REDIS: Duration = Duration::from_secs(7);
+
+async fn reads_go_on_without_redis() {
+    let (mut redis, options, _dir) = own_redis().await;
+    let app = TestApp::real(Shape { redis_url: Some(redis.url()), ..Shape::default() }).await;
+    let door = app.processes().direct("query-api-1").await;
+    let [samer, lena] = [app.register("samer").await, app.register("lena").await].map(|user| user.at(&door));
+    let writer = samer.at(&app);
+    for n in 1..=60 {
+        writer.send(&lena, &format!("message {n}")).await;
+    }
+    let newest = "/messages?sender=samer&recipient=lena";
+    assert_eq!(samer.fresh(newest).await.items().len(), 50);
+    redis.kill().expect("it ran");
+
+    let begun = Instant::now();
+    while begun.elapsed() < WITHOUT_REDIS {
+        for (query, shown) in [("", 11..=60), ("&limit=5&before=6", 1..=5), ("&min_seq=60", 11..=60)] {
+            let page = samer.get(&format!("{newest}{query}")).send().await.expect(200);
+            assert_eq!(page.header("chat-behind"), Some("unknown"), "{page:?}");
+            assert_eq!(page.header("cache-control"), Some("private, no-cache"), "{page:?}");
+            assert_eq!(seqs(&page.items()), shown.collect::<Vec<_>>(), "{query}");
+            assert!(page.took < LOG_ANSWER_TIME_MAX, "{page:?}");
+        }
+        assert_eq!(samer.conversations().await.len(), 1);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let beyond = samer.get(&format!("{newest}&min_seq=61")).header("prefer", "wait=1").send().await;
+    beyond.expect_problem(503, "not_yet_visible");
+    // Whose session this process has never seen cannot be known, and learns nothing.
+    lena.get(newest).send().await.expect_problem(503, "log_unavailable");
+    samer.get("/messages?sender=lena&recipient=omar").send().await.expect_problem(403, "not_a_member");
+
+    drop(redis);
+    let _redis = start(options).await;
+    within(BACK_TIME_MAX, "reads are fresh again", async || {
+        let page = lena.get(newest).send().await;
+        (page.status == 200 && page.header("chat-behind").is_none()).then_some(())
+    })
+    .await;
+    app.finish().await;
+}
+
+async fn pages_that_are_ready_outlive_cassandra() {
+    let node = e2e::environment::cassandra_node().parse().expect("an address");
+    let proxy = Proxy::start(node).await;
+    let shape = Shape { cassandra_node: Some(proxy.address().to_string()), ..Shape::default() };
+    let app = TestApp::real(shape).await;
+    let door = app.processes().direct("query-api-1").await;
+    let (samer, lena) = (app.register("samer").await, app.register("lena").await);
+    let reader = lena.at(&door);
+    for n in 1..=60 {
+        samer.send(&lena, &format!("message {n}")).await;
+    }
+    let (newest, old) = ("/messages?sender=samer&recipient=lena", "&limit=5&before=6");
+    let old = format!("{newest}{old}");
+    let pages = [reader.fresh(newest).await, reader.fresh(&old).await];
+    proxy.cut();
+
+    for _ in 0..3 {
+        for (path, page) in [newest, &old].into_iter().zip(&pages) {
+            let again = reader.get(path).send().await.expect(200);
+            assert_eq!((&again.body, again.header("chat-behind")), (&page.body, None));
+        }
+        let unread = reader.get(&format!("{newest}&limit=7")).send().await;
+        unread.expect_problem(503, "views_unavailable");
+        assert!(unread.took < VIEWS_ANSWER_TIME_MAX, "{unread:?}");
+        let waiting = reader.get(&format!("{newest}&limit=7&min_seq=60")).send().await;
+        waiting.expect_problem(503, "views_unavailable");
+        assert!(waiting.took < VIEWS_ANSWER_TIME_MAX, "{waiting:?}");
+    }
+    // What is ready is not the newest page any more.
+    samer.send(&lena, "meanwhile").await;
+    reader.get(newest).send().await.expect_problem(503, "views_unavailable");
+    assert_eq!(reader.get(&old).send().await.expect(200).body, pages[1].body);
+
+    proxy.resume();
+    within(BACK_TIME_MAX, "the newest page is back", async || {
+        let page = reader.get(newest).send().await;
+        (page.status == 200 && page.header("chat-behind").is_none()).then_some(())
+    })
+    .await;
+    app.finish().await;
+}
+
+async fn reads_go_on_without_projectors() {
+    let app = TestApp::real(Shape { projectors: 1, ..Shape::default() }).await;
+    let (samer, lena) = (app.register("samer").await, app.register("lena").await);
+    let newest = "/messages?sender=samer&recipient=lena&limit=5";
+    for n in 1..=3 {
+        samer.send(&lena, &format!("before {n}")).await;
+    }
+    lena.fresh(newest).await;
+    app.processes().kill("projector-1").await;
+    for n in 1..=20_u64 {
+        samer.send(&lena, &format!("after {n}")).await;
+        if n == 2 || n == 20 {
+            // On the page of the head, and far behind it.
+            let page = lena.get(newest).send().await.expect(200);
+            let shown = seqs(&page.items());
+            assert_eq!((shown, page.header("chat-behind")), (vec![1, 2, 3], Some(n.to_string().as_str())));
+            assert_eq!(page.header("cache-control"), Some("private, no-cache"));
+        }
+    }
+    let strictly = |seq: u64| lena.get(&format!("{newest}&min_seq={seq}")).header("prefer", "wait=1").send();
+    strictly(23).await.expect_problem(503, "not_yet_visible");
+    strictly(4).await.expect_problem(503, "not_yet_visible");
+    assert_eq!(seqs(&strictly(3).await.expect(200).items()), [1, 2, 3]);
+    app.processes().restart("projector-1").await;
+    assert_eq!(seqs(&lena.fresh(newest).await.items()), (19..=23).collect::<Vec<_>>());
+    strictly(23).await.expect(200);
     app.finish().await;
 }

@@ -14,7 +14,11 @@ use storage::contract::RawEntry;
 use storage::embedded::{Embedded, Options};
 use tokio_util::sync::CancellationToken;
 
-e2e::scenarios!(poison_is_parked_and_neighbours_are_unharmed, what_is_parked_is_applied_after_a_repair);
+e2e::scenarios!(
+    poison_is_parked_and_neighbours_are_unharmed,
+    what_is_parked_is_applied_after_a_repair,
+    what_is_repaired_is_on_pages_that_were_read_before,
+);
 
 e2e::embedded_scenarios!(a_consumer_stops_in_a_storm);
 
@@ -116,6 +120,32 @@ async fn what_is_parked_is_applied_after_a_repair(app: &TestApp) {
     samer.send(&lena, "later").await;
     let messages = lena.conversation(&samer).await;
     assert_eq!(contents(&messages)[2..], [(6, "after"), (7, "later")]);
+    app.discard_parked(Which::All).await;
+}
+
+async fn what_is_repaired_is_on_pages_that_were_read_before(app: &TestApp) {
+    let (samer, lena) = (app.register("samer").await, app.register("lena").await);
+    let planted = plant(app, &samer, &lena).await;
+    let parked = all_parked(app, 4).await;
+    let pages = ["", "&limit=5&before=6", "&limit=2&after=1"]
+        .map(|query| format!("/messages?sender=samer&recipient=lena{query}"));
+    let mut before = Vec::new();
+    for page in pages.iter().cycle().take(3 * pages.len()) {
+        let page = samer.fresh(page).await;
+        assert_eq!(page.header("cache-control"), Some("private, no-cache"), "it may still change: {page:?}");
+        before.push(page);
+    }
+    let min_seq = || samer.get(&format!("{}&min_seq=2", pages[0])).header("prefer", "wait=0").send();
+    min_seq().await.expect_problem(503, "not_yet_visible");
+
+    app.repair(planted[0].clone(), position(&parked[0])).await;
+    app.retry_parked(Which::Cause("checksum".to_owned())).await;
+    for (page, before) in pages.iter().zip(&before) {
+        let after = samer.fresh(page).await;
+        assert!(contents(&after.items()).contains(&(2, "spoilt")), "{after:?}");
+        assert_ne!(after.header("etag"), before.header("etag"));
+    }
+    min_seq().await.expect(200);
     app.discard_parked(Which::All).await;
 }
 

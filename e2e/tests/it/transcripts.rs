@@ -104,6 +104,7 @@ fn refused(app: &TestApp, samer: &User) -> Vec<(&'static str, Request)> {
     let json = |body: String| samer.post("/send").header("content-type", "application/json").body(body);
     let text = samer.post("/send").header("content-type", "text/plain").body("hi");
     let old = samer.put("/messages/01JD0000000000000000000000").json(&message("lena", "hi"));
+    let not_yet = samer.get("/messages?sender=samer&recipient=lena&min_seq=9").header("prefer", "wait=1");
     vec![
         ("invalid_request", samer.get("/messages?sender=samer&recipient=lena&limit=0")),
         ("unauthenticated", app.get("/conversations")),
@@ -120,6 +121,7 @@ fn refused(app: &TestApp, samer: &User) -> Vec<(&'static str, Request)> {
         ("invalid_fields", send(message("?", " "))),
         ("idempotency_conflict", send(message("lena", "hello")).header("idempotency-key", "key-1")),
         ("id_out_of_window", old),
+        ("not_yet_visible", not_yet),
     ]
 }
 

@@ -1,23 +1,28 @@
 //! `GET /conversations`: the caller's inbox, newest activity first.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use futures_util::TryStreamExt;
 use serde::Serialize;
 use shared::limits::{PAGE_CONVERSATIONS_DEFAULT, PAGE_CONVERSATIONS_MAX};
 use shared::message::Message;
+use shared::ports::{InboxRows, StoreError};
 use shared::process::auth::Caller;
 use shared::process::problem::{Code, Problem, ProblemBody};
 use shared::process::request::Query;
 use shared::view::InboxRow;
 use shared::{Seq, Username};
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
+use crate::conditional::Ready;
+use crate::metrics::Kind;
 use crate::state::AppState;
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -72,9 +77,14 @@ fn unseal(owner: &Username, cursor: &str) -> Option<Place> {
     params(
         ("limit" = Option<u64>, Query, minimum = 1, maximum = 100, description = "Default 50"),
         ("cursor" = Option<String>, Query, description = "From the Link of the page before"),
+        ("If-None-Match" = Option<String>, Header, description = "ETags of pages that the client has"),
     ),
     responses(
-        (status = 200, body = Vec<ConversationSummary>, headers(("Link" = String, description = "rel=next: conversations with older activity"))),
+        (status = 200, body = Vec<ConversationSummary>, headers(
+            ("Link" = String, description = "rel=next: conversations with older activity"),
+            ("ETag" = String, description = "Of the body"),
+        )),
+        (status = 304, description = "If-None-Match holds the ETag of what would be sent"),
         (status = 400, description = "invalid_request", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 401, description = "unauthenticated", body = ProblemBody<'static>, content_type = "application/problem+json"),
         (status = 429, description = "rate_limited", body = ProblemBody<'static>, content_type = "application/problem+json", headers(
@@ -86,6 +96,7 @@ fn unseal(owner: &Username, cursor: &str) -> Option<Place> {
 pub(crate) async fn conversations(
     State(state): State<AppState>,
     caller: Caller,
+    asked: HeaderMap,
     query: Query,
 ) -> Result<Response, Problem> {
     let limit = query.number("limit", PAGE_CONVERSATIONS_MAX)?.unwrap_or(PAGE_CONVERSATIONS_DEFAULT);
@@ -97,9 +108,11 @@ pub(crate) async fn conversations(
         }
     };
     let _held = state.in_flight.enter(&caller.user)?;
-    let rows = state.views.inbox(&caller.user).await;
-    let rows = rows.map_err(|error| Problem::of_store(&error, Code::ViewsUnavailable))?;
-    let (page, more) = page(rows, after.as_ref(), usize::try_from(limit).unwrap_or(usize::MAX));
+    let begun = Instant::now();
+    let (rows, limit_rows) = (state.views.inbox(&caller.user), usize::try_from(limit).unwrap_or(usize::MAX));
+    let page = page(rows, after.as_ref(), limit_rows).await;
+    let (page, more) = page.map_err(|error| Problem::of_store(&error, Code::ViewsUnavailable))?;
+    state.metrics.answered(Kind::Inbox, begun.elapsed());
     let mut headers = HeaderMap::new();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     if let Some(last) = page.last().filter(|_| more) {
@@ -107,24 +120,36 @@ pub(crate) async fn conversations(
         let link = format!("</conversations?limit={limit}&cursor={cursor}>; rel=\"next\"");
         headers.insert(header::LINK, HeaderValue::from_str(&link).expect("base64 is visible ASCII"));
     }
-    Ok((headers, Json(page)).into_response())
+    let body = serde_json::to_vec(&page).expect("strings and numbers are always JSON");
+    Ok(Ready::new(body).answer(&asked, headers))
 }
 
-/// The page after a place, and whether there is more.
-fn page(rows: Vec<InboxRow>, after: Option<&Place>, limit: usize) -> (Vec<ConversationSummary>, bool) {
-    let mut summaries: Vec<_> = rows
-        .into_iter()
-        .filter_map(ConversationSummary::new)
-        .filter(|summary| after.is_none_or(|place| summary.place() > *place))
-        .collect();
-    summaries.sort_by_cached_key(ConversationSummary::place);
-    let more = summaries.len() > limit;
-    summaries.truncate(limit);
-    (summaries, more)
+/// The page after a place, and whether there is more. Of all rows it keeps no more than it shows.
+async fn page(
+    mut rows: InboxRows,
+    after: Option<&Place>,
+    limit: usize,
+) -> Result<(Vec<ConversationSummary>, bool), StoreError> {
+    let (mut page, mut more) = (BTreeMap::new(), false);
+    while let Some(row) = rows.try_next().await? {
+        let Some(summary) = ConversationSummary::new(row) else { continue };
+        let place = summary.place();
+        if after.is_some_and(|after| place <= *after) {
+            continue;
+        }
+        page.insert(place, summary);
+        if page.len() > limit {
+            page.pop_last();
+            more = true;
+        }
+    }
+    Ok((page.into_values().collect(), more))
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::{StreamExt, stream};
+
     use super::*;
     use shared::{EventId, Timestamp, ids::Ulid};
 
@@ -144,14 +169,18 @@ mod tests {
         InboxRow { peer: name(peer), last: Some(last), own_seq: 2, read_mark: 3 }
     }
 
-    #[test]
-    fn pages_follow_each_other_without_loss_or_repetition() {
-        let rows = || (0..10_u64).map(|n| row(&format!("user{n}"), n / 3)).collect::<Vec<_>>();
-        let (all, more) = page(rows(), None, 100);
+    fn stream(rows: Vec<InboxRow>) -> InboxRows {
+        stream::iter(rows.into_iter().map(Ok)).boxed()
+    }
+
+    #[tokio::test]
+    async fn pages_follow_each_other_without_loss_or_repetition() {
+        let rows = || stream((0..10_u64).map(|n| row(&format!("user{n}"), n / 3)).collect());
+        let (all, more) = page(rows(), None, 100).await.unwrap();
         assert!(!more && all.len() == 10);
         let (mut walked, mut after) = (Vec::new(), None);
         loop {
-            let (shown, more) = page(rows(), after.as_ref(), 3);
+            let (shown, more) = page(rows(), after.as_ref(), 3).await.unwrap();
             after = shown.last().map(ConversationSummary::place);
             walked.extend(shown.into_iter().map(|summary| summary.peer));
             if !more {
@@ -160,6 +189,12 @@ mod tests {
         }
         assert_eq!(walked, all.into_iter().map(|summary| summary.peer).collect::<Vec<_>>());
         assert_eq!(walked[..2], [name("user9"), name("user6")]);
+    }
+
+    #[tokio::test]
+    async fn an_error_among_the_rows_is_no_page() {
+        let rows = [Ok(row("lena", 1)), Err(StoreError::unavailable("test", "away")), Ok(row("omar", 2))];
+        assert!(page(stream::iter(rows).boxed(), None, 3).await.is_err());
     }
 
     #[test]

@@ -55,6 +55,7 @@ codes! {
     Busy: SERVICE_UNAVAILABLE, "busy", "Too much to do right now";
     LogUnavailable: SERVICE_UNAVAILABLE, "log_unavailable", "The log cannot be reached";
     ViewsUnavailable: SERVICE_UNAVAILABLE, "views_unavailable", "The views cannot be reached";
+    NotYetVisible: SERVICE_UNAVAILABLE, "not_yet_visible", "The message is not visible yet";
     Starting: SERVICE_UNAVAILABLE, "starting", "The service is starting";
     Draining: SERVICE_UNAVAILABLE, "draining", "The service is stopping";
     OutcomeUnknown: GATEWAY_TIMEOUT, "outcome_unknown", "It is not known whether this was done";

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use scylla::client::PoolSize;
@@ -30,6 +31,8 @@ pub(super) struct Connection {
     /// The store, or why there is none.
     store: watch::Receiver<Result<Arc<Store>, StoreError>>,
     doubt: Arc<Notify>,
+    /// Of the last store that was there; 0 before the first.
+    serving: Arc<AtomicU32>,
     /// How many starts of nodes were seen.
     pub(super) starts: watch::Receiver<u64>,
 }
@@ -58,10 +61,17 @@ impl Connection {
         let doubt = Arc::new(Notify::new());
         let doubted = doubt.clone();
         let (seen, starts) = Starts::new();
-        tracker.spawn(
-            async move { shutdown.run_until_cancelled(keep(&options, &sender, &doubted, seen)).await },
-        );
-        Arc::new(Self { store, doubt, starts })
+        let serving = Arc::new(AtomicU32::new(0));
+        let served = serving.clone();
+        tracker.spawn(async move {
+            let keeping = keep(&options, (&sender, &served), &doubted, seen);
+            shutdown.run_until_cancelled(keeping).await
+        });
+        Arc::new(Self { store, doubt, serving, starts })
+    }
+
+    pub(super) fn serving(&self) -> u32 {
+        self.serving.load(Ordering::Acquire)
     }
 
     /// # Errors
@@ -93,7 +103,7 @@ impl Connection {
 /// Publishes a store, and the next one when it is lost.
 async fn keep(
     options: &Options,
-    published: &watch::Sender<Result<Arc<Store>, StoreError>>,
+    (published, serving): (&watch::Sender<Result<Arc<Store>, StoreError>>, &AtomicU32),
     doubt: &Notify,
     mut starts: Starts,
 ) {
@@ -107,6 +117,8 @@ async fn keep(
                     "connected to cassandra"
                 );
                 published.send_modify(|last| *last = Ok(store.clone()));
+                // Afterwards: who knows of the new generation reads no other.
+                serving.store(store.serving, Ordering::Release);
                 store.outlived(doubt, &mut starts).await;
                 tracing::warn!(keyspace = options.keyspace, "connecting to cassandra anew");
             }

@@ -4,13 +4,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use futures_util::TryStreamExt;
+use futures_util::{Stream, TryStreamExt};
 use scylla::DeserializeRow;
 use scylla::client::session::Session;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlTimestamp;
 use shared::clock::Timestamp;
 use shared::ids::{Conversation, Seq, Username};
+use shared::limits::INBOX_ROWS_PER_REQUEST;
 use shared::message::Message;
 use shared::ports::StoreError;
 use shared::view::{InboxChange, InboxRow, version};
@@ -53,27 +54,30 @@ impl Table {
             "SELECT peer, seq, id, sender, content, sent_at, own_seq, read_mark FROM {keyspace}.inbox WHERE owner = ?"
         );
         let head = format!("SELECT seq, parked_seq FROM {keyspace}.inbox WHERE owner = ? AND peer = ?");
+        let mut select = prepare(session, &select).await?;
+        select.set_page_size(i32::try_from(INBOX_ROWS_PER_REQUEST).expect("a constant that fits"));
         Ok(Self {
             put_last: prepare(session, &put("seq, id, sender, content, sent_at")).await?,
             put_own_last: prepare(session, &put("seq, id, sender, content, sent_at, own_seq")).await?,
             put_own_seq: prepare(session, &put("own_seq")).await?,
             put_read_mark: prepare(session, &put("read_mark")).await?,
             put_parked_seq: prepare(session, &put("parked_seq")).await?,
-            select: prepare(session, &select).await?,
+            select,
             select_head: prepare(session, &head).await?,
         })
     }
 
+    /// The rows as they come, one response after the other.
     pub(super) async fn read(
         &self,
         session: &Session,
-        owner: &Username,
-    ) -> Result<Vec<InboxRow>, StoreError> {
+        owner: Username,
+    ) -> Result<impl Stream<Item = Result<InboxRow, StoreError>> + use<>, StoreError> {
         let pages =
             session.execute_iter(self.select.clone(), (owner.as_str(),)).await.map_err(error::of_pager)?;
         let rows = pages.rows_stream::<Row>().map_err(|error| error::unfit(&error))?;
-        let rows = rows.map_err(error::of_next_row).try_filter_map(async |row| row.open(owner));
-        rows.try_collect().await
+        let rows = rows.map_err(error::of_next_row);
+        Ok(rows.try_filter_map(move |row| std::future::ready(row.open(&owner))))
     }
 
     /// The highest number in the conversation, of a message or a parked event; 0: none.

@@ -23,10 +23,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use shared::ids::{Conversation, Position, Seq, Username};
-use shared::ports::{ParkedEvents, Probe, StoreError, ViewReader, ViewWriter};
+use shared::ports::{InboxRows, ParkedEvents, Probe, StoreError, ViewReader, ViewWriter};
 use shared::process::config::ViewOptions;
-use shared::view::{InboxRow, ParkedEvent, ParkedRow, TimelineEntry, UserRow, ViewChange};
+use shared::view::{ParkedEvent, ParkedRow, TimelineEntry, UserRow, ViewChange};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -161,6 +162,10 @@ pub struct Reader {
 
 #[async_trait]
 impl ViewReader for Reader {
+    fn generation(&self) -> u32 {
+        self.connection.serving()
+    }
+
     async fn timeline(
         &self,
         conversation: &Conversation,
@@ -180,10 +185,14 @@ impl ViewReader for Reader {
         self.connection.heed(result)
     }
 
-    async fn inbox(&self, owner: &Username) -> Result<Vec<InboxRow>, StoreError> {
-        let store = self.connection.current()?;
-        let result = store.serving().inbox.read(&store.session, owner).await;
-        self.connection.heed(result)
+    fn inbox(&self, owner: &Username) -> InboxRows {
+        let (connection, owner) = (self.connection.clone(), owner.clone());
+        let reading = async move {
+            let store = connection.current()?;
+            let rows = connection.heed(store.serving().inbox.read(&store.session, owner).await)?;
+            Ok(rows.map(move |row| connection.heed(row)))
+        };
+        stream::once(reading).try_flatten().boxed()
     }
 
     async fn user(&self, user: &Username) -> Result<Option<UserRow>, StoreError> {

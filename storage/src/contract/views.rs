@@ -3,8 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "these are tests, though they live in the library")]
 
+use futures_util::StreamExt;
 use shared::clock::Timestamp;
-use shared::limits::{BUCKET_MESSAGES, PAGE_MESSAGES_MAX};
+use shared::limits::{BUCKET_MESSAGES, INBOX_ROWS_PER_REQUEST, PAGE_MESSAGES_MAX};
 use shared::view::{InboxRow, TimelineEntry, UserRow, UsersChange, ViewChange};
 
 use super::ViewStores;
@@ -33,6 +34,7 @@ macro_rules! views_contract {
             marks_only_rise
             an_inbox_row_may_hold_a_mark_alone
             an_inbox_holds_all_conversations_of_its_owner_and_no_other
+            a_long_inbox_comes_row_by_row
             the_highest_registration_of_a_user_stays
             changes_to_one_row_collapse
             large_messages_go_in_one_apply
@@ -225,6 +227,22 @@ pub async fn an_inbox_holds_all_conversations_of_its_owner_and_no_other(stores: 
     assert_eq!(rows.iter().map(|row| row.peer.as_str()).collect::<Vec<_>>(), peers);
     assert!(rows.iter().zip(&messages).all(|(row, message)| row.last.as_ref() == Some(message)));
     assert_eq!(stores.inbox("peer-007").await.len(), 1);
+}
+
+/// More rows than one request brings. Whoever has enough of them may leave.
+pub async fn a_long_inbox_comes_row_by_row(stores: ViewStores) {
+    let peers: Vec<_> =
+        (0..2 * INBOX_ROWS_PER_REQUEST + 1).map(|number| format!("peer-{number:04}")).collect();
+    let messages: Vec<_> = peers.iter().map(|peer| message(peer, "samer", 1, peer)).collect();
+    stores.apply(&messages.iter().flat_map(sent).collect::<Vec<_>>()).await;
+    stores.apply(&sent(&message("samer", "zoe", 1, "the last"))).await;
+    let rows = stores.inbox("samer").await;
+    let listed = rows.iter().map(|row| row.peer.as_str());
+    assert!(listed.eq(peers.iter().map(String::as_str).chain(["zoe"])), "{} rows", rows.len());
+    let mut some = stores.reader.inbox(&name("samer"));
+    assert!(some.next().await.unwrap().is_ok());
+    drop(some);
+    assert_eq!(stores.inbox("peer-0001").await.len(), 1);
 }
 
 pub async fn the_highest_registration_of_a_user_stays(stores: ViewStores) {

@@ -2,6 +2,7 @@
 //! keep the highest `seq`, whatever comes first.
 
 use std::collections::HashMap;
+use std::ops::Bound;
 
 use fjall::Readable;
 use shared::ids::{Seq, Username};
@@ -85,16 +86,27 @@ pub(super) fn put(rows: &mut Rows<'_>, recent: &mut Recent, change: &InboxChange
     Ok(())
 }
 
-/// From one snapshot.
-pub(super) fn of(directory: &Directory, owner: &Username) -> Result<Vec<InboxRow>, StoreError> {
+/// At most `rows_max` of the owner's conversations, by peer: those behind `after`. From one snapshot.
+pub(super) fn page(
+    directory: &Directory,
+    owner: &Username,
+    after: Option<&Username>,
+    rows_max: usize,
+) -> Result<Vec<InboxRow>, StoreError> {
     let prefix = keys::inbox_of(owner);
-    let rows = directory.views_snapshot().prefix(&directory.views, &prefix);
-    rows.map(|row| {
+    let begin = match after {
+        Some(peer) => Bound::Excluded(keys::inbox(owner, peer)),
+        None => Bound::Included(prefix.clone()),
+    };
+    let rows = directory.views_snapshot().range(&directory.views, (begin, Bound::Unbounded));
+    let mut page = Vec::new();
+    for row in rows.take(rows_max) {
         let (key, bytes) = row.into_inner().map_err(read_error)?;
-        let peer = std::str::from_utf8(&key[prefix.len()..]).ok().and_then(|peer| peer.parse().ok());
-        read(owner, peer.ok_or_else(|| unreadable(owner))?, &bytes)
-    })
-    .collect()
+        let Some(peer) = key.strip_prefix(prefix.as_slice()) else { break };
+        let peer = std::str::from_utf8(peer).ok().and_then(|peer| peer.parse().ok());
+        page.push(read(owner, peer.ok_or_else(|| unreadable(owner))?, &bytes)?);
+    }
+    Ok(page)
 }
 
 fn encode(owner: &Username, row: &InboxRow) -> Vec<u8> {

@@ -15,15 +15,20 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use fjall::PersistMode;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use shared::ids::{Conversation, Position, Seq, Username};
-use shared::ports::{ParkedEvents, StoreError, ViewReader, ViewWriter};
-use shared::view::{InboxRow, ParkedEvent, ParkedRow, TimelineEntry, UserRow, ViewChange};
+use shared::limits::INBOX_ROWS_PER_REQUEST;
+use shared::ports::{InboxRows, ParkedEvents, StoreError, ViewReader, ViewWriter};
+use shared::view::{ParkedEvent, ParkedRow, TimelineEntry, UserRow, ViewChange};
 
 use super::directory::Directory;
 use super::feed::Progress;
 use super::inbox::Recent;
 use super::rows::Rows;
 use super::{Embedded, inbox, parked, timeline, users};
+
+/// The only one: see [`super::directory`].
+const GENERATION: u32 = 1;
 
 #[async_trait]
 impl ViewWriter for Embedded {
@@ -89,6 +94,10 @@ fn put(rows: &mut Rows<'_>, recent: &mut Recent, change: &ViewChange) -> Result<
 
 #[async_trait]
 impl ViewReader for Embedded {
+    fn generation(&self) -> u32 {
+        GENERATION
+    }
+
     async fn timeline(
         &self,
         conversation: &Conversation,
@@ -102,9 +111,22 @@ impl ViewReader for Embedded {
         timeline::head(self.directory(), conversation)
     }
 
-    async fn inbox(&self, owner: &Username) -> Result<Vec<InboxRow>, StoreError> {
-        let owner = owner.clone();
-        self.blocking(move |store| inbox::of(store.directory(), &owner)).await
+    fn inbox(&self, owner: &Username) -> InboxRows {
+        let (store, owner) = (self.clone(), owner.clone());
+        let pages = stream::try_unfold(Some(None), move |after: Option<Option<Username>>| {
+            let (store, owner) = (store.clone(), owner.clone());
+            async move {
+                let Some(after) = after else { return Ok(None) };
+                let page = move |store: &Self| {
+                    inbox::page(store.directory(), &owner, after.as_ref(), INBOX_ROWS_PER_REQUEST)
+                };
+                let rows = store.blocking(page).await?;
+                let full = rows.len() == INBOX_ROWS_PER_REQUEST;
+                let next = full.then(|| rows.last().map(|row| row.peer.clone()));
+                Ok(Some((stream::iter(rows.into_iter().map(Ok)), next)))
+            }
+        });
+        pages.try_flatten().boxed()
     }
 
     async fn user(&self, user: &Username) -> Result<Option<UserRow>, StoreError> {

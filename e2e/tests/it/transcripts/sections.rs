@@ -21,7 +21,7 @@ const fn real(name: &'static str, when: &'static str) -> Section {
 }
 
 /// In the order of API.md, "Codes".
-pub(crate) const SECTIONS: [Section; 24] = [
+pub(crate) const SECTIONS: [Section; 25] = [
     alone(
         "invalid_request",
         "The path, the query, a header or the body cannot be read as what it must be: correct the request; sent again \
@@ -107,6 +107,12 @@ pub(crate) const SECTIONS: [Section; 24] = [
         "The views cannot be reached, so nothing can be read: try again after `Retry-After` seconds. Messages can \
          still be sent.",
     ),
+    alone(
+        "not_yet_visible",
+        "The message of `min_seq` cannot be seen yet: ask again after `Retry-After` seconds, or with `Prefer: wait=N` for \
+         more patience (up to 8 s), or without `min_seq` for what can be seen now. It stays so for a number that no message \
+         has, and for one that an operator has still to look after.",
+    ),
     real(
         "starting",
         "The service has not reached its stores since its start: nothing was done; try again after `Retry-After` \
@@ -130,10 +136,8 @@ pub(crate) const SECTIONS: [Section; 24] = [
 ];
 
 /// Codes that no request gets from this version.
-pub(crate) const NEVER_SENT: [(&str, &str); 2] = [
-    ("not_yet_visible", "503, for a read that waited for a message in vain (`min_seq`)."),
-    ("draining", "503, for a service that stops. It finishes what it has accepted."),
-];
+pub(crate) const NEVER_SENT: [(&str, &str); 1] =
+    [("draining", "503, for a service that stops. It finishes what it has accepted.")];
 
 /// Every code of the services has its place, and one only.
 pub(crate) fn assert_complete() {

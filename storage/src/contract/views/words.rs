@@ -1,6 +1,7 @@
 //! Short names for what the views' tests do over and over: a message and all changes that it makes, a call and its
 //! success.
 
+use futures_util::TryStreamExt;
 use shared::clock::Timestamp;
 use shared::ids::{Conversation, EventId, Seq, Ulid, Username};
 use shared::message::Message;
@@ -24,7 +25,7 @@ impl ViewStores {
 
     /// By peer: the port gives no order.
     pub(super) async fn inbox(&self, owner: &str) -> Vec<InboxRow> {
-        let mut rows = self.reader.inbox(&name(owner)).await.unwrap();
+        let mut rows: Vec<_> = self.reader.inbox(&name(owner)).try_collect().await.unwrap();
         rows.sort_by(|one, other| one.peer.cmp(&other.peer));
         rows
     }

@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use fjall::{Keyspace, PersistMode};
+use futures_util::TryStreamExt;
 use shared::event::Envelope;
 use shared::ids::{Seq, Subject};
 use shared::ports::{Delivery, EventFeed, Heads, StoreError, ViewReader};
@@ -338,7 +339,7 @@ async fn content(store: &Embedded) -> Result<Content, StoreError> {
     for peer in ["peer0", "peer1", "peer2"] {
         let pair = pair("samer", peer);
         let (head, page) = (store.head(&pair).await?, store.timeline(&pair, 1, 100).await?);
-        views.push((head, page, store.inbox(&name(peer)).await?));
+        views.push((head, page, store.inbox(&name(peer)).try_collect::<Vec<_>>().await?));
     }
     Ok((views, store.feed("reader").next_batch(100).await?))
 }

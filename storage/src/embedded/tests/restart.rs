@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use fjall::{Database, KeyspaceCreateOptions};
+use futures_util::TryStreamExt;
 use shared::clock::{Clock, Timestamp};
 use shared::event::{Event, RecordedEvent};
 use shared::limits::{SESSION_LIFETIME, SESSIONS_PER_USER_MAX};
@@ -242,7 +243,7 @@ async fn an_inbox_after_a_batch_that_was_not_written_is_read_again() {
     });
     assert!(failed.is_err());
     project(&store, &batch[3..]).await;
-    let inbox = store.inbox(&name("samer")).await.unwrap();
+    let inbox: Vec<_> = store.inbox(&name("samer")).try_collect().await.unwrap();
     let seen: Vec<_> = inbox.iter().map(|row| (row.head_seq(), row.own_seq)).collect();
     assert_eq!(seen, [(2, 2); 3]);
 }
