@@ -1,6 +1,6 @@
 //! The least that could be done: what the system is measured against. Each baseline is a process of its own, as the
-//! system is. Those for sends take the same requests and answer 201 with what they were sent; the one for projectors
-//! drains the same log into the same tables.
+//! system is. Those for sends take the same requests and answer 201 with what they were sent; those for reads answer
+//! with the same pages; the one for projectors drains the same log into the same tables.
 //!
 //! Nothing here authenticates, validates, decides or queues with a bound: it shows what the parts cost alone.
 
@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 
 mod drain;
 mod group_commit;
+mod pages;
 mod script;
 
 pub(crate) use drain::Drain;
@@ -44,6 +45,24 @@ pub(crate) enum Baseline {
         #[arg(long)]
         dir: PathBuf,
     },
+    /// Ready bytes after one round trip to Redis
+    Ready {
+        #[arg(long)]
+        listen: SocketAddr,
+        #[arg(long)]
+        redis_url: String,
+        #[arg(long)]
+        body: PathBuf,
+    },
+    /// A page of the timeline, by the bare driver
+    Select {
+        #[arg(long)]
+        listen: SocketAddr,
+        #[arg(long)]
+        cassandra_node: String,
+        #[arg(long)]
+        keyspace: String,
+    },
     /// The log into the views, by the bare drivers
     Drain(Drain),
 }
@@ -54,6 +73,10 @@ pub(crate) async fn serve(baseline: Baseline) -> Result<()> {
         Baseline::Bare { listen } => (listen, Router::new().route("/send", post(created))),
         Baseline::Script { listen, redis_url } => (listen, script::router(&redis_url).await?),
         Baseline::Fjall { listen, dir } => (listen, group_commit::router(&dir)?),
+        Baseline::Ready { listen, redis_url, body } => (listen, pages::ready(&redis_url, &body).await?),
+        Baseline::Select { listen, cassandra_node, keyspace } => {
+            (listen, pages::select(&cassandra_node, &keyspace).await?)
+        }
         Baseline::Drain(drain) => return drain::run(&drain).await,
     };
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;

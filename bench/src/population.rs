@@ -58,7 +58,17 @@ pub(crate) fn fill_redis(url: &str, key_prefix: &str, population: Population) ->
     keys.flush()
 }
 
-fn username(user: u64) -> Username {
+/// Puts the last `seq` of conversations beside the log.
+pub(crate) fn set_heads(url: &str, key_prefix: &str, heads: &[(Conversation, u64)]) -> Result<()> {
+    let mut keys = Keys::connect(url, key_prefix)?;
+    for (conversation, head) in heads {
+        let subject = Subject::Conversation(conversation.clone());
+        keys.set(&subject, "heads", &subject.to_string(), &head.to_string())?;
+    }
+    keys.flush()
+}
+
+pub(crate) fn username(user: u64) -> Username {
     Username::new(&name(user)).expect("a letter and digits are a name")
 }
 

@@ -13,6 +13,7 @@ mod login;
 mod memory;
 mod overload;
 mod project;
+mod read;
 mod scale;
 mod visible;
 
@@ -36,6 +37,8 @@ pub(crate) enum Scenario {
     Scale,
     /// Time from a send's answer until the message can be read (real only)
     Visible,
+    /// Pages and inboxes, beside ready bytes and the bare driver (real only)
+    Read,
 }
 
 impl Scenario {
@@ -50,13 +53,14 @@ impl Scenario {
             Self::Project => "project",
             Self::Scale => "scale",
             Self::Visible => "visible",
+            Self::Read => "read",
         }
     }
 
     /// Seconds of one measurement, unless told otherwise.
     pub(crate) fn seconds(self) -> f64 {
         match self {
-            Self::Append | Self::Growth => 5.0,
+            Self::Append | Self::Growth | Self::Read => 5.0,
             // A backlog takes as long as it takes.
             Self::Login | Self::Overload | Self::Idle | Self::Project | Self::Scale | Self::Visible => 10.0,
             Self::Memory => 60.0,
@@ -68,7 +72,7 @@ impl Scenario {
         match self {
             Self::Append | Self::Login | Self::Overload | Self::Idle | Self::Memory => Target::Standalone,
             // There is no other.
-            Self::Growth | Self::Project | Self::Scale | Self::Visible => Target::Real,
+            Self::Growth | Self::Project | Self::Scale | Self::Visible | Self::Read => Target::Real,
         }
     }
 
@@ -80,6 +84,7 @@ impl Scenario {
             }
             Self::Project | Self::Scale => vec!["projector"],
             Self::Visible => vec![target.program(), "projector", "query-api"],
+            Self::Read => vec!["projector", "query-api"],
         }
     }
 
@@ -94,6 +99,7 @@ impl Scenario {
             Self::Project => project::run(stage).await,
             Self::Scale => scale::run(stage).await,
             Self::Visible => visible::run(stage).await,
+            Self::Read => read::run(stage).await,
         }
     }
 }

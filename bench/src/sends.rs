@@ -164,7 +164,7 @@ impl Source for Logins {
 }
 
 /// The same request again and again.
-struct Always(Vec<u8>);
+pub(crate) struct Always(pub(crate) Vec<u8>);
 
 impl Requests for Always {
     fn next(&mut self) -> &[u8] {

@@ -42,6 +42,10 @@ impl<'a> Views<'a> {
         self.cassandra.addr()
     }
 
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
     pub(crate) fn part(&self) -> Part {
         Part { name: "cassandra", pid: self.cassandra.pid() }
     }

@@ -180,22 +180,26 @@ struct Tables {
     put_own_seq: PreparedStatement,
 }
 
+/// With the settings of the system.
+pub(super) async fn session(node: &str) -> Result<Session> {
+    let profile = ExecutionProfile::builder()
+        .consistency(Consistency::Quorum)
+        .request_timeout(Some(WRITE_TIMEOUT))
+        .build();
+    let connections = NonZeroUsize::new(CONNECTIONS).context("a constant above 0")?;
+    let session = SessionBuilder::new()
+        .known_node(node)
+        .default_execution_profile_handle(profile.into_handle())
+        .pool_size(PoolSize::PerHost(connections))
+        .fetch_full_schema_metadata(false);
+    Ok(session.build().await?)
+}
+
 type Write<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
 impl Tables {
     async fn prepare(node: &str, keyspace: &str) -> Result<Self> {
-        let profile = ExecutionProfile::builder()
-            .consistency(Consistency::Quorum)
-            .request_timeout(Some(WRITE_TIMEOUT))
-            .build();
-        let connections = NonZeroUsize::new(CONNECTIONS).context("a constant above 0")?;
-        let session = SessionBuilder::new()
-            .known_node(node)
-            .default_execution_profile_handle(profile.into_handle())
-            .pool_size(PoolSize::PerHost(connections))
-            .fetch_full_schema_metadata(false)
-            .build()
-            .await?;
+        let session = session(node).await?;
         let insert = |table: &str, columns: &str| {
             let values = "?, ".repeat(columns.split(", ").count());
             let values = values.trim_end_matches(", ");
