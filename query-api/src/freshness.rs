@@ -12,18 +12,33 @@ use crate::metrics::{Outcome, ReadMetrics};
 
 /// The pages of this process that wait.
 pub(crate) struct Waits {
-    places: Arc<Semaphore>,
+    for_all: Arc<Semaphore>,
+    for_one: Arc<Semaphore>,
     metrics: ReadMetrics,
+}
+
+/// What a page waits for. Who waits for long takes no place from those who do not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    /// Everything that was acknowledged, for a moment.
+    All,
+    /// The message of `min_seq`.
+    One,
 }
 
 impl Waits {
     pub(crate) fn new(metrics: ReadMetrics) -> Self {
-        Self { places: Arc::new(Semaphore::new(PAGES_WAITING_MAX)), metrics }
+        let [for_all, for_one] = [(); 2].map(|()| Arc::new(Semaphore::new(PAGES_WAITING_MAX)));
+        Self { for_all, for_one, metrics }
     }
 
     /// `None`: as many wait as may.
-    pub(crate) fn begin(&self) -> Option<Wait> {
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
+    pub(crate) fn begin(&self, awaited: Awaited) -> Option<Wait> {
+        let places = match awaited {
+            Awaited::All => &self.for_all,
+            Awaited::One => &self.for_one,
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
             self.metrics.waited(Outcome::Full);
             return None;
         };

@@ -56,7 +56,8 @@ pub const FRESHNESS_POLL: Duration = Duration::from_millis(50);
 pub const MIN_SEQ_WAIT_DEFAULT: Duration = Duration::from_secs(2);
 /// And at most: with the call of the views that may follow it is within [`REQUEST_DEADLINE`].
 pub const MIN_SEQ_WAIT_MAX: Duration = Duration::from_secs(8);
-/// Pages of a process that wait at once. Each of them looks at every notice, and again after [`FRESHNESS_POLL`].
+/// Pages of a process that wait at once for what was acknowledged; so many more may wait for the message of `min_seq`,
+/// which can take longer. Each of them looks at every notice, and again after [`FRESHNESS_POLL`].
 pub const PAGES_WAITING_MAX: usize = 512;
 /// Bodies of pages that a process keeps, with what belongs to each of them.
 pub const PAGES_CACHED_BYTES_MAX: u64 = 64 * 1024 * 1024;

@@ -1,6 +1,8 @@
 //! What a client or the system already has is not read again, and is not wrong for that: `ETag` and 304, pages that can
 //! no longer change, one read of the views for all who ask at once.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use e2e::{Answer, Backend, Client, TestApp, User, eventually};
 
 e2e::scenarios!(
@@ -123,39 +125,49 @@ async fn pages_that_can_no_longer_change_are_immutable(app: &TestApp) {
 }
 
 async fn a_thousand_readers_of_a_cold_page_are_one_read(app: &TestApp) {
-    const READERS: usize = 1_000;
     let (samer, lena) = (app.register("samer").await, app.register("lena").await);
     for n in 1..=30 {
         samer.send(&lena, &format!("message {n}")).await;
     }
     all_applied(app).await;
     let (door, operations) = reader(app).await;
-    let [samer, lena] = [samer.at(&door), lena.at(&door)];
+    let users = [samer.at(&door), lena.at(&door)];
+    // On a busy machine the log may not be asked in time, which costs a read of the views: then another cold page.
+    for limit in 21..=30 {
+        let (reads, answers) = read_at_once(&users, limit, &operations).await;
+        if answers.iter().any(|answer| answer.header("chat-behind") == Some("unknown")) {
+            continue;
+        }
+        assert_eq!(reads, 1);
+        for answer in answers {
+            let answer = answer.expect(200);
+            assert_eq!((answer.items().len(), answer.header("chat-behind")), (limit, None));
+        }
+        let bytes = figure(&operations, "page_cache_bytes").await;
+        assert!((1_000..100_000).contains(&bytes), "{bytes}");
+        assert!(figure(&operations, "page_cache_hits_total").await > 0);
+        return;
+    }
+    panic!("the log could not be asked in time, ten times in a row");
+}
+
+/// The newest page, by both of them and in either order of the names; how many reads of the views it took.
+async fn read_at_once(users: &[User; 2], limit: usize, operations: &Client) -> (u64, Vec<Answer>) {
+    const READERS: usize = 1_000;
     let figures = async || {
-        let sum = figure(&operations, "page_store_reads_sum").await;
-        (sum, figure(&operations, "page_store_reads_count").await)
-    };
-    let read = |user: &User, sender: &str, recipient: &str| {
-        user.get(&format!("/messages?sender={sender}&recipient={recipient}"))
+        let sum = figure(operations, "page_store_reads_sum").await;
+        (sum, figure(operations, "page_store_reads_count").await)
     };
     let before = figures().await;
-    // Both of them, and either order of the names.
-    let requests = std::sync::atomic::AtomicUsize::new(0);
-    let answers: Vec<Answer> = crate::at_once(READERS, || {
-        let request = match requests.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 2 {
-            0 => read(&samer, "samer", "lena"),
-            _ => read(&lena, "lena", "samer"),
-        };
-        request.send()
+    let requests = AtomicUsize::new(0);
+    let answers = crate::at_once(READERS, || {
+        let own = requests.fetch_add(1, Ordering::Relaxed) % 2;
+        let (user, peer) = (&users[own], &users[1 - own]);
+        let path = format!("/messages?sender={}&recipient={}&limit={limit}", user.name, peer.name);
+        user.get(&path).send()
     })
     .await;
     let after = figures().await;
-    assert_eq!((after.0 - before.0, after.1 - before.1), (1, READERS as u64));
-    for answer in answers {
-        let answer = answer.expect(200);
-        assert_eq!((answer.items().len(), answer.header("chat-behind")), (30, None));
-    }
-    let bytes = figure(&operations, "page_cache_bytes").await;
-    assert!((1_000..100_000).contains(&bytes), "{bytes}");
-    assert!(figure(&operations, "page_cache_hits_total").await > 0);
+    assert_eq!(after.1 - before.1, READERS as u64);
+    (after.0 - before.0, answers)
 }

@@ -11,7 +11,7 @@ use shared::process::problem::{Code, Problem};
 use tokio::time::Instant;
 
 use super::query::{Cursor, PageQuery};
-use crate::freshness::{Wait, moved};
+use crate::freshness::{Awaited, Wait, moved};
 use crate::metrics::{Kind, Outcome};
 use crate::pages::{Page, StoreReads};
 use crate::state::AppState;
@@ -122,7 +122,8 @@ impl<'a> Reading<'a> {
         let mut wait = None;
         while !seen.is_enough() && Instant::now() < self.deadline(&seen) {
             if wait.is_none() {
-                wait = self.state.waits.begin();
+                let awaited = if seen.min_seq { Awaited::All } else { Awaited::One };
+                wait = self.state.waits.begin(awaited);
             }
             if wait.is_none() {
                 return if seen.min_seq { self.as_it_is(seen).await } else { Err(busy()) };
