@@ -1,7 +1,11 @@
 //! Answers that a client may have already: ready bytes with an `ETag`, and 304 where `If-None-Match` names it (RFC 9110,
 //! 13.1.2). It does not know what the bytes say.
 
+use std::convert::Infallible;
+
 use axum::body::Body;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -27,10 +31,10 @@ impl Ready {
     }
 
     /// With `headers`, which a 304 has as well. Whose answer it is depends on the token.
-    pub(crate) fn answer(&self, asked: &HeaderMap, mut headers: HeaderMap) -> Response {
+    pub(crate) fn answer(&self, known: &Known, mut headers: HeaderMap) -> Response {
         headers.insert(header::ETAG, self.etag.clone());
         headers.insert(header::VARY, HeaderValue::from_static("authorization"));
-        if is_known(asked, self.etag.as_bytes()) {
+        if known.has(self.etag.as_bytes()) {
             return (StatusCode::NOT_MODIFIED, headers).into_response();
         }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -40,11 +44,23 @@ impl Ready {
     }
 }
 
-/// Whether `If-None-Match` holds the tag. Weak tags compare as strong ones do; what follows something that is no tag
-/// is not read.
-fn is_known(asked: &HeaderMap, etag: &[u8]) -> bool {
-    let mut values = asked.get_all(header::IF_NONE_MATCH).iter().map(HeaderValue::as_bytes);
-    values.any(|value| value.trim_ascii() == b"*" || tags(value).any(|tag| tag == etag))
+/// What the client has, as `If-None-Match` says.
+pub(crate) struct Known(Vec<HeaderValue>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Known {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        Ok(Self(parts.headers.get_all(header::IF_NONE_MATCH).iter().cloned().collect()))
+    }
+}
+
+impl Known {
+    /// Weak tags compare as strong ones do; what follows something that is no tag is not read.
+    fn has(&self, etag: &[u8]) -> bool {
+        let mut values = self.0.iter().map(HeaderValue::as_bytes);
+        values.any(|value| value.trim_ascii() == b"*" || tags(value).any(|tag| tag == etag))
+    }
 }
 
 /// The tags of a list, with their quotes and without the `W/` of weak ones. A tag may hold commas.
@@ -85,8 +101,8 @@ mod tests {
             (&["\"*\""], false),
             (&[""], false),
         ] {
-            let pairs = values.iter().map(|value| (header::IF_NONE_MATCH, value.parse().unwrap()));
-            assert_eq!(is_known(&pairs.collect(), b"\"abc\""), known, "{values:?}");
+            let has = Known(values.iter().map(|value| value.parse().unwrap()).collect()).has(b"\"abc\"");
+            assert_eq!(has, known, "{values:?}");
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod conditional;
 mod freshness;
+mod heads;
 mod metrics;
 mod pages;
 mod prefer;

@@ -19,6 +19,10 @@ use shared::process::{
 };
 use storage::{cassandra, redis};
 
+// As command-api: a page that is ready is nothing but small allocations.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let (config, signals) = (config::Config::parse(), Signals::listen()?);

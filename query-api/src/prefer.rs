@@ -1,13 +1,27 @@
 //! The header `Prefer` (RFC 7240), as far as it is heeded here: `wait=SECONDS`.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 static PREFER: HeaderName = HeaderName::from_static("prefer");
 
-/// How long the client is willing to wait. What cannot be read is ignored; of several the first counts.
-pub(crate) fn wait(headers: &HeaderMap) -> Option<Duration> {
+/// How long the client is willing to wait, if it says so.
+pub(crate) struct PreferredWait(pub(crate) Option<Duration>);
+
+impl<S: Send + Sync> FromRequestParts<S> for PreferredWait {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        Ok(Self(wait(&parts.headers)))
+    }
+}
+
+/// What cannot be read is ignored; of several the first counts.
+fn wait(headers: &HeaderMap) -> Option<Duration> {
     let texts = headers.get_all(&PREFER).iter().filter_map(|value: &HeaderValue| value.to_str().ok());
     let mut preferences = texts.flat_map(|text| text.split(','));
     preferences.find_map(|preference| {

@@ -11,6 +11,7 @@ use shared::process::sessions::RecentSessions;
 use shared::process::telemetry::Metrics;
 
 use crate::freshness::Waits;
+use crate::heads::SharedHeads;
 use crate::metrics::ReadMetrics;
 use crate::pages::Pages;
 
@@ -30,6 +31,7 @@ pub struct Parts {
 
 pub struct State {
     parts: Parts,
+    pub(crate) shared_heads: SharedHeads,
     pub(crate) pages: Pages,
     pub(crate) waits: Waits,
     pub(crate) metrics: ReadMetrics,
@@ -40,7 +42,8 @@ impl AppState {
     pub fn new(parts: Parts, metrics: &Metrics) -> Self {
         let metrics = ReadMetrics::new(metrics);
         let (pages, waits) = (Pages::new(parts.views.clone(), metrics.clone()), Waits::new(metrics.clone()));
-        Self(Arc::new(State { parts, pages, waits, metrics }))
+        let shared_heads = SharedHeads::new(parts.heads.clone());
+        Self(Arc::new(State { parts, shared_heads, pages, waits, metrics }))
     }
 
     /// Whether any conversation may be read without a token of one of the two.

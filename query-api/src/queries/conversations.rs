@@ -21,7 +21,7 @@ use shared::{Seq, Username};
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use crate::conditional::Ready;
+use crate::conditional::{Known, Ready};
 use crate::metrics::Kind;
 use crate::state::AppState;
 
@@ -96,7 +96,7 @@ fn unseal(owner: &Username, cursor: &str) -> Option<Place> {
 pub(crate) async fn conversations(
     State(state): State<AppState>,
     caller: Caller,
-    asked: HeaderMap,
+    known: Known,
     query: Query,
 ) -> Result<Response, Problem> {
     let limit = query.number("limit", PAGE_CONVERSATIONS_MAX)?.unwrap_or(PAGE_CONVERSATIONS_DEFAULT);
@@ -121,7 +121,7 @@ pub(crate) async fn conversations(
         headers.insert(header::LINK, HeaderValue::from_str(&link).expect("base64 is visible ASCII"));
     }
     let body = serde_json::to_vec(&page).expect("strings and numbers are always JSON");
-    Ok(Ready::new(body).answer(&asked, headers))
+    Ok(Ready::new(body).answer(&known, headers))
 }
 
 /// The page after a place, and whether there is more. Of all rows it keeps no more than it shows.

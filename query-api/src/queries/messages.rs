@@ -10,6 +10,8 @@ use shared::process::problem::{Code, Problem, ProblemBody};
 use shared::process::request::Query;
 use tokio::time::Instant;
 
+use crate::conditional::Known;
+use crate::prefer::PreferredWait;
 use crate::state::AppState;
 
 mod query;
@@ -55,14 +57,15 @@ static CHAT_BEHIND: HeaderName = HeaderName::from_static("chat-behind");
 pub(crate) async fn messages(
     State(state): State<AppState>,
     claim: Claim,
-    headers: HeaderMap,
+    known: Known,
+    wait: PreferredWait,
     query: Query,
 ) -> Result<Response, Problem> {
     let begun = Instant::now();
-    let page = PageQuery::read(&query, &headers);
+    let page = PageQuery::read(&query, &wait);
     let head = async {
         match &page {
-            Ok(page) => Some(state.heads.head(&page.conversation).await),
+            Ok(page) => Some(state.shared_heads.head(&page.conversation).await),
             Err(_) => None,
         }
     };
@@ -77,11 +80,11 @@ pub(crate) async fn messages(
     }
     let _held = caller.map(|caller| state.in_flight.enter(&caller)).transpose()?;
     let answer = Reading::run(&state, &page, head, begun).await?;
-    Ok(answer.into_response(&page, &headers))
+    Ok(answer.into_response(&page, &known))
 }
 
 impl Answer {
-    fn into_response(self, query: &PageQuery, asked: &HeaderMap) -> Response {
+    fn into_response(self, query: &PageQuery, known: &Known) -> Response {
         let mut headers = HeaderMap::with_capacity(8);
         match self.behind {
             Some(0) => {}
@@ -92,7 +95,7 @@ impl Answer {
         if let Some(links) = self.page.shown().and_then(|shown| query.links(&shown, self.head)) {
             headers.insert(header::LINK, links);
         }
-        self.page.ready.answer(asked, headers)
+        self.page.ready.answer(known, headers)
     }
 
     /// A page with a marker may still change, and one that says how far behind it is must be asked for again.

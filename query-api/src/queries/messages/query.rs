@@ -3,13 +3,13 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::HeaderValue;
 use shared::limits::{MIN_SEQ_WAIT_DEFAULT, MIN_SEQ_WAIT_MAX, PAGE_MESSAGES_DEFAULT, PAGE_MESSAGES_MAX};
 use shared::process::problem::Problem;
 use shared::process::request::Query;
 use shared::{Conversation, Seq, Username};
 
-use crate::prefer;
+use crate::prefer::PreferredWait;
 
 /// What was asked for.
 pub(super) struct PageQuery {
@@ -32,7 +32,7 @@ pub(super) enum Cursor {
 }
 
 impl PageQuery {
-    pub(super) fn read(query: &Query, headers: &HeaderMap) -> Result<Self, Problem> {
+    pub(super) fn read(query: &Query, PreferredWait(wait): &PreferredWait) -> Result<Self, Problem> {
         let name = |parameter| {
             let parsed = Username::new(query.required(parameter)?);
             parsed.map_err(|error| Problem::invalid(format!("the parameter {parameter}: {error}")))
@@ -48,7 +48,7 @@ impl PageQuery {
             (Some(_), Some(_)) => return Err(Problem::invalid("either before or after, not both")),
         };
         let min_seq = query.number("min_seq", Seq::MAX)?;
-        let min_seq_wait = prefer::wait(headers).unwrap_or(MIN_SEQ_WAIT_DEFAULT).min(MIN_SEQ_WAIT_MAX);
+        let min_seq_wait = wait.unwrap_or(MIN_SEQ_WAIT_DEFAULT).min(MIN_SEQ_WAIT_MAX);
         Ok(Self { sender, recipient, conversation, limit, cursor, min_seq, min_seq_wait })
     }
 
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     fn page(query: &str) -> Result<PageQuery, Code> {
-        PageQuery::read(&Query::new(query), &HeaderMap::new()).map_err(|problem| problem.code)
+        PageQuery::read(&Query::new(query), &PreferredWait(None)).map_err(|problem| problem.code)
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl<'a> Reading<'a> {
         if self.query.min_seq.is_none_or(|seq| seq <= self.head) {
             return Ok(());
         }
-        let head = self.state.heads.head(&self.query.conversation).await;
+        let head = self.state.shared_heads.head(&self.query.conversation).await;
         self.note(head).await
     }
 
