@@ -37,7 +37,10 @@ use crate::limits::{
 };
 
 mod deadline;
+mod hangup;
 mod stream;
+
+pub use hangup::Hangup;
 
 use deadline::{Deadline, Deadlines};
 use stream::ClientStream;
@@ -88,11 +91,12 @@ async fn connection(
     held: (OwnedSemaphorePermit, OpenConnection),
     lifecycle: Lifecycle,
 ) {
-    let deadlines = Deadlines::default();
-    let timer = deadlines.clone();
+    let (deadlines, hangup) = (Deadlines::default(), Hangup::default());
+    let (timer, asked) = (deadlines.clone(), hangup.clone());
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(deadlines.clone());
+        request.extensions_mut().insert(hangup.clone());
         router.clone().call(request)
     });
     // Answers are small and complete: waiting to fill a packet only adds latency.
@@ -102,12 +106,13 @@ async fn connection(
         .header_read_timeout(HEADERS_DEADLINE)
         .max_headers(HEADERS_COUNT_MAX)
         .max_header_size(HEADERS_BYTES_MAX)
-        .serve_connection(TokioIo::new(ClientStream::new(stream)), service);
+        .serve_connection(TokioIo::new(ClientStream::new(stream, asked.clone())), service);
     let mut connection = std::pin::pin!(connection);
     // Errors here are the client's: it left, or spoke something that is not HTTP.
     tokio::select! {
         biased;
         result = connection.as_mut() => drop(result),
+        () = asked.asked() => {}
         () = lifecycle.shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
             drop(tokio::time::timeout(DRAIN_DEADLINE, connection).await);

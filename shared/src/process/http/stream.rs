@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use super::Hangup;
 use crate::limits::ANSWER_UNREAD_MAX;
 
 /// Writing fails when the client has taken nothing for [`ANSWER_UNREAD_MAX`]. A slow client is none that takes
@@ -17,11 +18,12 @@ pub(super) struct ClientStream {
     stream: TcpStream,
     /// While something waits to be taken.
     unread: Option<Pin<Box<Sleep>>>,
+    hangup: Hangup,
 }
 
 impl ClientStream {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, unread: None }
+    pub(super) fn new(stream: TcpStream, hangup: Hangup) -> Self {
+        Self { stream, unread: None, hangup }
     }
 
     fn taken<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -31,9 +33,21 @@ impl ClientStream {
         }
         let deadline = self.unread.get_or_insert_with(|| Box::pin(tokio::time::sleep(ANSWER_UNREAD_MAX)));
         ready!(deadline.as_mut().poll(context));
-        // Without this the kernel would keep what is unread, and offer it for minutes more.
-        let _ = self.stream.set_zero_linger();
+        self.throw_away();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Without this the kernel would keep what is unread, and offer it for minutes more.
+    fn throw_away(&self) {
+        let _ = self.stream.set_zero_linger();
+    }
+}
+
+impl Drop for ClientStream {
+    fn drop(&mut self) {
+        if self.hangup.is_asked() {
+            self.throw_away();
+        }
     }
 }
 

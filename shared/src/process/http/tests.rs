@@ -72,6 +72,30 @@ async fn a_client_that_never_reads_is_cut_off_and_a_slow_one_is_not() {
     assert_eq!(lifecycle.tasks.len(), 0);
 }
 
+/// Whoever gives up an answer that is not taken does not wait for the client.
+#[tokio::test]
+async fn a_connection_is_cut_from_outside() {
+    let ((listener, address), lifecycle) = (listen().await, Lifecycle::default());
+    let (given, mut hangups) = tokio::sync::mpsc::unbounded_channel();
+    let answer = move |hangup: Hangup| async move {
+        given.send(hangup).unwrap();
+        Bytes::from(vec![b'x'; 16 * MIB])
+    };
+    serve(listener, Router::new().route("/", get(answer)), &lifecycle);
+    let mut stream = connect(address).await;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: chat\r\n\r\n").await.unwrap();
+    let hangup = hangups.recv().await.expect("the handler runs");
+    let mut buffer = vec![0; 1024];
+    assert!(stream.read(&mut buffer).await.unwrap() > 0, "the answer has begun");
+    let begun = Instant::now();
+    hangup.cut();
+    let cut = async { while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {} };
+    tokio::time::timeout(PATIENCE, cut).await.expect("it is cut");
+    assert!(begun.elapsed() < ANSWER_UNREAD_MAX, "{:?}", begun.elapsed());
+    lifecycle.drain().await;
+    assert_eq!(lifecycle.tasks.len(), 0);
+}
+
 /// Sends one request on a connection that stays open; the head and the body of the answer.
 async fn ask(stream: &mut TcpStream, method: &str, path: &str) -> (String, String) {
     let request = format!("{method} {path} HTTP/1.1\r\nHost: chat\r\nContent-Length: 0\r\n\r\n");
