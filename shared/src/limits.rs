@@ -66,6 +66,33 @@ pub const PAGES_CACHED_SHARDS: usize = 8;
 /// How long a client may keep a page that can no longer change: as good as for ever.
 pub const IMMUTABLE_MAX_AGE: Duration = Duration::from_secs(365 * 24 * 3600);
 
+// Live events.
+/// Held by a process for streams and for readers who come back: at 500 messages/s those of two minutes.
+pub const LIVE_EVENTS_MAX: usize = 65_536;
+pub const LIVE_RING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Per partition and read.
+pub const LIVE_EVENTS_PER_READ_MAX: usize = 256;
+/// Between two reads of the log while there is something to read.
+pub const LIVE_GATHERED_FOR: Duration = Duration::from_millis(2);
+/// Between two attempts to read a log that is away: service is back within 2 s of it.
+pub const LIVE_RETRY_PAUSE: Duration = Duration::from_millis(250);
+/// How long a stream waits for the first read of the log.
+pub const LIVE_BEGIN_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Three quarters of [`CONNECTIONS_MAX`]: requests need some too.
+pub const LIVE_STREAMS_MAX: i64 = 12_288;
+/// What waits for a reader: with more he is cut off, or told to reload when he comes back.
+pub const LIVE_UNSENT_BYTES_MAX: usize = 1024 * 1024;
+pub const LIVE_UNSENT_MAX: Duration = Duration::from_secs(10);
+/// A stream to whose reader nothing happens says so after 60 to 85 % of this, and [`LIVE_LOOK_EVERY`] more.
+pub const LIVE_SILENCE_MAX: Duration = Duration::from_secs(15);
+pub const LIVE_LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Who loses his session loses his streams within this, [`LIVE_LOOK_EVERY`] and [`LOG_TIMEOUT`]: below 5 s.
+pub const LIVE_SESSION_ASKED_EVERY: Duration = Duration::from_secs(3);
+pub const LIVE_SESSIONS_ASKED_AT_ONCE: usize = 256;
+/// When to come back after a stream has ended, at random between the two.
+pub const LIVE_RETRY_MIN: Duration = Duration::from_secs(1);
+pub const LIVE_RETRY_MAX: Duration = Duration::from_secs(4);
+
 // Passwords.
 /// About a second of work for one core.
 pub const PASSWORD_HASHES_QUEUED_MAX: usize = 32;
@@ -96,6 +123,8 @@ pub const LOGIN_RATE: Rate = Rate::new(10, Unit::Minute, 10);
 pub const REGISTER_RATE: Rate = Rate::new(10, Unit::Minute, 10);
 /// Of one user, in one process.
 pub const REQUESTS_IN_FLIGHT_PER_USER: u32 = 16;
+/// Of one user, in one process.
+pub const STREAMS_PER_USER: u32 = 4;
 /// Per unit of time, and of a burst: at a million per second permits are a microsecond apart.
 pub const RATE_PERMITS_MAX: u32 = 1_000_000;
 /// Until a burst that is used up is there again; what is counted of a subject is kept for as long.

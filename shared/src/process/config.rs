@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::limits::{
     IDEMPOTENCY_WINDOW, LOGIN_RATE, PARTITIONS_DEFAULT, PARTITIONS_MAX, REGISTER_RATE, REPLICAS_MAX,
-    REQUESTS_IN_FLIGHT_PER_USER, SEND_RATE,
+    REQUESTS_IN_FLIGHT_PER_USER, SEND_RATE, STREAMS_PER_USER,
 };
 use crate::network::Network;
 use crate::rate::Rate;
@@ -169,6 +169,21 @@ pub struct InFlightOptions {
 impl Default for InFlightOptions {
     fn default() -> Self {
         Self { rate_limits: Switch::On, in_flight_limit: REQUESTS_IN_FLIGHT_PER_USER }
+    }
+}
+
+/// Event streams: for the processes that serve reads.
+#[derive(Debug, Clone, Args)]
+pub struct StreamOptions {
+    /// Event streams of one user that this process keeps open at once
+    #[arg(long, env = "CHAT_STREAM_LIMIT", default_value_t = STREAMS_PER_USER, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub stream_limit: u32,
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        Self { stream_limit: STREAMS_PER_USER }
     }
 }
 

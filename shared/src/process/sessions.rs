@@ -40,6 +40,21 @@ impl RecentSessions {
         Self { believed_while_away: SESSION_BELIEVED_WHILE_AWAY_MAX, ..self }
     }
 
+    /// As [`Sessions::find`], but the store is asked in any case.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn ask(&self, key: &SessionKey) -> Result<Option<Username>, StoreError> {
+        // Before the question: an answer is as old as its question.
+        let at = Instant::now();
+        let found = self.store.find(key).await?;
+        match &found {
+            Some(user) => self.seen.insert(*key, Seen { user: user.clone(), at }),
+            None => drop(self.seen.remove(key)),
+        }
+        Ok(found)
+    }
+
     /// A session that was ended by this process.
     pub fn forget(&self, key: &SessionKey) {
         self.seen.remove(key);
@@ -59,19 +74,12 @@ impl Sessions for RecentSessions {
         if let Some(seen) = seen.clone().filter(within(SESSION_BELIEVED_MAX)) {
             return Ok(Some(seen.user));
         }
-        // Before the question: an answer is as old as its question.
-        let at = Instant::now();
-        let found = match self.store.find(key).await {
+        match self.ask(key).await {
             Err(error) if error.is_retryable() => {
                 let seen = seen.filter(within(self.believed_while_away));
-                return seen.map(|seen| Some(seen.user)).ok_or(error);
+                seen.map(|seen| Some(seen.user)).ok_or(error)
             }
-            answer => answer?,
-        };
-        match &found {
-            Some(user) => self.seen.insert(*key, Seen { user: user.clone(), at }),
-            None => drop(self.seen.remove(key)),
+            answer => answer,
         }
-        Ok(found)
     }
 }

@@ -1,4 +1,4 @@
-//! How many requests of one user are served at once. Each process counts its own: an exact number over all
+//! How many requests of one user are served at once, and how many event streams are open. Each process counts its own: an exact number over all
 //! instances would cost every request a round trip, and what this protects, the process, is one of them.
 
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use super::{LimitMetrics, refusal};
 use crate::ids::Username;
-use crate::process::config::{InFlightOptions, Switch};
+use crate::process::config::{InFlightOptions, StreamOptions, Switch};
 use crate::process::problem::Problem;
 
 /// Clones share the counts.
@@ -18,6 +18,8 @@ pub struct InFlight(Option<Arc<Counts>>);
 
 struct Counts {
     most: u32,
+    /// Of which there may be so many.
+    what: &'static str,
     /// Who has none is not in it, so it is bounded by the connections.
     by_user: Mutex<HashMap<Username, u32>>,
     refused: Counter,
@@ -26,17 +28,24 @@ struct Counts {
 impl InFlight {
     #[must_use]
     pub fn new(options: &InFlightOptions, metrics: &LimitMetrics) -> Self {
-        match options.rate_limits {
+        let refused = metrics.refused("in_flight");
+        Self::counting(options.rate_limits, options.in_flight_limit, "requests at once", refused)
+    }
+
+    /// The same for event streams.
+    #[must_use]
+    pub fn of_streams(rate_limits: Switch, options: &StreamOptions, metrics: &LimitMetrics) -> Self {
+        Self::counting(rate_limits, options.stream_limit, "open event streams", metrics.refused("streams"))
+    }
+
+    fn counting(rate_limits: Switch, most: u32, what: &'static str, refused: Counter) -> Self {
+        match rate_limits {
             Switch::Off => Self(None),
-            Switch::On => Self(Some(Arc::new(Counts {
-                most: options.in_flight_limit,
-                by_user: Mutex::default(),
-                refused: metrics.refused("in_flight"),
-            }))),
+            Switch::On => Self(Some(Arc::new(Counts { most, what, by_user: Mutex::default(), refused }))),
         }
     }
 
-    /// One more request of a user, until the guard is dropped.
+    /// One more of a user, until the guard is dropped.
     ///
     /// # Errors
     /// 429 when there are as many as may be.
@@ -50,7 +59,7 @@ impl InFlight {
         }
         drop(by_user);
         counts.refused.inc();
-        Err(refusal("too many requests at once", Duration::from_secs(1)))
+        Err(refusal(&format!("too many {}", counts.what), Duration::from_secs(1)))
     }
 }
 
@@ -60,7 +69,7 @@ impl Counts {
     }
 }
 
-/// The place of a request that is served.
+/// The place of a request that is served, or of a stream.
 #[must_use = "the place is free again when this is dropped"]
 pub struct Held(Option<(Arc<Counts>, Username)>);
 
@@ -78,7 +87,7 @@ impl Drop for Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::REQUESTS_IN_FLIGHT_PER_USER;
+    use crate::limits::{REQUESTS_IN_FLIGHT_PER_USER, STREAMS_PER_USER};
     use crate::process::problem::Code;
 
     #[test]
@@ -96,6 +105,16 @@ mod tests {
         assert!(in_flight.enter(&samer).is_err());
         drop((held, other));
         assert!(in_flight.0.as_ref().unwrap().lock().is_empty(), "nobody is remembered");
+    }
+
+    #[test]
+    fn the_fifth_stream_is_refused() {
+        let streams = InFlight::of_streams(Switch::On, &StreamOptions::default(), &LimitMetrics::default());
+        let samer = "samer".parse().unwrap();
+        let held: Vec<_> = (0..STREAMS_PER_USER).map(|_| streams.enter(&samer).unwrap()).collect();
+        let refused = streams.enter(&samer).err().unwrap();
+        assert_eq!((refused.code, held.len()), (Code::RateLimited, 4));
+        assert!(refused.detail.starts_with("too many open event streams"), "{}", refused.detail);
     }
 
     #[test]
