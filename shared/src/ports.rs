@@ -1,7 +1,7 @@
 //! What a service may ask of a store, one trait per role: command-api holds [`EventLog`], [`Accounts`],
 //! [`Sessions`], [`Heads`] and [`RateLimits`]; the projector [`EventFeed`] and [`ViewWriter`], and for its
-//! operator [`FeedMonitor`], [`ParkedEvents`] and [`LogReader`]; query-api [`ViewReader`], [`Heads`], [`Sessions`]
-//! and [`Notices`]. The doc comments are the contract; `storage::contract` checks it on every adapter.
+//! operator [`FeedMonitor`], [`ParkedEvents`] and [`LogReader`]; query-api [`ViewReader`], [`Heads`], [`Sessions`],
+//! [`Notices`] and [`LogTail`]. The doc comments are the contract; `storage::contract` checks it on every adapter.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -357,6 +357,32 @@ pub trait ParkedEvents: Send + Sync {
 pub trait LogReader: Send + Sync {
     /// What stands at these positions now, in their order; `None`: nothing.
     async fn entries_at(&self, positions: &[Position]) -> Result<Vec<Option<Delivery>>, StoreError>;
+}
+
+/// Reads the log as it grows, all of it, beside every consumer. Changes nothing.
+#[async_trait]
+pub trait LogTail: Send {
+    /// The end of the log: about the last `events_max` entries, an equal share of each partition.
+    /// [`LogTail::next_batch`] goes on behind them. `None`: nothing was ever appended.
+    async fn end(&mut self, events_max: usize) -> Result<Option<LogEnd>, StoreError>;
+
+    /// Waits for entries behind those returned so far, at most [`crate::limits::FEED_WAIT_MAX`] (then the batch is
+    /// empty), and returns at most about `events_max` per partition, in log order within each. An entry that is gone
+    /// when its turn comes is passed over. May be dropped at any await, or fail: what was not returned is returned by
+    /// the next call.
+    async fn next_batch(&mut self, events_max: usize) -> Result<Vec<Delivery>, StoreError>;
+}
+
+/// What a [`LogTail`] begins with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogEnd {
+    /// Says which log this is: another one says something else, also at the same place.
+    pub log: String,
+    /// One for each partition, in their order: every entry of the log behind it is among the entries. A partition
+    /// whose beginning is among them has one before every entry, all zeros.
+    pub behind: Vec<Position>,
+    /// In log order within each partition.
+    pub entries: Vec<Delivery>,
 }
 
 /// Tells that views have moved. A hint, never the truth: notices may be lost or repeated, so who waits for one

@@ -376,7 +376,7 @@ pub async fn the_log_is_read_again_at_any_position(stores: LogStores) {
 }
 
 /// Events of every kind, over many subjects.
-fn a_bit_of_everything() -> Vec<Append> {
+pub(super) fn a_bit_of_everything() -> Vec<Append> {
     let mut appends = Vec::new();
     for number in 0..12 {
         let user = format!("user{number}");
@@ -419,7 +419,7 @@ pub(super) async fn next(feed: &mut dyn EventFeed, events_max: usize) -> Vec<Del
 }
 
 /// Reads and acknowledges until `count` events have come, each of them once.
-async fn take(feed: &mut dyn EventFeed, count: usize) -> BTreeMap<Position, RecordedEvent> {
+pub(super) async fn take(feed: &mut dyn EventFeed, count: usize) -> BTreeMap<Position, RecordedEvent> {
     let mut taken = BTreeMap::new();
     while taken.len() < count {
         let batch = next(feed, WIDE).await;

@@ -93,6 +93,26 @@ pub async fn an_unreadable_entry_is_read_again_as_it_was_delivered(stores: LogSt
     assert_eq!(again, [Some(batch[0].clone())]);
 }
 
+pub async fn a_tail_gives_what_cannot_be_read_too(stores: LogStores) {
+    let subject = Subject::Conversation(pair("anna", "ben"));
+    let put = stores.put_raw.as_ref().expect("this backend can put raw entries");
+    stores.put(message("anna", "ben", "before")).await;
+    let mut tail = (stores.tail)();
+    tail.end(WIDE).await.expect("an end").expect("an event");
+    let damaged = RawEntry { subject, envelope: sealed("hi"), seq: 2, checksum_flipped: 1 };
+    put(damaged.clone()).await;
+    let after = stores.put(message("anna", "ben", "after")).await;
+    let mut followed = Vec::new();
+    while followed.len() < 2 {
+        followed.extend(super::soon("a batch", tail.next_batch(WIDE)).await.expect("a batch"));
+    }
+    assert!(followed[0].content.is_err());
+    assert_eq!(receipt_of(read(&followed[1])), after);
+    put(RawEntry { seq: 4, ..damaged }).await;
+    let end = (stores.tail)().end(1).await.expect("an end").expect("an event");
+    assert!(end.entries.last().is_some_and(|last| last.content.is_err()), "{end:?}");
+}
+
 fn sealed(content: &str) -> Envelope {
     let append = message("anna", "ben", content);
     let id: EventId = new_id();

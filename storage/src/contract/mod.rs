@@ -14,8 +14,8 @@ use futures_util::future::BoxFuture;
 use shared::event::{ConversationRead, Envelope, Event, MessageSent, UserRegistered};
 use shared::ids::{Conversation, EventId, Subject, Username};
 use shared::ports::{
-    Accounts, Append, Appended, EventFeed, EventLog, FeedMonitor, Heads, LogReader, Notices, ParkedEvents,
-    RateLimits, Receipt, Sessions, ViewReader, ViewWriter,
+    Accounts, Append, Appended, EventFeed, EventLog, FeedMonitor, Heads, LogReader, LogTail, Notices,
+    ParkedEvents, RateLimits, Receipt, Sessions, ViewReader, ViewWriter,
 };
 use shared::{Clock, Seq};
 
@@ -25,6 +25,7 @@ pub mod limits;
 pub mod log;
 pub mod malformed;
 pub mod parked;
+pub mod tail;
 pub mod views;
 
 /// What the log's tests take.
@@ -41,6 +42,8 @@ pub struct LogStores {
     pub consumer: MakeConsumer,
     /// Whether consumers may work at the same time. If not, a test drops one before it makes the next.
     pub several_consumers: bool,
+    /// A tail of its own.
+    pub tail: Box<dyn Fn() -> Box<dyn LogTail> + Send + Sync>,
     pub limits: Arc<dyn RateLimits>,
     /// For every session, as if this much time had gone by.
     pub age_sessions: Age,
@@ -156,6 +159,12 @@ macro_rules! log_contract {
                 the_monitor_counts
                 the_monitor_tells_how_old_the_oldest_is
                 the_log_is_read_again_at_any_position
+            , tail:
+                of_a_new_log_there_is_no_end
+                a_tail_begins_with_the_end_of_the_log
+                a_tail_is_woken_and_follows_in_log_order
+                tails_and_consumers_do_not_touch_each_other
+                a_dropped_wait_of_a_tail_loses_nothing
             , limits:
                 a_burst_is_granted_and_then_what_comes_back
                 what_is_taken_is_at_most_what_is_free
@@ -183,6 +192,7 @@ macro_rules! malformed_contract {
                 an_unreadable_entry_is_delivered_with_its_cause
                 neighbours_of_an_unreadable_entry_are_unharmed
                 an_unreadable_entry_is_read_again_as_it_was_delivered
+                a_tail_gives_what_cannot_be_read_too
         }
     };
 }

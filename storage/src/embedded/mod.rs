@@ -29,6 +29,7 @@ mod manifest;
 mod mark;
 mod parked;
 mod rows;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod timeline;
@@ -54,6 +55,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use directory::Directory;
 pub use feed::Feed;
 use feed::Progress;
+pub use tail::Tail;
 use views::Applying;
 use writer::{Command, Writer};
 
@@ -70,7 +72,7 @@ pub struct Options {
     pub idempotency_window: Duration,
 }
 
-/// The store: every port but `EventFeed`, which [`Embedded::feed`] gives. Clones are the same store; it ends
+/// The store: every port but `EventFeed` and `LogTail`, which [`Embedded::feed`] and [`Embedded::tail`] give. Clones are the same store; it ends
 /// with the last of them and of its feeds.
 #[derive(Clone)]
 pub struct Embedded(Arc<Inner>);
@@ -121,6 +123,12 @@ impl Embedded {
     #[must_use]
     pub fn feed(&self, consumer: &str) -> Feed {
         Feed::new(self.clone(), consumer)
+    }
+
+    /// Reads the log as it grows.
+    #[must_use]
+    pub fn tail(&self) -> Tail {
+        Tail::new(self.clone())
     }
 
     /// Shows what is appended, and how.

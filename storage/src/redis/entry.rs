@@ -33,6 +33,24 @@ pub(super) fn deliveries(partition: u16, entries: Value) -> Option<Vec<Delivery>
     entries.into_iter().map(|entry| delivery(partition, entry)).collect()
 }
 
+/// What a read of several streams answers: `[[key, entries], …]`, in the order of the streams asked, which are those
+/// of all partitions, without those that have nothing.
+pub(super) fn streams(asked: &[String], answer: Value) -> Option<Vec<Delivery>> {
+    let streams = match answer {
+        Value::Array(streams) => streams,
+        Value::Nil => return Some(Vec::new()),
+        _ => return None,
+    };
+    let mut batch = Vec::new();
+    let mut asked = (0u16..).zip(asked);
+    for stream in streams {
+        let (key, entries): (String, Value) = redis::from_redis_value(stream).ok()?;
+        let (partition, _) = asked.find(|(_, asked)| **asked == key)?;
+        batch.extend(deliveries(partition, entries)?);
+    }
+    Some(batch)
+}
+
 /// An entry of which only the id is left.
 pub(super) fn deleted(partition: u16, id: &str) -> Option<Delivery> {
     Some(Fields(Vec::new()).delivery(position(partition, id)?))

@@ -231,24 +231,7 @@ impl Feed {
             read.arg(ids[usize::from(partition)].as_ref());
         }
         let (answer,) = self.ask(&one(read)).await?;
-        self.streams_read(answer).ok_or_else(unexpected)
-    }
-
-    /// `[[key, entries], …]`, in the order of the streams asked, without those that have nothing.
-    fn streams_read(&self, answer: Value) -> Option<Vec<Delivery>> {
-        let streams = match answer {
-            Value::Array(streams) => streams,
-            Value::Nil => return Some(Vec::new()),
-            _ => return None,
-        };
-        let mut batch = Vec::new();
-        let mut asked = (0u16..).zip(&self.streams);
-        for stream in streams {
-            let (key, entries): (String, Value) = redis::from_redis_value(stream).ok()?;
-            let (partition, _) = asked.find(|(_, asked)| **asked == key)?;
-            batch.extend(entry::deliveries(partition, entries)?);
-        }
-        Some(batch)
+        entry::streams(&self.streams, answer).ok_or_else(unexpected)
     }
 
     /// Returns whether there are partitions again that were gone.

@@ -13,6 +13,7 @@
 //! | notices | PUBLISH, SUBSCRIBE | a hint that may be lost |
 //! | monitor | XINFO, XRANGE in a script | numbers of one moment |
 //! | reader | XRANGE | an entry that was read before, by its id |
+//! | tail | XREVRANGE, XINFO STREAM; XREAD | all that is appended, without a group: nothing is noted |
 //! | durability | INFO, CONFIG GET | what the server keeps, asked at every connect |
 //!
 //! Redis 7.0 is enough. Its clock gives the events their time; ids, not times, decide the order. [`connect`]
@@ -51,6 +52,7 @@ mod reader;
 mod recent;
 mod replicas;
 mod server;
+mod tail;
 
 pub use accounts::Accounts;
 pub use feed::Feed;
@@ -61,6 +63,7 @@ pub use notices::Notices;
 pub use probe::Probe;
 pub use reader::Reader;
 pub use recent::Recent;
+pub use tail::Tail;
 
 use keys::Keys;
 use link::Link;
@@ -219,6 +222,12 @@ impl Redis {
     #[must_use]
     pub fn reader(&self) -> Reader {
         Reader { server: Arc::clone(&self.server), link: self.link.clone() }
+    }
+
+    /// Reads the log as it grows.
+    #[must_use]
+    pub fn tail(&self) -> Tail {
+        Tail::new(Arc::clone(&self.server))
     }
 
     /// Subscribes when first asked.

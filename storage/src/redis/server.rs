@@ -113,6 +113,11 @@ impl Server {
         Ok(Self { host, port, settings, durability, keys, clock, epoch: OnceLock::new() })
     }
 
+    /// Of the log; empty before the first connection.
+    pub(super) fn epoch(&self) -> &str {
+        self.epoch.get().map_or("", String::as_str)
+    }
+
     /// So many must have an event before it is acknowledged.
     pub(super) fn replicas(&self) -> u8 {
         self.durability.map_or(0, |options| options.log_replicas)

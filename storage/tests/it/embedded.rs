@@ -26,7 +26,7 @@ async fn log_stores() -> LogStores {
     let dir = tempfile::tempdir().unwrap();
     let clock = Clock::standing_at(Clock::system().now());
     let store = open_at(dir.path(), clock.clone()).unwrap();
-    let (feeds, raw) = (store.clone(), store.clone());
+    let (feeds, tails, raw) = (store.clone(), store.clone(), store.clone());
     LogStores {
         log: Arc::new(store.clone()),
         accounts: Arc::new(store.clone()),
@@ -35,6 +35,7 @@ async fn log_stores() -> LogStores {
         notices: Arc::new(store.clone()),
         monitor: Arc::new(store.clone()),
         reader: Arc::new(store.clone()),
+        tail: Box::new(move || Box::new(tails.tail())),
         limits: Arc::new(store),
         consumer: Box::new(move |name| {
             let feed = feeds.feed(name);

@@ -91,6 +91,10 @@ async fn open() -> LogStores {
         monitor: Arc::new(store.monitor(GENERATION)),
         reader: Arc::new(store.reader()),
         limits: Arc::new(store.rate_limits()),
+        tail: {
+            let store = store.clone();
+            Box::new(move || Box::new(store.tail()))
+        },
         consumer: Box::new(move |name| {
             let feed = store.feed(GENERATION, name);
             Box::pin(async { Box::new(feed) as _ })
