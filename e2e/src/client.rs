@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, SizeHint};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::ext::ReasonPhrase;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode, Uri};
@@ -160,6 +160,29 @@ impl Request {
         };
         tokio::time::timeout(ANSWER_TIME_MAX, answered).await.context("no answer in time")?
     }
+}
+
+impl Request {
+    /// For an answer that does not end: its body is the caller's to read.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn open(self) -> Result<Opened> {
+        let Self { client, method, path, headers, body } = self;
+        let uri: Uri = format!("http://{}{path}", client.address).parse().context("the path")?;
+        let mut request = hyper::Request::new(body);
+        (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, uri, headers);
+        let answer = tokio::time::timeout(ANSWER_TIME_MAX, client.pool.request(request)).await;
+        let (parts, body) = answer.context("no answer in time")?.context("no answer")?.into_parts();
+        Ok(Opened { status: parts.status.as_u16(), headers: parts.headers, body })
+    }
+}
+
+/// An answer that has begun.
+pub struct Opened {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Incoming,
 }
 
 /// A body on its way.

@@ -8,7 +8,7 @@ use shared::Clock;
 use shared::limits::PARKED_COUNTED_MAX;
 use shared::ports::{FeedMonitor, ParkedEvents};
 use shared::process::config::{
-    IdempotencyOptions, InFlightOptions, LimitOptions, PasswordOptions, ProcessOptions, Switch,
+    IdempotencyOptions, InFlightOptions, LimitOptions, PasswordOptions, ProcessOptions, StreamOptions, Switch,
 };
 use shared::process::shutdown::Lifecycle;
 use standalone::{Config, Standalone};
@@ -86,6 +86,7 @@ fn config(dir: &Path, metrics: SocketAddr, settings: &Settings) -> Config {
         idempotency,
         passwords: PasswordOptions { password_blocklist: settings.password_blocklist.clone() },
         limits: settings.limits.clone().unwrap_or_else(unlimited),
+        streams: StreamOptions::default(),
         process: ProcessOptions::logging("warn"),
     }
 }

@@ -1,8 +1,8 @@
 //! The system as its clients see it: everything here speaks HTTP to a running system, or does something bad to
 //! it. In reading order: [`app`] (one system for one test, on either backend), [`client`], [`curl`]
-//! (a request and its answer as a terminal shows them), [`user`], [`in_flight`], [`waiting`], [`traffic`] (what was
-//! acknowledged, and is it visible), [`log`] (what is stored of it), [`mod@poison`], [`proxy`] and [`process`]
-//! (faults).
+//! (a request and its answer as a terminal shows them), [`user`], [`events`], [`in_flight`], [`waiting`],
+//! [`traffic`] (what was acknowledged, and is it visible), [`log`] (what is stored of it), [`mod@poison`],
+//! [`proxy`] and [`process`] (faults).
 //!
 //! ```text
 //! e2e::scenarios!(a_message_is_seen_at_once);
@@ -18,6 +18,7 @@ pub mod client;
 pub mod curl;
 mod embedded;
 pub mod environment;
+pub mod events;
 pub mod in_flight;
 pub mod log;
 pub mod poison;
@@ -33,6 +34,7 @@ pub mod waiting;
 pub use app::{Backend, Settings, Standing, TestApp};
 pub use client::{Answer, Client, Request};
 pub use curl::Placeholders;
+pub use events::{Event, Events, Followed, Follower};
 pub use in_flight::InFlight;
 pub use log::Sum;
 pub use poison::{Planted, poison};

@@ -215,6 +215,17 @@ impl System {
         name
     }
 
+    /// Ends nginx, whatever is open, and starts it again on its old port.
+    ///
+    /// # Panics
+    /// When it does not end or start.
+    pub async fn restart_nginx(&self) {
+        let mut nginx = self.nginx.lock().await;
+        nginx.stop_with(xtask::servers::Signal::Term).expect("nginx ends");
+        *nginx =
+            start_nginx(self.dir.path().join("nginx"), self.address, &*self.instances.lock().await).await;
+    }
+
     /// What every process has written so far, by its name; `nginx` is one of them.
     pub async fn logs(&self) -> BTreeMap<String, String> {
         let instances = self.instances.lock().await;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Parser;
-use shared::process::config::{InFlightOptions, LogOptions, ProcessOptions, ViewOptions};
+use shared::process::config::{InFlightOptions, LogOptions, ProcessOptions, StreamOptions, ViewOptions};
 
 /// Serves conversations and inboxes from the views
 #[derive(Debug, Parser)]
@@ -29,6 +29,9 @@ pub(crate) struct Config {
 
     #[command(flatten)]
     pub(crate) in_flight: InFlightOptions,
+
+    #[command(flatten)]
+    pub(crate) streams: StreamOptions,
 
     #[command(flatten)]
     pub(crate) process: ProcessOptions,

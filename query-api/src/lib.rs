@@ -4,11 +4,13 @@
 mod conditional;
 mod freshness;
 mod heads;
+mod live;
 mod metrics;
 mod pages;
 mod prefer;
 pub mod queries;
 mod state;
 
+pub use live::Live;
 pub use queries::routes;
 pub use state::{AppState, Parts};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use clap::Parser;
-use query_api::{AppState, Parts};
+use query_api::{AppState, Live, Parts};
 use shared::Clock;
 use shared::process::limits::{InFlight, LimitMetrics};
 use shared::process::{
@@ -38,12 +38,16 @@ async fn main() -> anyhow::Result<()> {
     )?;
     let metrics = telemetry::Metrics::default();
     let accounts = Arc::new(redis.accounts());
+    let sessions = Arc::new(RecentSessions::new(accounts.clone()).outlasting_the_store());
+    let limits = LimitMetrics::new(&metrics);
+    let streams = InFlight::of_streams(config.in_flight.rate_limits, &config.streams, &limits);
     let parts = Parts {
         views: Arc::new(cassandra.reader()),
-        heads: accounts.clone(),
-        sessions: Arc::new(RecentSessions::new(accounts).outlasting_the_store()),
+        heads: accounts,
+        sessions: sessions.clone(),
         notices: Arc::new(redis.notices()),
-        in_flight: InFlight::new(&config.in_flight, &LimitMetrics::new(&metrics)),
+        in_flight: InFlight::new(&config.in_flight, &limits),
+        live: Live::start(Box::new(redis.tail()), sessions, streams, (clock.clone(), &metrics), &lifecycle),
         access: Access::Token,
     };
     let state = AppState::new(parts, &metrics);

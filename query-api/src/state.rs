@@ -12,6 +12,7 @@ use shared::process::telemetry::Metrics;
 
 use crate::freshness::Waits;
 use crate::heads::SharedHeads;
+use crate::live::Live;
 use crate::metrics::ReadMetrics;
 use crate::pages::Pages;
 
@@ -26,6 +27,7 @@ pub struct Parts {
     pub sessions: Arc<RecentSessions>,
     pub notices: Arc<dyn Notices>,
     pub in_flight: InFlight,
+    pub live: Live,
     pub access: Access,
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use shared::process::auth::Access;
 use shared::process::config::{
-    ConfigError, IdempotencyOptions, LimitOptions, PasswordOptions, ProcessOptions,
+    ConfigError, IdempotencyOptions, LimitOptions, PasswordOptions, ProcessOptions, StreamOptions,
 };
 
 /// The whole chat system in one process, on a local directory
@@ -44,6 +44,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub limits: LimitOptions,
+
+    #[command(flatten)]
+    pub streams: StreamOptions,
 
     #[command(flatten)]
     pub process: ProcessOptions,

@@ -9,6 +9,7 @@ use anyhow::Context;
 use axum::Router;
 use command_api::{Blocklist, KnownUsers, Passwords};
 use projector::{Counters, Progress, Projector, StormGuard, Watched};
+use query_api::Live;
 use shared::Clock;
 use shared::process::client::TrustedProxies;
 use shared::process::health::Health;
@@ -69,7 +70,7 @@ impl Standalone {
             .watching(Arc::new(progress))
             .started();
         let service = Service {
-            router: router(config, &store, &clock, &metrics)?.merge(description::routes()?),
+            router: router(config, &store, (&clock, &metrics), lifecycle)?.merge(description::routes()?),
             metrics,
             health: health.clone(),
             clock,
@@ -101,8 +102,8 @@ pub fn greet(running: &Standalone, config: &Config) -> std::io::Result<()> {
 fn router(
     config: &Config,
     store: &Arc<Embedded>,
-    clock: &Clock,
-    metrics: &Metrics,
+    (clock, metrics): (&Clock, &Metrics),
+    lifecycle: &Lifecycle,
 ) -> anyhow::Result<Router> {
     let passwords = Passwords::for_this_machine();
     passwords.register_metrics(metrics);
@@ -125,12 +126,15 @@ fn router(
         access: config.auth,
         idempotency_window: config.idempotency.idempotency_window,
     }));
+    let streams = InFlight::of_streams(config.limits.in_flight.rate_limits, &config.streams, &limit_metrics);
+    let (tail, seen) = (Box::new(store.tail()), sessions.clone());
     let parts = query_api::Parts {
         views: store.clone(),
         heads: store.clone(),
         sessions,
         notices: store.clone(),
         in_flight,
+        live: Live::start(tail, seen, streams, (clock.clone(), metrics), lifecycle),
         access: config.auth,
     };
     let queries = query_api::routes().with_state(query_api::AppState::new(parts, metrics));

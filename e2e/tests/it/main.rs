@@ -12,6 +12,7 @@ mod bodies;
 mod caching;
 mod conventions;
 mod conversations;
+mod events;
 mod flood;
 mod history;
 mod idempotency;
@@ -35,6 +36,8 @@ mod transcripts;
 mod durability;
 #[cfg(feature = "real")]
 mod edge;
+#[cfg(feature = "real")]
+mod events_resumed;
 #[cfg(feature = "real")]
 mod groups;
 #[cfg(feature = "real")]

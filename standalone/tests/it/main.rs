@@ -18,6 +18,7 @@ mod logs;
 mod otel;
 mod refused;
 mod rehash;
+mod streams;
 
 /// The program on a directory, where it listens, and its client.
 struct Running {
