@@ -18,6 +18,9 @@ use crate::user::User;
 /// Between two tries of a reader who was sent away. The hint of the stream would make tests slow.
 const COME_BACK_AFTER: Duration = Duration::from_millis(50);
 
+/// Longer than any test.
+const FOLLOWED_FOR_MAX: Duration = Duration::from_secs(3_600);
+
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -275,7 +278,7 @@ impl Follower {
 async fn follow(user: User, mut events: Events, followed: Arc<Mutex<Followed>>, end: CancellationToken) {
     let follow = async {
         loop {
-            while let Some(event) = events.next_within(Duration::from_secs(60)).await {
+            while let Some(event) = events.next_within(FOLLOWED_FOR_MAX).await {
                 followed.lock().await.events.push(event);
             }
             let last_id = events.last_id.take().expect("a position");

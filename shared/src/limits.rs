@@ -69,9 +69,11 @@ pub const IMMUTABLE_MAX_AGE: Duration = Duration::from_secs(365 * 24 * 3600);
 // Live events.
 /// Held by a process for streams and for readers who come back: at 500 messages/s those of two minutes.
 pub const LIVE_EVENTS_MAX: usize = 65_536;
-/// Of these, read at the start of a process: all at once, so fewer.
+/// Of these, read when the first reader comes: all at once, so fewer.
 pub const LIVE_EVENTS_AT_START_MAX: usize = 32_768;
 pub const LIVE_RING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// After the last stream: whoever comes back soon finds what he missed without another read of it.
+pub const LIVE_FOLLOWED_FOR: Duration = Duration::from_secs(60);
 /// Per partition and read.
 pub const LIVE_EVENTS_PER_READ_MAX: usize = 256;
 /// Between two reads of the log while there is something to read.

@@ -6,7 +6,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use shared::limits::{LIVE_UNSENT_BYTES_MAX, LIVE_UNSENT_MAX};
+use shared::limits::{LIVE_FOLLOWED_FOR, LIVE_UNSENT_BYTES_MAX, LIVE_UNSENT_MAX};
 use shared::ports::{Delivery, LogEnd, SessionKey};
 use shared::process::http::Hangup;
 use shared::{Timestamp, Username};
@@ -17,9 +17,11 @@ use super::ring::{self, LiveEvent, Missed, Ring, Taken};
 /// Everything that changes; behind one lock, never held for longer than it takes to change it.
 #[derive(Default)]
 pub(super) struct Hub {
-    /// `None`: the log was not there yet.
+    /// `None`: nobody listens, or the log was not there yet.
     ring: Option<Ring>,
     streams: HashMap<Username, Vec<Stream>>,
+    /// When somebody came last to listen.
+    wanted: Option<Instant>,
     opened: u64,
     has_ended: bool,
 }
@@ -94,6 +96,23 @@ pub(super) enum Closed {
 }
 
 impl Hub {
+    /// Somebody comes to listen.
+    pub(super) fn want(&mut self, now: Instant) {
+        self.wanted = Some(now);
+    }
+
+    /// Whether the log is to be followed. The ring is given up when nobody has listened for long.
+    pub(super) fn is_wanted(&mut self, now: Instant) -> bool {
+        if !self.streams.is_empty() {
+            self.wanted = Some(now);
+        }
+        let wanted = self.wanted.is_some_and(|last| last + LIVE_FOLLOWED_FOR > now);
+        if !wanted {
+            self.ring = None;
+        }
+        wanted
+    }
+
     pub(super) fn has_begun(&self) -> bool {
         self.ring.is_some()
     }

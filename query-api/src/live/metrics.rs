@@ -7,8 +7,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use shared::process::telemetry::Metrics;
 
-use super::ring::Ring;
-
 #[derive(Clone)]
 pub(super) struct LiveMetrics {
     pub(super) open: Gauge,
@@ -54,9 +52,9 @@ impl LiveMetrics {
         }
     }
 
-    pub(super) fn holds(&self, ring: &Ring) {
+    pub(super) fn holds(&self, events: usize, bytes: usize) {
         let size = |size: usize| i64::try_from(size).unwrap_or(i64::MAX);
-        self.ring_events.set(size(ring.len()));
-        self.ring_bytes.set(size(ring.bytes()));
+        self.ring_events.set(size(events));
+        self.ring_bytes.set(size(bytes));
     }
 }

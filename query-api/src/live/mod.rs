@@ -2,8 +2,9 @@
 //! reading order: [`Live`] (opens streams), [`stream`] (what a reader gets), [`hub`] (who is open, and what is next for
 //! him), [`ring`] (what is held), [`place`] (where a reader was), [`reading`] (the tasks behind it).
 //!
-//! One reader of the log serves all streams of the process. Nothing is stored: what a reader missed while he was
-//! away is told again from the ring, which every instance fills from the log by itself.
+//! One reader of the log serves all streams of the process; while there are none, the log is not read. Nothing is
+//! stored: what a reader missed while he was away is told again from the ring, which every instance fills from the
+//! log by itself.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
@@ -22,7 +23,7 @@ use shared::process::problem::{Code, Problem};
 use shared::process::sessions::RecentSessions;
 use shared::process::shutdown::Lifecycle;
 use shared::process::telemetry::Metrics;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
 mod hub;
@@ -48,13 +49,15 @@ struct Shared {
     hub: Mutex<Hub>,
     /// Whether the hub has begun.
     begun: watch::Sender<bool>,
+    /// Somebody wants it to.
+    wanted: Notify,
     sessions: Arc<RecentSessions>,
     clock: Clock,
     metrics: LiveMetrics,
 }
 
 impl Live {
-    /// Reads the log from now until shutdown, on tasks of `lifecycle`.
+    /// Reads the log whenever somebody listens, until shutdown, on tasks of `lifecycle`.
     #[must_use]
     pub fn start(
         tail: Box<dyn LogTail>,
@@ -64,7 +67,8 @@ impl Live {
         lifecycle: &Lifecycle,
     ) -> Self {
         let (begun, metrics) = (watch::Sender::new(false), LiveMetrics::new(metrics));
-        let shared = Arc::new(Shared { hub: Mutex::default(), begun, sessions, clock, metrics });
+        let (hub, wanted) = (Mutex::default(), Notify::new());
+        let shared = Arc::new(Shared { hub, begun, wanted, sessions, clock, metrics });
         lifecycle.spawn(reading::read(shared.clone(), tail, lifecycle.shutdown.clone()));
         lifecycle.spawn(reading::look_after(shared.clone(), lifecycle.shutdown.clone()));
         lifecycle.spawn(reading::ask_for_sessions(shared.clone(), lifecycle.shutdown.clone()));
@@ -79,8 +83,10 @@ impl Live {
         last_event_id: Option<String>,
     ) -> Result<EventStream, Problem> {
         let held = self.limit.enter(&user)?;
-        let Shared { metrics, begun, .. } = &*self.shared;
-        // A store that is there is read within moments of the start.
+        let Shared { metrics, begun, wanted, .. } = &*self.shared;
+        self.shared.hub().want(Instant::now());
+        wanted.notify_one();
+        // A store that is there is read within moments.
         let _ = timeout(LIVE_BEGIN_WAIT_MAX, begun.subscribe().wait_for(|begun| *begun)).await;
         if metrics.open.get() >= LIVE_STREAMS_MAX {
             return Err(Problem::new(Code::Busy, "too many event streams are open; try again soon"));

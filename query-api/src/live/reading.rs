@@ -1,7 +1,6 @@
 //! The tasks behind the streams: one reads the log, one looks whether streams are listened to, one whether their
 //! sessions last.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -21,7 +20,7 @@ pub(super) async fn read(shared: Arc<Shared>, mut tail: Box<dyn LogTail>, shutdo
     let reading = async {
         let mut failing = false;
         loop {
-            let Err(error) = follow(&shared, &mut *tail, &mut failing).await;
+            let Err(error) = follow(&shared, &mut *tail, &mut failing).await else { continue };
             if !failing {
                 tracing::warn!(error = &error as &dyn std::error::Error, "live events wait for the log");
             }
@@ -34,11 +33,11 @@ pub(super) async fn read(shared: Arc<Shared>, mut tail: Box<dyn LogTail>, shutdo
     wake(wakers);
 }
 
-async fn follow(
-    shared: &Shared,
-    tail: &mut dyn LogTail,
-    failing: &mut bool,
-) -> Result<Infallible, StoreError> {
+/// From when somebody listens until nobody does.
+async fn follow(shared: &Shared, tail: &mut dyn LogTail, failing: &mut bool) -> Result<(), StoreError> {
+    while !shared.hub().is_wanted(Instant::now()) {
+        shared.wanted.notified().await;
+    }
     while !shared.hub().has_begun() {
         match tail.end(LIVE_EVENTS_AT_START_MAX).await? {
             Some(end) => {
@@ -49,7 +48,7 @@ async fn follow(
             None => tokio::time::sleep(LIVE_GATHERED_FOR).await,
         }
     }
-    loop {
+    while shared.hub().is_wanted(Instant::now()) {
         let mut batch = tail.next_batch(LIVE_EVENTS_PER_READ_MAX).await?;
         if std::mem::take(failing) {
             tracing::info!("live events go on");
@@ -60,13 +59,16 @@ async fn follow(
         let wakers = {
             let mut hub = shared.hub();
             let wakers = hub.take(&mut batch, Instant::now());
-            hub.ring().inspect(|ring| shared.metrics.holds(ring));
+            hub.ring().inspect(|ring| shared.metrics.holds(ring.len(), ring.bytes()));
             wakers
         };
         wake(wakers);
         // A read costs the log the same for one event as for many: at a high rate they come together.
         tokio::time::sleep(LIVE_GATHERED_FOR).await;
     }
+    shared.begun.send_replace(false);
+    shared.metrics.holds(0, 0);
+    Ok(())
 }
 
 pub(super) async fn look_after(shared: Arc<Shared>, shutdown: CancellationToken) {

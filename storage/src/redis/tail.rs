@@ -117,6 +117,8 @@ impl Tail {
 #[async_trait]
 impl LogTail for Tail {
     async fn end(&mut self, events_max: usize) -> Result<Option<LogEnd>, StoreError> {
+        // One that was not used for long may be dead.
+        self.connection = None;
         let mut connection = self.connect().await?;
         let end = self.read_end(&mut connection, events_max).await.map_err(unavailable)?;
         self.connection = Some(connection);

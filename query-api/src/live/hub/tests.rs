@@ -322,3 +322,22 @@ fn a_lost_session_ends_its_streams() {
     instance.0.end();
     assert_eq!(instance.told(&samer).0, ["end"]);
 }
+
+#[test]
+fn a_log_is_followed_while_somebody_listens_and_a_while_longer() {
+    let mut log = Log::default();
+    log.send(0, "samer", "lena", "before");
+    let mut instance = log.instance();
+    let mut now = Instant::now();
+    let moment = Duration::from_millis(1);
+    instance.0.want(now);
+    assert!(instance.0.is_wanted(now + LIVE_FOLLOWED_FOR - moment), "he is about to open a stream");
+    let lena = instance.open("lena", None);
+    for _ in 0..5 {
+        now += LIVE_FOLLOWED_FOR;
+        assert!(instance.0.is_wanted(now) && instance.0.has_begun());
+    }
+    instance.0.close(&lena);
+    assert!(instance.0.is_wanted(now + LIVE_FOLLOWED_FOR - moment) && instance.0.has_begun());
+    assert!(!instance.0.is_wanted(now + LIVE_FOLLOWED_FOR) && !instance.0.has_begun());
+}
