@@ -138,7 +138,7 @@ async fn what_is_repaired_is_on_pages_that_were_read_before(app: &TestApp) {
     let min_seq = || samer.get(&format!("{}&min_seq=2", pages[0])).header("prefer", "wait=0").send();
     min_seq().await.expect_problem(503, "not_yet_visible");
 
-    app.repair(planted[0].clone(), position(&parked[0])).await;
+    app.repair(&planted[0], position(&parked[0]), poison("samer", "lena", 2, "spoilt")).await;
     app.retry_parked(Which::Cause("checksum".to_owned())).await;
     for (page, before) in pages.iter().zip(&before) {
         let after = samer.fresh(page).await;

@@ -1,4 +1,4 @@
-//! Real servers as child processes: Redis, Cassandra and nginx, each with a directory and a port of its own.
+//! Real servers as child processes: Redis, Cassandra and nginx (and a browser), each with a directory and a port of its own.
 //!
 //! Every server ends with its handle: dropping it kills the process at once, `stop` ends it in good order,
 //! and should the owner itself be killed (Ctrl-C, an abort), a guard process does it. Only `detach` leaves a
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+mod browser;
 mod cassandra;
 mod identity;
 mod nginx;
@@ -19,6 +20,7 @@ mod packages;
 mod process;
 mod redis;
 
+pub use browser::Browser;
 pub use cassandra::{Cassandra, Keeping, Ring};
 pub use identity::{Identity, Signal};
 pub use nginx::{Nginx, NginxOptions};
