@@ -23,6 +23,7 @@ mod findings;
 mod goals;
 mod held;
 mod history;
+mod listeners;
 mod load;
 mod log;
 mod machine;

@@ -9,6 +9,7 @@ use crate::stage::{Contender, Stage, Target};
 mod append;
 mod growth;
 mod idle;
+mod live;
 mod login;
 mod memory;
 mod overload;
@@ -39,6 +40,8 @@ pub(crate) enum Scenario {
     Visible,
     /// Pages and inboxes, beside ready bytes and the bare driver (real only)
     Read,
+    /// Time from a send's answer until its event is on 1,000 and 5,000 streams; memory of an idle one
+    Live,
 }
 
 impl Scenario {
@@ -54,6 +57,7 @@ impl Scenario {
             Self::Scale => "scale",
             Self::Visible => "visible",
             Self::Read => "read",
+            Self::Live => "live",
         }
     }
 
@@ -62,7 +66,13 @@ impl Scenario {
         match self {
             Self::Append | Self::Growth | Self::Read => 5.0,
             // A backlog takes as long as it takes.
-            Self::Login | Self::Overload | Self::Idle | Self::Project | Self::Scale | Self::Visible => 10.0,
+            Self::Login
+            | Self::Overload
+            | Self::Idle
+            | Self::Project
+            | Self::Scale
+            | Self::Visible
+            | Self::Live => 10.0,
             Self::Memory => 60.0,
         }
     }
@@ -70,7 +80,9 @@ impl Scenario {
     /// What it is measured on, unless told otherwise.
     pub(crate) fn target(self) -> Target {
         match self {
-            Self::Append | Self::Login | Self::Overload | Self::Idle | Self::Memory => Target::Standalone,
+            Self::Append | Self::Login | Self::Overload | Self::Idle | Self::Memory | Self::Live => {
+                Target::Standalone
+            }
             // There is no other.
             Self::Growth | Self::Project | Self::Scale | Self::Visible | Self::Read => Target::Real,
         }
@@ -85,6 +97,10 @@ impl Scenario {
             Self::Project | Self::Scale => vec!["projector"],
             Self::Visible => vec![target.program(), "projector", "query-api"],
             Self::Read => vec!["projector", "query-api"],
+            Self::Live => match target {
+                Target::Standalone => vec![target.program()],
+                Target::Real => vec![target.program(), "query-api"],
+            },
         }
     }
 
@@ -100,6 +116,7 @@ impl Scenario {
             Self::Scale => scale::run(stage).await,
             Self::Visible => visible::run(stage).await,
             Self::Read => read::run(stage).await,
+            Self::Live => live::run(stage).await,
         }
     }
 }
