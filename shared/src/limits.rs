@@ -272,6 +272,32 @@ pub const PARKED_LISTED_DEFAULT: u32 = 100;
 /// Parked events that are tried again together: an entry may be large, and the log answers in time.
 pub const PARKED_RETRIED_MAX: usize = 32;
 
+// Comparing views with the log.
+/// Events of one partition read at once: they hold up Redis for less than a millisecond.
+pub const SCAN_EVENTS_PER_PAGE: usize = 512;
+/// Rows of one table read at once.
+pub const SCAN_ROWS_PER_PAGE: usize = 1_000;
+/// Pages of log or tables that are asked for at once: what else asks the stores hardly notices.
+pub const SCAN_PAGES_IN_FLIGHT_MAX: usize = 4;
+/// Parts into which a table is cut by its tokens.
+pub const SCAN_PARTS: u16 = 64;
+/// One page of a table.
+pub const SCAN_PAGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A page is asked for again for so long.
+pub const SCAN_PATIENCE: Duration = Duration::from_secs(30);
+/// How often a comparison looks whether the views have got as far as it wants to read.
+pub const VERIFY_POLL: Duration = Duration::from_millis(100);
+/// Views that apply nothing for so long will not get there.
+pub const VERIFY_STANDSTILL_MAX: Duration = Duration::from_secs(30);
+/// Differences that are listed; beyond them only their number is told.
+pub const DIFFERENCES_LISTED_MAX: usize = 100;
+/// Rows newer than what the comparison has read of the log that are held until it has: about 100 bytes each.
+pub const VERIFY_NEWER_ROWS_MAX: usize = 200_000;
+/// Rows of conversations that differ which are compared one by one at a time: about 100 bytes each.
+pub const VERIFY_ROWS_HELD_MAX: u64 = 200_000;
+/// Parked and settled events that a comparison takes into account.
+pub const VERIFY_PARKED_MAX: usize = 200_000;
+
 // How far the projection is.
 pub const PROGRESS_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Parked events are looked at once in so many checks: they are read one by one.

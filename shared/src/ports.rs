@@ -1,7 +1,8 @@
 //! What a service may ask of a store, one trait per role: command-api holds [`EventLog`], [`Accounts`],
 //! [`Sessions`], [`Heads`] and [`RateLimits`]; the projector [`EventFeed`] and [`ViewWriter`], and for its
-//! operator [`FeedMonitor`], [`ParkedEvents`] and [`LogReader`]; query-api [`ViewReader`], [`Heads`], [`Sessions`],
-//! [`Notices`] and [`LogTail`]. The doc comments are the contract; `storage::contract` checks it on every adapter.
+//! operator [`FeedMonitor`], [`ParkedEvents`], [`LogReader`], [`LogScan`] and [`ViewScan`]; query-api
+//! [`ViewReader`], [`Heads`], [`Sessions`], [`Notices`] and [`LogTail`]. The doc comments are the contract;
+//! `storage::contract` checks it on every adapter.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,10 @@ use crate::event::{Event, Malformed, RecordedEvent};
 use crate::ids::{Conversation, EventId, Position, Seq, Subject, TraceId, Username};
 use crate::rate::{Counted, LoginKey, Rate, Taken};
 use crate::view::{InboxRow, ParkedEvent, ParkedRow, TimelineEntry, UserRow, ViewChange};
+
+mod scan;
+
+pub use scan::{LogScan, ScanCursor, ScanPage, ScannedRow, ScannedTable, ViewScan};
 
 /// Appends events. One atomic step decides everything that depends on what was appended before.
 #[async_trait]
@@ -243,6 +248,9 @@ impl Unreadable {
 #[async_trait]
 pub trait FeedMonitor: Send + Sync {
     async fn status(&self) -> Result<FeedStatus, StoreError>;
+
+    /// Of each partition that has any: the first event that is not acknowledged.
+    async fn first_unacknowledged(&self) -> Result<Vec<Position>, StoreError>;
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

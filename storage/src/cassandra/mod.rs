@@ -8,8 +8,8 @@
 //! nothing for it. No statement makes a tombstone: there are no deletes and no nulls. Every statement is prepared
 //! once, at connect, and idempotent.
 //!
-//! **Reads** are single-partition `SELECT`s by full key or by a range of `seq`; only the list of parked events, an
-//! operator's command, looks at more than one partition.
+//! **Reads** are single-partition `SELECT`s by full key or by a range of `seq`; only an operator's commands look at
+//! more than one partition: the list of parked events, and the scan of all tables (`scan.rs`).
 //!
 //! **Consistency** is QUORUM for both, so that a read sees every answered write; of a single replica QUORUM is
 //! that one. The driver never repeats a write that timed out: the caller does, with a pause, as it does for every
@@ -40,6 +40,7 @@ mod error;
 mod generations;
 mod inbox;
 mod parked;
+mod scan;
 mod schema;
 mod starts;
 mod statement;
@@ -47,6 +48,7 @@ mod timeline;
 mod users;
 
 pub use generations::{Generation, Generations, State};
+pub use scan::Scan;
 pub use schema::{Migrated, Migrator};
 
 /// The name in errors and probes.
@@ -75,6 +77,7 @@ impl Options {
 #[derive(Clone)]
 pub struct Cassandra {
     connection: Arc<Connection>,
+    options: Options,
 }
 
 impl Cassandra {
@@ -89,7 +92,8 @@ impl Cassandra {
         shutdown: CancellationToken,
     ) -> Result<Self, StoreError> {
         schema::check_options(options)?;
-        Ok(Self { connection: Connection::open(options.clone(), tracker, shutdown) })
+        let connection = Connection::open(options.clone(), tracker, shutdown);
+        Ok(Self { connection, options: options.clone() })
     }
 
     /// Waits until the store can be used. Waits for ever while it is away; what to do meanwhile is the caller's
@@ -118,6 +122,12 @@ impl Cassandra {
     #[must_use]
     pub fn parked(&self, generation: u32) -> Parked {
         Parked { connection: self.connection.clone(), generation }
+    }
+
+    /// Reads all of this generation.
+    #[must_use]
+    pub fn scan(&self, generation: u32) -> Scan {
+        Scan::new(self.connection.clone(), &self.options.keyspace, generation)
     }
 
     #[must_use]

@@ -14,8 +14,8 @@ use futures_util::future::BoxFuture;
 use shared::event::{ConversationRead, Envelope, Event, MessageSent, UserRegistered};
 use shared::ids::{Conversation, EventId, Subject, Username};
 use shared::ports::{
-    Accounts, Append, Appended, EventFeed, EventLog, FeedMonitor, Heads, LogReader, LogTail, Notices,
-    ParkedEvents, RateLimits, Receipt, Sessions, ViewReader, ViewWriter,
+    Accounts, Append, Appended, EventFeed, EventLog, FeedMonitor, Heads, LogReader, LogScan, LogTail, Notices,
+    ParkedEvents, RateLimits, Receipt, Sessions, ViewReader, ViewScan, ViewWriter,
 };
 use shared::{Clock, Seq};
 
@@ -23,9 +23,11 @@ pub mod accounts;
 pub mod feed;
 pub mod limits;
 pub mod log;
+pub mod log_scan;
 pub mod malformed;
 pub mod parked;
 pub mod tail;
+pub mod view_scan;
 pub mod views;
 
 /// What the log's tests take.
@@ -37,6 +39,7 @@ pub struct LogStores {
     pub notices: Arc<dyn Notices>,
     pub monitor: Arc<dyn FeedMonitor>,
     pub reader: Arc<dyn LogReader>,
+    pub scan: Arc<dyn LogScan>,
     /// The consumer of this name in the one generation under test. Called again with the same name it stands
     /// for a restart of that consumer.
     pub consumer: MakeConsumer,
@@ -85,6 +88,7 @@ pub struct ViewStores {
     pub parked: Arc<dyn ParkedEvents>,
     /// With how many histories the merge is tried: more where that takes less time.
     pub histories: u64,
+    pub scan: Arc<dyn ViewScan>,
     /// What has to live as long as the test.
     pub keep: Box<dyn Any + Send + Sync>,
 }
@@ -165,6 +169,11 @@ macro_rules! log_contract {
                 a_tail_is_woken_and_follows_in_log_order
                 tails_and_consumers_do_not_touch_each_other
                 a_dropped_wait_of_a_tail_loses_nothing
+            , log_scan:
+                an_empty_log_has_no_extent
+                the_whole_log_is_read_page_by_page
+                a_scan_takes_nothing_from_consumers
+                the_first_unacknowledged_event_is_told
             , limits:
                 a_burst_is_granted_and_then_what_comes_back
                 what_is_taken_is_at_most_what_is_free

@@ -48,6 +48,11 @@ macro_rules! views_contract {
             the_last_attempt_stays
             a_settled_event_is_parked_no_longer
         }
+        $crate::contract_tests! { $open => view_scan:
+            an_empty_view_has_no_rows
+            every_row_comes_once
+            a_large_table_comes_page_by_page
+        }
     };
 }
 

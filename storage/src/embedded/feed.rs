@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use fjall::Keyspace;
 use shared::event::Event;
-use shared::ids::{Conversation, Seq};
+use shared::ids::{Conversation, Position, Seq};
 use shared::limits::{FEED_WAIT_MAX, PROJECTED_PER_BATCH_MAX};
 use shared::ports::{
     Applied, ConsumerStatus, Delivery, EventFeed, FeedMonitor, FeedStatus, Notices, PartitionStatus,
@@ -259,6 +259,12 @@ impl FeedMonitor for Embedded {
             status.partitions[0].behind_ms = self.now().0.saturating_sub(entry.ms).max(1);
         }
         Ok(status)
+    }
+
+    async fn first_unacknowledged(&self) -> Result<Vec<Position>, StoreError> {
+        let head = *self.log_end().borrow();
+        let first = self.progress().standing().acknowledged.up_to() + 1;
+        if first > head { Ok(Vec::new()) } else { Ok(vec![self.position_of(first)?]) }
     }
 }
 

@@ -117,7 +117,7 @@ fn encode(owner: &Username, row: &InboxRow) -> Vec<u8> {
     }
 }
 
-fn read(owner: &Username, peer: Username, bytes: &[u8]) -> Result<InboxRow, StoreError> {
+pub(super) fn read(owner: &Username, peer: Username, bytes: &[u8]) -> Result<InboxRow, StoreError> {
     decode(owner, peer, bytes).ok_or_else(|| unreadable(owner))
 }
 

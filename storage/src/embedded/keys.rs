@@ -62,22 +62,27 @@ pub(super) fn expiring(key: &[u8]) -> Option<(Timestamp, &[u8])> {
     Some((Timestamp(u64::from_be_bytes(*at)), row))
 }
 
+/// The kinds of keys of the views' tables.
+pub(super) const TIMELINE: u8 = b't';
+pub(super) const INBOX: u8 = b'i';
+pub(super) const USERS: u8 = b'u';
+
 pub(super) fn message(conversation: &Conversation, seq: Seq) -> Vec<u8> {
     let (low, high) = (conversation.low().as_str(), conversation.high().as_str());
-    join(b't', &[low.as_bytes(), b":", high.as_bytes(), &[0], &seq.to_be_bytes()])
+    join(TIMELINE, &[low.as_bytes(), b":", high.as_bytes(), &[0], &seq.to_be_bytes()])
 }
 
 /// All rows of an owner begin with it; the peer is the rest.
 pub(super) fn inbox_of(owner: &Username) -> Vec<u8> {
-    join(b'i', &[owner.as_str().as_bytes(), &[0]])
+    join(INBOX, &[owner.as_str().as_bytes(), &[0]])
 }
 
 pub(super) fn inbox(owner: &Username, peer: &Username) -> Vec<u8> {
-    join(b'i', &[owner.as_str().as_bytes(), &[0], peer.as_str().as_bytes()])
+    join(INBOX, &[owner.as_str().as_bytes(), &[0], peer.as_str().as_bytes()])
 }
 
 pub(super) fn user_row(name: &Username) -> Vec<u8> {
-    join(b'u', &[name.as_str().as_bytes()])
+    join(USERS, &[name.as_str().as_bytes()])
 }
 
 pub(super) const PARKED: &[u8] = b"k";

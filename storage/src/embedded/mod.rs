@@ -29,6 +29,7 @@ mod manifest;
 mod mark;
 mod parked;
 mod rows;
+mod scan;
 mod tail;
 #[cfg(test)]
 mod tests;

@@ -81,12 +81,12 @@ fn encode(row: &ParkedRow) -> Vec<u8> {
 }
 
 /// `None`: it is settled.
-fn read(key: &[u8], bytes: &[u8]) -> Result<Option<ParkedRow>, StoreError> {
+pub(super) fn read(key: &[u8], bytes: &[u8]) -> Result<Option<ParkedRow>, StoreError> {
     let row = position(key).and_then(|position| decode(position, bytes));
     row.ok_or_else(|| damaged("a parked event cannot be read".to_owned()))
 }
 
-fn position(key: &[u8]) -> Option<Position> {
+pub(super) fn position(key: &[u8]) -> Option<Position> {
     let (partition, rest) = key.strip_prefix(keys::PARKED)?.split_first_chunk()?;
     let (ms, counter) = rest.split_first_chunk()?;
     Some(Position {

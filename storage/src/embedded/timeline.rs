@@ -69,7 +69,7 @@ fn seq_of(key: &[u8]) -> Result<Seq, StoreError> {
     seq.ok_or_else(|| damaged("a key of the timeline cannot be read".to_owned()))
 }
 
-fn read(conversation: &Conversation, seq: Seq, bytes: &[u8]) -> Result<TimelineEntry, StoreError> {
+pub(super) fn read(conversation: &Conversation, seq: Seq, bytes: &[u8]) -> Result<TimelineEntry, StoreError> {
     decode(conversation, seq, bytes)
         .ok_or_else(|| damaged(format!("the timeline row {seq} of {conversation} cannot be read")))
 }

@@ -29,7 +29,7 @@ pub(super) fn find(directory: &Directory, username: &Username) -> Result<Option<
 }
 
 /// The version of the row, and what it says.
-fn read(username: &Username, bytes: &[u8]) -> Result<(u64, Timestamp), StoreError> {
+pub(super) fn read(username: &Username, bytes: &[u8]) -> Result<(u64, Timestamp), StoreError> {
     let decode = || {
         let mut decoder = Decoder::new(VERSION, bytes)?;
         let row = (decoder.u64()?, Timestamp(decoder.u64()?));

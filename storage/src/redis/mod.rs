@@ -14,6 +14,7 @@
 //! | monitor | XINFO, XRANGE in a script | numbers of one moment |
 //! | reader | XRANGE | an entry that was read before, by its id |
 //! | tail | XREVRANGE, XINFO STREAM; XREAD | all that is appended, without a group: nothing is noted |
+//! | scan | XRANGE, XREVRANGE | all of the log, page by page, beside every group |
 //! | durability | INFO, CONFIG GET | what the server keeps, asked at every connect |
 //!
 //! Redis 7.0 is enough. Its clock gives the events their time; ids, not times, decide the order. [`connect`]
@@ -27,7 +28,7 @@ use std::time::Duration;
 
 use shared::Clock;
 use shared::limits::{
-    IDEMPOTENCY_WINDOW, IDEMPOTENCY_WINDOW_MAX, LOG_TIMEOUT, PARTITIONS_DEFAULT, PARTITIONS_MAX,
+    FEED_TIMEOUT, IDEMPOTENCY_WINDOW, IDEMPOTENCY_WINDOW_MAX, LOG_TIMEOUT, PARTITIONS_DEFAULT, PARTITIONS_MAX,
 };
 use shared::ports::StoreError;
 use shared::process::config::{ConfigError, DurabilityOptions, LogOptions};
@@ -51,6 +52,7 @@ mod probe;
 mod reader;
 mod recent;
 mod replicas;
+mod scan;
 mod server;
 mod tail;
 
@@ -63,6 +65,7 @@ pub use notices::Notices;
 pub use probe::Probe;
 pub use reader::Reader;
 pub use recent::Recent;
+pub use scan::Scan;
 pub use tail::Tail;
 
 use keys::Keys;
@@ -228,6 +231,13 @@ impl Redis {
     #[must_use]
     pub fn tail(&self) -> Tail {
         Tail::new(Arc::clone(&self.server))
+    }
+
+    /// Reads the log from its first event on, over a connection that is made in the background.
+    #[must_use]
+    pub fn scan(&self) -> Scan {
+        let link = Link::keep(Arc::clone(&self.server), FEED_TIMEOUT, &self.tasks, self.stop.clone());
+        Scan { server: Arc::clone(&self.server), link }
     }
 
     /// Subscribes when first asked.

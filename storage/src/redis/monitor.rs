@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use redis::Pipeline;
+use shared::ids::Position;
 use shared::ports::{ConsumerStatus, FeedMonitor, FeedStatus, PartitionStatus, StoreError};
 
+use super::entry;
 use super::link::Link;
-use super::server::Server;
+use super::server::{Server, unavailable, unexpected};
 
 /// KEYS: events, heads, applied. ARGV: group. Answers head, offset of the last delivered, pending, age of the oldest
 /// that is not acknowledged (ms, 0: none), whether the stream is gone, then the consumers as name, pending, …, then
@@ -82,6 +84,24 @@ end
 return {head, offset, pending, behind(last), lost, consumers, redis.call('HGETALL', applied)}
 ";
 
+/// KEYS: events. ARGV: group. Answers the id of the first entry that the group has not acknowledged, or nothing: what
+/// is pending comes before what was not delivered.
+const FIRST_UNACKNOWLEDGED: &str = "#!lua flags=no-writes
+local events, group = KEYS[1], ARGV[1]
+if redis.call('EXISTS', events) == 0 then return false end
+local last = '0-0'
+for _, info in ipairs(redis.call('XINFO', 'GROUPS', events)) do
+  local fields = {}
+  for at = 1, #info, 2 do fields[info[at]] = info[at + 1] end
+  if fields.name == group then
+    if fields.pending > 0 then return redis.call('XPENDING', events, group)[2] end
+    last = fields['last-delivered-id']
+  end
+end
+local undelivered = redis.call('XRANGE', events, '(' .. last, '+', 'COUNT', 1)
+return undelivered[1] and undelivered[1][1] or false
+";
+
 /// On the shared connection.
 #[derive(Clone)]
 pub struct Monitor {
@@ -103,6 +123,22 @@ impl FeedMonitor for Monitor {
         }
         let answers: Vec<Answer> = self.link.read(&pipeline).await?;
         Ok(status(answers))
+    }
+
+    async fn first_unacknowledged(&self) -> Result<Vec<Position>, StoreError> {
+        let keys = &self.server.keys;
+        let mut pipeline = Pipeline::with_capacity(usize::from(keys.partitions));
+        for partition in 0..keys.partitions {
+            pipeline.cmd("EVAL").arg(FIRST_UNACKNOWLEDGED).arg(1).arg(keys.events(partition));
+            pipeline.arg(&self.group);
+        }
+        let answers: Vec<Option<String>> = self.link.read(&pipeline).await?;
+        let read = |(partition, id): (u16, Option<String>)| {
+            let position =
+                |id: String| entry::position(partition, &id).ok_or_else(|| unavailable(unexpected()));
+            id.map(position)
+        };
+        (0..).zip(answers).filter_map(read).collect()
     }
 }
 

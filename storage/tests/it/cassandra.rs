@@ -34,6 +34,7 @@ async fn open() -> ViewStores {
         other_writer: Arc::new(other.cassandra.writer(1)),
         reader: Arc::new(cassandra.reader()),
         parked: Arc::new(cassandra.parked(1)),
+        scan: Arc::new(cassandra.scan(1)),
         histories: 20,
         keep: Box::new((connected, other)),
     }

@@ -36,6 +36,7 @@ async fn log_stores() -> LogStores {
         monitor: Arc::new(store.clone()),
         reader: Arc::new(store.clone()),
         tail: Box::new(move || Box::new(tails.tail())),
+        scan: Arc::new(store.clone()),
         limits: Arc::new(store),
         consumer: Box::new(move |name| {
             let feed = feeds.feed(name);
@@ -67,7 +68,8 @@ async fn view_stores() -> ViewStores {
         writer: Arc::new(store.clone()),
         other_writer: Arc::new(store.clone()),
         reader: Arc::new(store.clone()),
-        parked: Arc::new(store),
+        parked: Arc::new(store.clone()),
+        scan: Arc::new(store),
         histories: 200,
         keep: Box::new(dir),
     }

@@ -11,13 +11,13 @@ use redis::{AsyncTypedCommands, Value};
 use shared::event::{Envelope, Event, MessageSent};
 use shared::limits::{ID_AHEAD_MAX, IDEMPOTENCY_WINDOW, LOGIN_FAILURES_REMEMBERED};
 use shared::ports::{
-    Append, AppendError, Appended, Delivery, EventFeed, EventLog, FeedMonitor, Once, OnceKey, Probe,
+    Append, AppendError, Appended, Delivery, EventFeed, EventLog, FeedMonitor, LogScan, Once, OnceKey, Probe,
     RateLimits, Receipt, StoreError,
 };
 use shared::rate::{Counted, LoginKey, Rate, Unit};
 use shared::{Clock, Username};
 use storage::contract::{LogStores, RawEntry};
-use storage::redis::{Options, Redis, connect};
+use storage::redis::{Options, Redis, Scan, connect};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -90,6 +90,7 @@ async fn open() -> LogStores {
         notices: Arc::new(store.notices()),
         monitor: Arc::new(store.monitor(GENERATION)),
         reader: Arc::new(store.reader()),
+        scan: Arc::new(scan(&store).await),
         limits: Arc::new(store.rate_limits()),
         tail: {
             let store = store.clone();
@@ -111,6 +112,13 @@ async fn open() -> LogStores {
         put_raw: Some(Box::new(move |entry| Box::pin(put_raw(prefix.clone(), entry)))),
         keep: Box::new(fresh),
     }
+}
+
+/// As soon as its connection is there.
+async fn scan(store: &Redis) -> Scan {
+    let scan = store.scan();
+    eventually("the scan is connected", || async { scan.extent().await.is_ok() }).await;
+    scan
 }
 
 /// Sets the ends of all sessions, and what the indexes say of them, back by so much.
