@@ -9,8 +9,8 @@ use shared::limits::{BUCKET_MESSAGES, SCAN_ROWS_PER_PAGE};
 use shared::message::Message;
 use shared::ports::{ScannedRow, ScannedTable};
 use shared::view::{
-    InboxChange, ParkedChange, ParkedEvent, ParkedRow, TimelineChange, TimelineEntry, UserRow, UsersChange,
-    ViewChange,
+    InboxChange, InboxRow, ParkedChange, ParkedEvent, ParkedRow, TimelineChange, TimelineEntry, UserRow,
+    UsersChange, ViewChange,
 };
 
 use super::{ViewStores, name, pair};
@@ -52,12 +52,20 @@ pub async fn every_row_comes_once(stores: ViewStores) {
     timeline.push(ScannedRow::Timeline { conversation, entry });
     assert_same(stores.scanned(ScannedTable::Timeline).await, timeline);
 
-    let mut inbox = Vec::new();
-    for owner in ["samer", "lena", "omar", "a.b", "nour"] {
-        for row in stores.reader.inbox(&name(owner)).await.unwrap() {
-            inbox.push((name(owner), row));
-        }
-    }
+    let row = |owner: &str, peer: &str, last: Option<&Message>, own_seq, read_mark| {
+        let row = InboxRow { peer: name(peer), last: last.cloned(), own_seq, read_mark };
+        (name(owner), row)
+    };
+    let [_, to_samer, from_omar, to_ab] = messages.each_ref().map(Some);
+    let inbox = vec![
+        row("samer", "lena", to_samer, 1, 0),
+        row("lena", "samer", to_samer, BUCKET_MESSAGES + 1, 0),
+        row("samer", "omar", from_omar, 0, 9),
+        row("omar", "samer", from_omar, 256, 0),
+        row("omar", "a.b", to_ab, 3, 0),
+        row("a.b", "omar", to_ab, 0, 0),
+        row("nour", "omar", None, 0, 2),
+    ];
     let scanned = stores.scanned(ScannedTable::Inbox).await;
     let mut parked_seqs = Vec::new();
     let rows = scanned.into_iter().map(|row| match row {
