@@ -1,8 +1,8 @@
 //! The system as its clients see it: everything here speaks HTTP to a running system, or does something bad to
 //! it. In reading order: [`app`] (one system for one test, on either backend), [`client`], [`curl`]
 //! (a request and its answer as a terminal shows them), [`user`], [`events`], [`in_flight`], [`waiting`],
-//! [`traffic`] (what was acknowledged, and is it visible), [`log`] (what is stored of it), [`mod@poison`],
-//! [`proxy`] and [`process`] (faults).
+//! [`traffic`] (what was acknowledged, and is it visible), [`log`] (what is stored of it), [`comparison`],
+//! [`mod@poison`], [`proxy`] and [`process`] (faults).
 //!
 //! ```text
 //! e2e::scenarios!(a_message_is_seen_at_once);
@@ -15,6 +15,7 @@
 
 pub mod app;
 pub mod client;
+pub mod comparison;
 pub mod curl;
 mod embedded;
 pub mod environment;

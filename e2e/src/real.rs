@@ -265,6 +265,15 @@ impl System {
         self.services.output("projector", &arguments).await.expect("it runs")
     }
 
+    /// `projector verify`, however it ends.
+    ///
+    /// # Panics
+    /// When it cannot be run.
+    pub async fn verify(&self, arguments: &[&str]) -> Output {
+        let arguments = self.services.verify(arguments);
+        self.services.output("projector", &arguments).await.expect("it runs")
+    }
+
     pub(crate) fn services(&self) -> &Services {
         &self.services
     }

@@ -138,6 +138,16 @@ impl Services {
         [&["parked"], arguments, &self.log(), &self.views()].concat()
     }
 
+    pub(crate) fn verify<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {
+        [&["verify"], arguments, &self.log(), &self.views()].concat()
+    }
+
+    /// A node of Cassandra, and the keyspace of the first generation there.
+    #[cfg(feature = "real")]
+    pub(crate) fn first_views(&self) -> (&str, String) {
+        (&self.cassandra_node, format!("{}_g1", self.keyspace))
+    }
+
     /// One service, on ports of its own.
     pub(crate) fn start(&self, role: Role, name: &str, dir: &Path) -> Result<Instance> {
         let (listen, operations) = (free_address(), free_address());

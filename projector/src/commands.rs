@@ -1,10 +1,10 @@
-//! What `projector parked` and `projector status` print, and when they fail: on standard output what was asked for,
+//! What `projector parked`, `projector status` and `projector verify` print, and when they fail: on standard output what was asked for,
 //! an error for what is unknown or could not be done.
 
 use std::io::{IsTerminal, Write};
 
 use anyhow::{Context, Result, bail, ensure};
-use projector::{Listing, Parked, Report, Retried, Shown, Which};
+use projector::{Bar, Comparison, Listing, Parked, Report, Retried, Shown, Verifier, Which};
 use serde::Serialize;
 use shared::limits::PROGRESS_CHECK_INTERVAL;
 use tokio::time::MissedTickBehavior;
@@ -82,6 +82,17 @@ fn unknown(which: &Which, parked: &Parked) -> String {
 pub(crate) fn print<T: Serialize>(json: bool, what: &T, text: impl FnOnce(&T) -> String) -> Result<()> {
     let text = if json { serde_json::to_string(what)? } else { text(what) };
     writeln!(std::io::stdout(), "{}", text.trim_end())?;
+    Ok(())
+}
+
+/// Fails if the views differ.
+pub(crate) async fn verify(verifier: &Verifier, json: bool) -> Result<()> {
+    let bar = Bar::new();
+    let compared = projector::verify(verifier, &|step| bar.step(step)).await;
+    bar.finish();
+    let comparison = compared?;
+    print(json, &comparison, Comparison::lines)?;
+    ensure!(comparison.is_clean(), "generation {} is not what the log says", comparison.generation);
     Ok(())
 }
 

@@ -27,6 +27,9 @@ pub(crate) enum Command {
     /// List, show, retry or discard the events that could not be applied
     #[command(subcommand, after_help = "Example: projector parked list --cause 'unknown event type'")]
     Parked(Parked),
+    /// Compare all views with the log, while both go on; 1 if they differ
+    #[command(after_help = "Example: projector verify --generation 2 --json")]
+    Verify(Verify),
     /// Bring the schema up to date; safe to repeat and to interrupt
     #[command(
         after_help = "Example: projector migrate --cassandra-nodes 10.0.0.6:9042 --replication-factor 3"
@@ -174,6 +177,23 @@ impl ParkedWhich {
 #[derive(Debug, Args)]
 pub(crate) struct ParkedOf {
     /// Of these views; the serving ones, unless told otherwise
+    #[arg(long, value_name = "N")]
+    pub(crate) generation: Option<u32>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) log: LogOptions,
+
+    #[command(flatten)]
+    pub(crate) views: ViewOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// These views; the serving ones, unless told otherwise
     #[arg(long, value_name = "N")]
     pub(crate) generation: Option<u32>,
 

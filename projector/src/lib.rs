@@ -10,6 +10,7 @@ mod restore;
 mod run;
 mod status;
 mod storm;
+mod verify;
 
 pub use parked::{Listing, Parked, Retried, Shown, Which};
 pub use progress::{Progress, Watched};
@@ -18,3 +19,6 @@ pub use restore::{Restorer, restore};
 pub use run::{Counters, Projector, run};
 pub use status::Report;
 pub use storm::{Storm, StormGuard};
+pub use verify::{
+    Bar, Comparison, Difference, Differences, Phase, Step, Tell, Verifier, VerifyError, verify,
+};

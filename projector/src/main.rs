@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use config::{Command, Config, Migrate, ParkedOf, Run, Status};
-use projector::{Counters, Parked, Progress, Projector, Report, Restorer, StormGuard, Watched};
+use config::{Command, Config, Migrate, ParkedOf, Run, Status, Verify};
+use projector::{Counters, Parked, Progress, Projector, Report, Restorer, StormGuard, Verifier, Watched};
 use shared::Clock;
 use shared::limits::{BACKOFF_MAX, COMMAND_DEADLINE, CONSUMERS_PER_PROJECTOR, PARKED_COUNTED_MAX};
 use shared::ports::{FeedMonitor, ParkedEvents, Probe, StoreError};
@@ -33,6 +33,7 @@ async fn main() -> Result<()> {
         Command::Run(options) => run(options).await,
         Command::Status(options) => status(options).await,
         Command::Parked(command) => parked(command).await,
+        Command::Verify(options) => verify(options).await,
         Command::Migrate(options) => migrate(options).await,
     }
 }
@@ -201,6 +202,25 @@ async fn parked(command: config::Parked) -> Result<()> {
         views: Arc::new(stores.cassandra.writer(generation)),
     };
     let done = command.run(&parked).await;
+    stores.lifecycle.drain().await;
+    done
+}
+
+async fn verify(options: Verify) -> Result<()> {
+    let stores = Stores::open(&options.log, &options.views).await?;
+    let known = generations(&stores.cassandra).await?;
+    let generation = match options.generation {
+        Some(number) => number,
+        None => stores.serving().await?,
+    };
+    ensure!(known.contains(&generation), "there is no generation {generation}");
+    let verifier = Verifier {
+        generation,
+        log: Arc::new(stores.redis.scan()),
+        views: Arc::new(stores.cassandra.scan(generation)),
+        monitor: Arc::new(stores.redis.monitor(generation)),
+    };
+    let done = commands::verify(&verifier, options.json).await;
     stores.lifecycle.drain().await;
     done
 }

@@ -31,6 +31,7 @@ mod sessions;
 mod shapes;
 mod status;
 mod transcripts;
+mod verify;
 
 #[cfg(feature = "real")]
 mod durability;

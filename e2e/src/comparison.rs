@@ -1,0 +1,52 @@
+//! Views compared with the log, as `projector verify` does it, and views that somebody has spoilt past every program.
+//! On the embedded backend through the same code as the command, which has servers of its own.
+
+use projector::{Comparison, Verifier};
+use serde_json::{Value, json};
+
+use crate::app::{System, TestApp};
+
+impl TestApp {
+    /// What `projector verify --json` prints.
+    pub async fn compare(&self) -> Value {
+        match self.system() {
+            System::Embedded(system) => {
+                let store = std::sync::Arc::new(system.store().clone());
+                let verifier =
+                    Verifier { generation: 1, log: store.clone(), views: store.clone(), monitor: store };
+                json!(compare(&verifier).await)
+            }
+            System::Real(system) => {
+                let output = system.verify(&["--json"]).await;
+                let (text, errors) =
+                    (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+                let comparison: Value =
+                    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}{errors}"));
+                assert_eq!(output.status.success(), comparison["differences"] == 0, "{text}{errors}");
+                comparison
+            }
+        }
+    }
+}
+
+/// # Panics
+/// When there is no comparison.
+pub async fn compare(verifier: &Verifier) -> Comparison {
+    projector::verify(verifier, &|_| ()).await.expect("a comparison")
+}
+
+/// Runs statements on Cassandra; `{views}` stands for the keyspace of the first generation.
+#[cfg(feature = "real")]
+pub async fn spoil(system: &crate::real::System, statements: &[&str]) {
+    use scylla::client::session_builder::SessionBuilder;
+
+    let (node, views) = system.services().first_views();
+    let session = SessionBuilder::new().known_node(node).build().await.expect("Cassandra is there");
+    for statement in statements {
+        let statement = statement.replace("{views}", &views);
+        session
+            .query_unpaged(statement.as_str(), ())
+            .await
+            .unwrap_or_else(|error| panic!("{statement}: {error}"));
+    }
+}
