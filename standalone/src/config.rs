@@ -29,7 +29,7 @@ pub struct Config {
     pub metrics_listen: SocketAddr,
 
     /// The directory that holds everything; made if it is missing
-    #[arg(long, env = "CHAT_DATA_DIR", default_value = "data", value_name = "DIR")]
+    #[arg(long, env = "CHAT_DATA_DIR", default_value = "data", value_name = "DIR", global = true)]
     pub data_dir: PathBuf,
 
     /// `open` takes the sender field as given, without a token: only on a loopback address
@@ -56,6 +56,13 @@ pub struct Config {
 pub enum Command {
     /// Print the OpenAPI description of the HTTP API
     Openapi,
+    /// Compare all views in the directory with its log; 1 if they differ. Nothing may run on it
+    #[command(after_help = "Example: standalone verify --data-dir /var/lib/chat")]
+    Verify {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 impl Config {

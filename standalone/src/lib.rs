@@ -22,9 +22,11 @@ use storage::embedded::{Embedded, Options};
 
 mod config;
 mod description;
+mod verify;
 
 pub use config::{Command, Config};
 pub use description::describe;
+pub use verify::verify;
 
 /// A running system.
 pub struct Standalone {

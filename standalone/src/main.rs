@@ -18,9 +18,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() -> Result<()> {
     let config = Config::parse();
-    if config.command == Some(Command::Openapi) {
-        writeln!(std::io::stdout(), "{}", standalone::describe().to_pretty_json()?)?;
-        return Ok(());
+    match config.command {
+        Some(Command::Openapi) => {
+            writeln!(std::io::stdout(), "{}", standalone::describe().to_pretty_json()?)?;
+            return Ok(());
+        }
+        Some(Command::Verify { json }) => return standalone::verify(&config, json).await,
+        None => {}
     }
     let (lifecycle, signals) = (Lifecycle::default(), Signals::listen()?);
     telemetry::init_log(&config.process, "standalone", &lifecycle)?;

@@ -19,6 +19,7 @@ mod otel;
 mod refused;
 mod rehash;
 mod streams;
+mod verify;
 
 /// The program on a directory, where it listens, and its client.
 struct Running {

@@ -1,0 +1,52 @@
+//! `standalone verify`: compares the views in a directory with its log, while nothing runs on it. What a start would
+//! apply first, because the last end was not a clean one, is applied first here too.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use projector::{Bar, Comparison, Counters, Progress, Projector, StormGuard, Verifier};
+use shared::Clock;
+use shared::process::shutdown::Lifecycle;
+use storage::embedded::{Embedded, Options};
+
+use crate::Config;
+
+/// The embedded store has one generation.
+const GENERATION: u32 = 1;
+
+/// Prints what it finds.
+///
+/// # Errors
+/// When the directory is damaged or in use, or the views differ.
+pub async fn verify(config: &Config, json: bool) -> anyhow::Result<()> {
+    let dir = config.data_dir.clone();
+    ensure!(dir.join("db").exists(), "there is no store in {}", dir.display());
+    let options = Options { dir, idempotency_window: config.idempotency.idempotency_window };
+    let store = tokio::task::spawn_blocking(move || Embedded::open(&options, Clock::system()));
+    let store = Arc::new(store.await.context("opening the store")??);
+    let lifecycle = Lifecycle::default();
+    let projector = Projector {
+        feed: Box::new(store.feed("standalone")),
+        views: store.clone(),
+        counters: Counters::default(),
+        clock: Clock::system(),
+        guard: Some(StormGuard::default()),
+        progress: Progress::default(),
+    };
+    lifecycle.spawn(projector::run(projector, lifecycle.shutdown.clone()));
+    let verifier =
+        Verifier { generation: GENERATION, log: store.clone(), views: store.clone(), monitor: store };
+    let bar = Bar::new();
+    let compared = projector::verify(&verifier, &|step| bar.step(step)).await;
+    bar.finish();
+    lifecycle.drain().await;
+    print(json, &compared?)
+}
+
+fn print(json: bool, comparison: &Comparison) -> anyhow::Result<()> {
+    let text = if json { serde_json::to_string(comparison)? } else { comparison.lines() };
+    writeln!(std::io::stdout(), "{}", text.trim_end())?;
+    ensure!(comparison.is_clean(), "the views are not what the log says");
+    Ok(())
+}
