@@ -58,7 +58,7 @@ async fn a_parked_event_is_a_difference_once_it_can_be_read(app: &TestApp) {
     let position: Position = parked["position"].as_str().unwrap().parse().unwrap();
     assert_eq!(app.compare().await["listed"], json!([]), "a marker, as nobody can read it");
 
-    app.repair(planted, position).await;
+    app.repair(&planted, position, poison("samer", "lena", 2, "spoilt")).await;
     let differences = texts(&app.compare().await);
     assert_eq!(differences.len(), 3, "{differences:?}");
     assert_eq!(differences[0], "timeline lena:samer 2 parked: `projector parked retry` applies it");

@@ -14,8 +14,8 @@ use futures_util::future::BoxFuture;
 use shared::event::{ConversationRead, Envelope, Event, MessageSent, UserRegistered};
 use shared::ids::{Conversation, EventId, Subject, Username};
 use shared::ports::{
-    Accounts, Append, Appended, EventFeed, EventLog, FeedMonitor, Heads, LogReader, LogScan, LogTail, Notices,
-    ParkedEvents, RateLimits, Receipt, Sessions, ViewReader, ViewScan, ViewWriter,
+    Accounts, Append, Appended, EventFeed, EventLog, FeedMonitor, Heads, LogReader, LogScan, LogTail,
+    Notices, ParkedEvents, RateLimits, Receipt, Sessions, ViewReader, ViewScan, ViewWriter,
 };
 use shared::{Clock, Seq};
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::{Cmd, Pipeline, RedisResult, Value};
+use redis::{Cmd, Pipeline, RedisResult};
 use shared::limits::{
     ACK_TRAIL_SPAN, ACK_TRAIL_SPANS, ACKS_PER_CALL_MAX, BATCH_EVENTS_BYTES_MAX, CONSUMER_SILENCE_MAX,
     FEED_TIMEOUT, FEED_WAIT_MAX, READ_EVENTS_MAX,
