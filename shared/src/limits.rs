@@ -178,11 +178,11 @@ pub const LOG_RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
 pub const CONSUMERS_PER_PROJECTOR: usize = 2;
 /// Per partition, in one batch.
 pub const BATCH_EVENTS_MAX: usize = 512;
-/// Of events in one batch, or one read more. Events of usual size are bounded by their number; projecting one takes
-/// four times its size.
-pub const BATCH_EVENTS_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Of all partitions together in one read: an answer of the largest messages is 16 MiB.
-pub const READ_EVENTS_MAX: usize = 1_024;
+/// Of events in one batch, or one read more. Events of usual size, some 350 B, are bounded by their number; projecting
+/// one takes four times its size.
+pub const BATCH_EVENTS_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Of all partitions together in one read, but one of each: an answer of the largest messages is 8 MiB.
+pub const READ_EVENTS_MAX: usize = 512;
 /// How long a read of the feed waits for the first event. As often a consumer looks for what others left.
 pub const FEED_WAIT_MAX: Duration = Duration::from_millis(500);
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);

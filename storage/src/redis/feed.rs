@@ -205,7 +205,7 @@ impl Feed {
 
     /// Of each partition in one read. Redis bounds an answer by its entries alone, and those may be large.
     fn read_max(&self, events_max: usize) -> usize {
-        events_max.min(READ_EVENTS_MAX / self.streams.len())
+        events_max.min((READ_EVENTS_MAX / self.streams.len()).max(1))
     }
 
     async fn read_groups<Id: AsRef<str>>(
