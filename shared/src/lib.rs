@@ -1,6 +1,6 @@
 //! The vocabulary of the chat system. In reading order: [`ids`] (names, ids, subjects), [`event`] (what
 //! happened, as stored), [`message`] (what clients see of it), [`view`] (the read models and the changes
-//! that make them), [`rate`] and [`network`] (how often, and by whom), [`ports`] (what a service may ask of a
+//! that make them), [`generation`] (whole sets of them), [`rate`] and [`network`] (how often, and by whom), [`ports`] (what a service may ask of a
 //! store), [`limits`], [`clock`], and [`process`] (what every process is made of: configuration, HTTP, health,
 //! telemetry, shutdown).
 //!
@@ -9,6 +9,7 @@
 
 pub mod clock;
 pub mod event;
+pub mod generation;
 pub mod ids;
 pub mod limits;
 pub mod message;

@@ -222,7 +222,18 @@ pub const VIEWS_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two attempts to connect: service is back within 2 s of the store.
 pub const VIEWS_RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// How long a change of the serving generation may go unnoticed.
-pub const GENERATION_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+pub const GENERATION_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// While the serving generation is behind by more than this, another one is not built.
+pub const REBUILD_YIELDS_AT: Duration = Duration::from_secs(1);
+/// A killed rebuild can be gone on with after this.
+pub const REBUILD_CLAIM_LIFETIME: Duration = Duration::from_secs(10);
+/// A generation that is built has caught up when the oldest event that it lacks is younger.
+pub const REBUILD_CAUGHT_UP: Duration = Duration::from_secs(1);
+/// A projector that is to leave a generation writes what it has read; after this it leaves that to others.
+pub const FILLING_ENDS_WITHIN: Duration = Duration::from_secs(2);
+/// How long a generation that nobody is to fill any more is left alone, before it is removed: several times what a
+/// projector needs to notice, to finish its batch and to end.
+pub const DROP_GRACE: Duration = Duration::from_secs(5);
 /// Rows that one request of a longer read brings.
 pub const VIEW_ROWS_PER_REQUEST: i32 = 100;
 /// Of an inbox, which may be long: 250 KB as a rule, 8 MB of the longest messages.

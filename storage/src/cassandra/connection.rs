@@ -13,6 +13,7 @@ use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::statement::Consistency;
+use shared::generation::{Generation, State};
 use shared::limits::{
     GENERATION_CHECK_INTERVAL, VIEW_CONNECTIONS_PER_NODE, VIEWS_CONNECT_TIMEOUT, VIEWS_RECONNECT_PAUSE,
     VIEWS_TIMEOUT,
@@ -23,7 +24,6 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::generations::{Generation, State};
 use super::starts::{self, Starts};
 use super::{Options, STORE, generations, inbox, parked, schema, timeline, users};
 
@@ -162,7 +162,7 @@ impl Store {
             return Err(schema::unfinished(&options.keyspace, "no generation of views is serving"));
         };
         let mut views = BTreeMap::new();
-        for generation in &listed {
+        for generation in listed.iter().filter(|generation| generation.state.has_views()) {
             let keyspace = generations::keyspace(&options.keyspace, generation.number);
             views.insert(generation.number, Views::prepare(&session, &keyspace).await?);
         }

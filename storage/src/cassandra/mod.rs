@@ -47,7 +47,7 @@ mod statement;
 mod timeline;
 mod users;
 
-pub use generations::{Generation, Generations, State};
+pub use generations::Generations;
 pub use scan::Scan;
 pub use schema::{Migrated, Migrator};
 
@@ -132,7 +132,7 @@ impl Cassandra {
 
     #[must_use]
     pub fn generations(&self) -> Generations {
-        Generations::new(self.connection.clone())
+        Generations::new(self.connection.clone(), self.options.clone())
     }
 
     /// How many starts of nodes were seen. After each, the last seconds of what was acknowledged may be gone.

@@ -28,6 +28,8 @@ pub(super) struct Table {
     select: PreparedStatement,
     select_one: PreparedStatement,
     select_bytes: PreparedStatement,
+    /// Of a whole generation.
+    remove: PreparedStatement,
 }
 
 #[derive(DeserializeRow)]
@@ -68,6 +70,7 @@ impl Table {
             select: prepare(session, &select).await?,
             select_one: prepare(session, &one(EVENT)).await?,
             select_bytes: prepare(session, &one("bytes")).await?,
+            remove: prepare(session, &format!("DELETE FROM {keyspace}.parked {of}")).await?,
         })
     }
 
@@ -109,6 +112,14 @@ impl Table {
         let rows = read(session, &self.select_bytes, key).await?;
         let bytes = rows.maybe_first_row::<(Option<Vec<u8>>,)>().map_err(error::damaged)?;
         Ok(Some(ParkedRow { event, bytes: bytes.and_then(|(bytes,)| bytes).unwrap_or_default() }))
+    }
+
+    pub(super) async fn remove(&self, session: &Session, generation: u32) -> Result<(), StoreError> {
+        for partition in self.partitions(session, generation).await? {
+            let key = (generation.cast_signed(), i32::from(partition));
+            session.execute_unpaged(&self.remove, key).await.map_err(error::of_write)?;
+        }
+        Ok(())
     }
 
     /// The partitions of the log with parked events, ascending.

@@ -27,6 +27,7 @@ const REGISTER: &str = include_str!("../../../cql/0000_register.cql");
 const FILES: &[File] = &[
     File { version: 1, name: "0001_init.cql", text: include_str!("../../../cql/0001_init.cql") },
     File { version: 2, name: "0002_parked.cql", text: include_str!("../../../cql/0002_parked.cql") },
+    File { version: 3, name: "0003_rebuild.cql", text: include_str!("../../../cql/0003_rebuild.cql") },
 ];
 
 const NEWEST: i32 = FILES[FILES.len() - 1].version;

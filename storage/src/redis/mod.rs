@@ -41,6 +41,7 @@ mod command;
 mod durability;
 mod entry;
 mod feed;
+mod groups;
 mod heartbeat;
 mod keys;
 mod limits;
@@ -58,6 +59,7 @@ mod tail;
 
 pub use accounts::Accounts;
 pub use feed::Feed;
+pub use groups::Groups;
 pub use limits::RateLimits;
 pub use log::Log;
 pub use monitor::Monitor;
@@ -219,6 +221,11 @@ impl Redis {
     pub fn recent(&self, generation: u32) -> Recent {
         let group = feed::group(generation);
         Recent { server: Arc::clone(&self.server), link: self.link.clone(), group }
+    }
+
+    #[must_use]
+    pub fn groups(&self) -> Groups {
+        Groups { server: Arc::clone(&self.server), link: self.link.clone() }
     }
 
     /// Reads the log again where it was read before.

@@ -9,18 +9,21 @@ use std::time::{Duration, Instant};
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use shared::clock::{Clock, Timestamp};
+use shared::generation::{Generation, Generations, State};
 use shared::ids::{Conversation, EventId, Ulid};
 use shared::limits::VIEWS_TIMEOUT;
 use shared::message::Message;
 use shared::ports::{Probe, StoreError, ViewReader, ViewWriter};
 use shared::view::{InboxChange, TimelineChange, UserRow, UsersChange, ViewChange};
-use storage::cassandra::{Cassandra, Generation, Migrator, Options, State};
+use storage::cassandra::{Cassandra, Migrator, Options};
 use storage::contract::ViewStores;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cassandra_node;
+
+mod generations;
 
 storage::views_contract!(open);
 
@@ -109,7 +112,7 @@ async fn a_migration_is_done_once() {
     assert_eq!((again.files.len(), again.version), (0, first.version));
     let connected = Connected::to(&options).await;
     let generations = connected.cassandra.generations().list().await.unwrap();
-    assert_eq!(generations, [Generation { number: 1, state: State::Serving }]);
+    assert_eq!(generations, [Generation { number: 1, state: State::Serving, rate: None }]);
 }
 
 #[tokio::test]

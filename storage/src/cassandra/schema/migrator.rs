@@ -7,7 +7,7 @@ use scylla::policies::load_balancing::{NodeIdentifier, SingleTargetLoadBalancing
 use scylla::response::query_result::QueryResult;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::unprepared::Statement;
-use scylla::value::{CqlValue, Row};
+use shared::generation::State;
 use shared::limits::{
     MIGRATION_LOCK_LIFETIME, MIGRATION_STATEMENT_TIMEOUT, MIGRATION_WAIT_MAX, VIEWS_RECONNECT_PAUSE,
 };
@@ -15,8 +15,8 @@ use shared::ports::StoreError;
 use tokio::time::{Instant, sleep};
 
 use super::{FILES, File, NEWEST, REGISTER, applied, check_options, error, has_table, refuse_newer};
-use crate::cassandra::generations::{self, PROJECTING};
-use crate::cassandra::{Options, STORE, connection};
+use crate::cassandra::generations::{self, is_applied};
+use crate::cassandra::{Options, STORE, connection, parked};
 
 /// What a migration did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,27 @@ impl Migrator {
         let migrated = migration.apply().await;
         migration.unlock().await;
         migrated
+    }
+
+    /// Makes the tables of the next generation, and returns its number. It is not in the register yet: repeated, it
+    /// finds them there.
+    pub(in crate::cassandra) async fn add_generation(&self) -> Result<u32, StoreError> {
+        let deadline = Instant::now() + MIGRATION_WAIT_MAX;
+        let migration = Migration::begin(&self.options, deadline).await?;
+        migration.lock(deadline).await?;
+        let added = migration.make_next_views().await;
+        migration.unlock().await;
+        added
+    }
+
+    /// Removes its tables and what was parked of it.
+    pub(in crate::cassandra) async fn remove_generation(&self, number: u32) -> Result<(), StoreError> {
+        let deadline = Instant::now() + MIGRATION_WAIT_MAX;
+        let migration = Migration::begin(&self.options, deadline).await?;
+        migration.lock(deadline).await?;
+        let removed = migration.remove_views(number).await;
+        migration.unlock().await;
+        removed
     }
 }
 
@@ -131,13 +152,8 @@ impl Migration {
         if !has_table(&self.session, &self.keyspace, "generations").await? {
             return Ok(vec![FIRST_GENERATION]);
         }
-        let register = generations::Table::prepare(&self.session, &self.keyspace).await?;
-        let listed = register.list(&self.session).await?;
-        Ok(if listed.is_empty() {
-            vec![FIRST_GENERATION]
-        } else {
-            listed.iter().map(|one| one.number).collect()
-        })
+        let listed = generations::with_views(&self.session, &self.keyspace).await?;
+        Ok(if listed.is_empty() { vec![FIRST_GENERATION] } else { listed })
     }
 
     /// On a new system; else it changes nothing.
@@ -145,10 +161,31 @@ impl Migration {
         let first = FIRST_GENERATION.cast_signed();
         let insert =
             "INSERT INTO {keyspace}.generations (register, number, state) VALUES (?, ?, ?) IF NOT EXISTS";
-        self.execute(insert, (generations::REGISTER, first, PROJECTING)).await?;
+        self.execute(insert, (generations::REGISTER, first, State::Projecting.name())).await?;
         let serve = "UPDATE {keyspace}.generations SET serving = ? WHERE register = ? IF serving = NULL";
         self.execute(serve, (first, generations::REGISTER)).await?;
         Ok(())
+    }
+
+    async fn make_next_views(&self) -> Result<u32, StoreError> {
+        let register = generations::Table::prepare(&self.session, &self.keyspace).await?;
+        let newest = register.list(&self.session).await?.iter().map(|one| one.number).max();
+        let next = newest.map_or(FIRST_GENERATION, |newest| newest + 1);
+        for statement in FILES.iter().flat_map(|file| statements(file.text)) {
+            if statement.contains("{views}") {
+                self.renew_lock().await?;
+                self.run(&statement, Some(next)).await?;
+            }
+        }
+        Ok(next)
+    }
+
+    /// Its number is never used again, so the tombstones of what was parked hide nothing.
+    async fn remove_views(&self, number: u32) -> Result<(), StoreError> {
+        self.run("DROP KEYSPACE IF EXISTS {views}", Some(number)).await?;
+        self.renew_lock().await?;
+        let parked = parked::Table::prepare(&self.session, &self.keyspace).await?;
+        parked.remove(&self.session, number).await
     }
 
     async fn lock(&self, deadline: Instant) -> Result<(), StoreError> {
@@ -217,11 +254,4 @@ fn statements(file: &str) -> Vec<String> {
         .map(|text| text.trim().trim_end_matches(';').to_owned())
         .filter(|text| !text.is_empty())
         .collect()
-}
-
-/// Whether a conditional write was done: the first column of its answer.
-fn is_applied(answer: QueryResult) -> Result<bool, StoreError> {
-    let rows = answer.into_rows_result().map_err(|error| error::unfit(&error))?;
-    let row = rows.first_row::<Row>().map_err(|error| error::unfit(&error))?;
-    Ok(matches!(row.columns.first(), Some(Some(CqlValue::Boolean(true)))))
 }

@@ -1,0 +1,119 @@
+//! Generations: full sets of views, each filled by its own consumer group. One of them is read; another one can be
+//! filled beside it, proved, and read from then on. [`Generations`] is their register.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use serde::Serialize;
+
+use crate::ports::StoreError;
+
+/// One full set of view tables, and how it is filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Generation {
+    /// From 1, never used twice.
+    pub number: u32,
+    pub state: State,
+    /// Events per second that one projector applies at most while it is built; `None`: as many as leave the
+    /// serving one up to date.
+    pub rate: Option<u32>,
+}
+
+/// ```text
+/// Building ⇄ Paused      Building ─► Projecting ⇄ Serving      all but Serving ─► Dropping ─► Dropped
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Filled from the first event on; not proved to be complete, so it may not serve.
+    Building,
+    /// It was being built; nobody fills it.
+    Paused,
+    /// Complete and kept up to date, read by nobody.
+    Projecting,
+    /// Complete and kept up to date, and the one that is read.
+    Serving,
+    /// It is being removed; nobody fills it.
+    Dropping,
+    /// Nothing is left of it but its number.
+    Dropped,
+}
+
+impl State {
+    pub const ALL: [Self; 6] =
+        [Self::Building, Self::Paused, Self::Projecting, Self::Serving, Self::Dropping, Self::Dropped];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Building => "building",
+            Self::Paused => "paused",
+            Self::Projecting => "projecting",
+            Self::Serving => "serving",
+            Self::Dropping => "dropping",
+            Self::Dropped => "dropped",
+        }
+    }
+
+    /// Whether projectors work on it.
+    #[must_use]
+    pub fn is_filled(self) -> bool {
+        matches!(self, Self::Building | Self::Projecting | Self::Serving)
+    }
+
+    /// Whether it holds all that its group has acknowledged since the first event.
+    #[must_use]
+    pub fn is_complete(self) -> bool {
+        matches!(self, Self::Projecting | Self::Serving)
+    }
+
+    /// Whether its tables are there.
+    #[must_use]
+    pub fn has_views(self) -> bool {
+        self.is_filled() || self == Self::Paused
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The register. All processes follow a change within [`crate::limits::GENERATION_CHECK_INTERVAL`] and the time that
+/// it takes to connect. Every change is one conditional write, so of two at once one fails.
+#[async_trait]
+pub trait Generations: Send + Sync {
+    /// By number.
+    async fn list(&self) -> Result<Vec<Generation>, StoreError>;
+
+    /// Makes the tables of a new one, which is [`State::Building`] from then on. Those of a call that was interrupted
+    /// are used by the next.
+    async fn add(&self, rate: Option<u32>) -> Result<Generation, StoreError>;
+
+    /// `false`: it is not in the state `from`, and nothing was changed. Not for [`State::Serving`].
+    async fn change(&self, number: u32, from: State, to: State) -> Result<bool, StoreError>;
+
+    /// Sets [`Generation::rate`]. `false`: it is not [`State::Building`], and nothing was changed.
+    async fn limit(&self, number: u32, rate: Option<u32>) -> Result<bool, StoreError>;
+
+    /// The one that serves from now on, while it is [`State::Projecting`]; the one that served until now goes on
+    /// [`State::Projecting`]. `false`: it is in another state, and nothing was changed.
+    async fn serve(&self, number: u32) -> Result<bool, StoreError>;
+
+    /// Removes what a generation that is [`State::Dropping`] has in the store. May be repeated.
+    async fn remove(&self, number: u32) -> Result<(), StoreError>;
+
+    /// Takes or keeps the right to rebuild, until [`crate::limits::REBUILD_CLAIM_LIFETIME`] from now. `false`: it is
+    /// somebody else's.
+    async fn claim_rebuild(&self, holder: &str) -> Result<bool, StoreError>;
+
+    async fn release_rebuild(&self, holder: &str) -> Result<(), StoreError>;
+}
+
+/// What the log keeps for a generation.
+#[async_trait]
+pub trait Groups: Send + Sync {
+    /// Forgets the consumer group of a generation that nobody fills. May be repeated.
+    async fn remove(&self, generation: u32) -> Result<(), StoreError>;
+}

@@ -1,0 +1,92 @@
+//! The register of generations: which change is made from which state, and what a generation leaves.
+
+use shared::Timestamp;
+use shared::generation::{Generation, Generations, State};
+use shared::limits::GENERATION_CHECK_INTERVAL;
+use shared::ports::{ViewReader, ViewWriter};
+use shared::view::{UserRow, UsersChange, ViewChange};
+use storage::cassandra::Migrator;
+
+use super::{Connected, options};
+
+/// Connecting anew takes some more.
+const FOLLOWED_WITHIN: std::time::Duration = GENERATION_CHECK_INTERVAL.saturating_mul(20);
+
+async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
+    let poll = async {
+        while !condition().await {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(FOLLOWED_WITHIN, poll).await.unwrap_or_else(|_| panic!("not yet: {what}"));
+}
+
+#[tokio::test]
+async fn a_generation_goes_from_state_to_state() {
+    let options = options();
+    Migrator::new(&options).unwrap().migrate().await.unwrap();
+    let Connected { cassandra, shutdown: _shutdown } = &Connected::to(&options).await;
+    let register = cassandra.generations();
+    let is = async |expected: &[(u32, State)]| {
+        let listed = register.list().await.unwrap();
+        let listed: Vec<_> = listed.iter().map(|one| (one.number, one.state)).collect();
+        assert_eq!(listed, expected);
+    };
+    let (building, projecting) = (State::Building, State::Projecting);
+    assert!(!register.change(1, State::Serving, State::Dropping).await.unwrap());
+    assert!(!register.change(1, projecting, State::Dropping).await.unwrap(), "it serves");
+    assert!(!register.serve(2).await.unwrap());
+    is(&[(1, State::Serving)]).await;
+
+    let added = register.add(Some(7)).await.unwrap();
+    assert_eq!(added, Generation { number: 2, state: building, rate: Some(7) });
+    assert_eq!(register.list().await.unwrap()[1], added);
+    assert!(!register.serve(2).await.unwrap(), "it is not complete");
+    assert!(!register.change(2, projecting, State::Dropping).await.unwrap(), "it is in another state");
+    assert!(register.limit(2, None).await.unwrap());
+    assert_eq!(register.list().await.unwrap()[1].rate, None);
+    assert!(register.change(2, building, projecting).await.unwrap());
+    assert!(!register.limit(2, Some(1)).await.unwrap(), "it is built");
+
+    // Both are filled, and each is read when it serves.
+    eventually("the tables are known", async || cassandra.writer(2).apply(&[], &[]).await.is_ok()).await;
+    let user = |name: &str| {
+        let user = UserRow { username: name.parse().unwrap(), registered_at: Timestamp(1) };
+        [ViewChange::Users(UsersChange::PutUser { user, seq: 1 })]
+    };
+    cassandra.writer(1).apply(&user("anna"), &[]).await.unwrap();
+    cassandra.writer(2).apply(&user("ben"), &[]).await.unwrap();
+    let reads = async |name: &str| cassandra.reader().user(&name.parse().unwrap()).await.unwrap().is_some();
+    assert!(reads("anna").await && !reads("ben").await);
+    assert!(register.serve(2).await.unwrap());
+    is(&[(1, projecting), (2, State::Serving)]).await;
+    eventually("readers follow", async || reads("ben").await && !reads("anna").await).await;
+
+    assert!(register.change(1, projecting, State::Dropping).await.unwrap());
+    assert!(!register.serve(1).await.unwrap(), "it is being dropped");
+    register.remove(1).await.unwrap();
+    register.remove(1).await.unwrap();
+    assert!(register.change(1, State::Dropping, State::Dropped).await.unwrap());
+    is(&[(1, State::Dropped), (2, State::Serving)]).await;
+    eventually("nothing is left", async || cassandra.writer(1).apply(&user("anna"), &[]).await.is_err())
+        .await;
+    assert!(reads("ben").await);
+    assert_eq!(register.add(None).await.unwrap().number, 3, "no number is used twice");
+    // The schema can be brought up to date with a hole in the numbers.
+    Migrator::new(&options).unwrap().migrate().await.unwrap();
+}
+
+#[tokio::test]
+async fn one_rebuilds_at_a_time() {
+    let options = options();
+    Migrator::new(&options).unwrap().migrate().await.unwrap();
+    let connected = Connected::to(&options).await;
+    let register = connected.cassandra.generations();
+    assert!(register.claim_rebuild("one").await.unwrap());
+    assert!(register.claim_rebuild("one").await.unwrap(), "it is kept");
+    assert!(!register.claim_rebuild("two").await.unwrap());
+    register.release_rebuild("two").await.unwrap();
+    assert!(!register.claim_rebuild("two").await.unwrap(), "only its holder gives it back");
+    register.release_rebuild("one").await.unwrap();
+    assert!(register.claim_rebuild("two").await.unwrap());
+}
