@@ -274,6 +274,24 @@ impl System {
         self.services.output("projector", &arguments).await.expect("it runs")
     }
 
+    /// A command of the projector that asks both stores, however it ends.
+    ///
+    /// # Panics
+    /// When it cannot be run.
+    pub async fn projector(&self, arguments: &[&str]) -> Output {
+        let arguments = self.services.asked(arguments);
+        self.services.output("projector", &arguments).await.expect("it runs")
+    }
+
+    /// The same as a process called `name`.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn begin(&self, name: &str, arguments: &[&str]) -> Process {
+        self.services.begin(name, arguments, self.dir.path()).expect("it starts")
+    }
+
     pub(crate) fn services(&self) -> &Services {
         &self.services
     }

@@ -134,6 +134,17 @@ impl Services {
         Process::start("status", &self.binaries.join("projector"), arguments, dir)
     }
 
+    /// A command of the projector that asks both stores.
+    pub(crate) fn asked<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {
+        [arguments, &self.log(), &self.views()].concat()
+    }
+
+    /// The same as a process of its own.
+    pub(crate) fn begin(&self, name: &str, arguments: &[&str], dir: &Path) -> Result<Process> {
+        let arguments = self.asked(arguments).into_iter().map(str::to_owned).collect();
+        Process::start(name, &self.binaries.join("projector"), arguments, dir)
+    }
+
     pub(crate) fn parked<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {
         [&["parked"], arguments, &self.log(), &self.views()].concat()
     }

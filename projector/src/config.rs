@@ -30,6 +30,18 @@ pub(crate) enum Command {
     /// Compare all views with the log, while both go on; 1 if they differ
     #[command(after_help = "Example: projector verify --generation 2 --json")]
     Verify(Verify),
+    /// Build a new generation of views from the whole log, beside the one that is read
+    #[command(after_help = "Example: projector rebuild && projector serve 2")]
+    Rebuild(Rebuild),
+    /// List the generations of views
+    #[command(after_help = "Example: projector generations --json")]
+    Generations(Asked),
+    /// Read from this generation from now on; it has to be complete
+    #[command(after_help = "Example: projector serve 2")]
+    Serve(Numbered),
+    /// Remove a generation that is not read; safe to repeat and to interrupt
+    #[command(after_help = "Example: projector drop 1")]
+    Drop(Numbered),
     /// Bring the schema up to date; safe to repeat and to interrupt
     #[command(
         after_help = "Example: projector migrate --cassandra-nodes 10.0.0.6:9042 --replication-factor 3"
@@ -197,6 +209,53 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "N")]
     pub(crate) generation: Option<u32>,
 
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rebuild {
+    /// Events per second that each projector applies to it at most; as many as leave the views that are read up to
+    /// date, unless told otherwise
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) rate: Option<u32>,
+
+    #[command(flatten)]
+    pub(crate) instead: Instead,
+
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+}
+
+/// What is done with the generation that is being built, instead of building it to its end.
+#[derive(Debug, Args)]
+#[group(multiple = false, conflicts_with = "rate")]
+pub(crate) struct Instead {
+    /// Stop filling it for now
+    #[arg(long)]
+    pub(crate) pause: bool,
+
+    /// Go on filling it, and return at once
+    #[arg(long)]
+    pub(crate) resume: bool,
+
+    /// Give it up and remove it
+    #[arg(long)]
+    pub(crate) cancel: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Numbered {
+    /// As `generations` shows it
+    pub(crate) number: u32,
+
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+}
+
+/// Where the stores are, and how the answer is shown.
+#[derive(Debug, Args)]
+pub(crate) struct Asked {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

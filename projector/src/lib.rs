@@ -2,19 +2,25 @@
 //! answers nobody; it knows stores only as ports.
 
 mod backoff;
+mod filling;
+mod pace;
 mod parked;
 mod parking;
 mod progress;
 mod projections;
+mod rebuild;
 mod restore;
 mod run;
 mod status;
 mod storm;
 mod verify;
 
+pub use filling::{Filler, Makes};
+pub use pace::Paced;
 pub use parked::{Listing, Parked, Retried, Shown, Which};
 pub use progress::{Progress, Watched};
 pub use projections::project;
+pub use rebuild::{Built, Rebuild, RebuildError};
 pub use restore::{Restorer, restore};
 pub use run::{Counters, Projector, run};
 pub use status::Report;

@@ -124,6 +124,11 @@ impl Progress {
         }
     }
 
+    /// Age of the oldest event that is not acknowledged, when it was last looked.
+    pub(crate) fn behind(&self) -> Duration {
+        self.state().behind
+    }
+
     fn judge(&self, now: Instant) -> Result<(), StoreError> {
         let State { storm, advanced_at, behind, ref lost, .. } = *self.state();
         if let Some(storm) = storm {

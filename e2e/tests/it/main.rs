@@ -52,6 +52,8 @@ mod outage;
 #[cfg(feature = "real")]
 mod power_cut;
 #[cfg(feature = "real")]
+mod rebuild;
+#[cfg(feature = "real")]
 mod restart;
 #[cfg(feature = "real")]
 mod scaling;
