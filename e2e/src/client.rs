@@ -295,12 +295,13 @@ impl Answer {
         body["code"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// A service says truly that a store did not answer it in time, or not yet since its own start, or nginx says so of a service: that happens
-    /// on a machine with much else to do. What has gone is known sooner than that.
+    /// A service says truly that a store did not answer it in time, or not yet since its own start, or that the store
+    /// answers and the queue before it takes too long, or nginx says so of a service: that happens on a machine with
+    /// much else to do. What has gone is known sooner than that.
     #[must_use]
     pub fn is_of_a_slow_machine(&self) -> bool {
         match (self.status, self.problem_code().as_str()) {
-            (503, "log_unavailable" | "views_unavailable" | "starting") => true,
+            (503, "log_unavailable" | "views_unavailable" | "starting" | "busy") => true,
             (504, "outcome_unknown") => true,
             (503, "unavailable") => self.took > SILENCE_TIME_MIN,
             _ => false,

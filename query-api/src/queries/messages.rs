@@ -3,9 +3,11 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::Response;
+use futures_util::future::try_join;
 use shared::limits::IMMUTABLE_MAX_AGE;
 use shared::message::Message;
-use shared::process::auth::Claim;
+use shared::process::auth::{Caller, Claim};
+use shared::process::limits::Held;
 use shared::process::problem::{Code, Problem, ProblemBody};
 use shared::process::request::Query;
 use tokio::time::Instant;
@@ -62,25 +64,27 @@ pub(crate) async fn messages(
     query: Query,
 ) -> Result<Response, Problem> {
     let begun = Instant::now();
-    let page = PageQuery::read(&query, &wait);
-    let head = async {
-        match &page {
-            Ok(page) => Some(state.shared_heads.head(&page.conversation).await),
-            Err(_) => None,
-        }
+    let page = match PageQuery::read(&query, &wait) {
+        Ok(page) => page,
+        // Who may not ask is told that first.
+        Err(problem) => return claim.settle().await.and(Err(problem)),
     };
-    // Whose token it is and how far the conversation is are one round trip.
-    let (caller, head) = claim.settle_beside(head).await?;
-    let page = page?;
-    let head = head.expect("it was asked for a page that could be read");
-    // Nobody is the caller only where names are believed.
-    let caller = caller.map(|caller| caller.user);
-    if caller.as_ref().is_some_and(|caller| !page.conversation.has(caller)) && !state.trusts_names() {
-        return Err(Problem::new(Code::NotAMember, "the conversation is between two other users"));
-    }
-    let _held = caller.map(|caller| state.in_flight.enter(&caller)).transpose()?;
+    // Whose token it is and how far the conversation is are one round trip. His place is taken before the head is
+    // waited for, and whoever gets none waits for nothing.
+    let head = async { Ok(state.shared_heads.head(&page.conversation).await) };
+    let (_held, head) = try_join(admit(&state, claim, &page), head).await?;
     let answer = Reading::run(&state, &page, head, begun).await?;
     Ok(answer.into_response(&page, &known))
+}
+
+/// The caller's place among the requests in flight, if he may read the conversation.
+async fn admit(state: &AppState, claim: Claim, page: &PageQuery) -> Result<Option<Held>, Problem> {
+    // Nobody is the caller only where names are believed.
+    let Some(Caller { user, .. }) = claim.settle().await? else { return Ok(None) };
+    if !page.conversation.has(&user) && !state.trusts_names() {
+        return Err(Problem::new(Code::NotAMember, "the conversation is between two other users"));
+    }
+    Ok(Some(state.in_flight.enter(&user)?))
 }
 
 impl Answer {

@@ -8,7 +8,6 @@ use axum::extract::{FromRef, FromRequestParts};
 use axum::http::{header, request::Parts};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use futures_util::future::join;
 use sha2::{Digest, Sha256};
 
 use super::problem::{Code, Outcome, Problem};
@@ -126,13 +125,12 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let Ok(claim) = Claim::from_request_parts(parts, state).await;
-        let (caller, ()) = claim.settle_beside(std::future::ready(())).await?;
-        Ok(Self(caller))
+        Ok(Self(claim.settle().await?))
     }
 }
 
 /// What came for a token, before it is known whose it is: for a handler that has a question of its own to the same
-/// store, so that both are one round trip.
+/// store and asks it meanwhile, so that both are one round trip.
 pub struct Claim {
     session: Option<SessionKey>,
     sessions: Arc<dyn Sessions>,
@@ -154,22 +152,19 @@ where
 }
 
 impl Claim {
-    /// The caller as [`MaybeCaller`] has him, and the answer to the other question, which is asked at the same time.
+    /// The caller as [`MaybeCaller`] has him.
     ///
     /// # Errors
-    /// The caller's own problem, whatever the other answer is: who may not ask learns nothing of it.
-    pub async fn settle_beside<T>(
-        self,
-        question: impl Future<Output = T>,
-    ) -> Result<(Option<Caller>, T), Problem> {
+    /// As [`MaybeCaller`] is refused.
+    pub async fn settle(self) -> Result<Option<Caller>, Problem> {
         let trusting = self.access == Access::Open;
         let Some(session) = self.session else {
-            return if trusting { Ok((None, question.await)) } else { Err(unauthenticated()) };
+            return if trusting { Ok(None) } else { Err(unauthenticated()) };
         };
-        match join(Caller::find(session, &*self.sessions), question).await {
-            (Ok(caller), answer) => Ok((Some(caller), answer)),
-            (Err(problem), answer) if trusting && problem.code == Code::Unauthenticated => Ok((None, answer)),
-            (Err(problem), _) => Err(problem),
+        match Caller::find(session, &*self.sessions).await {
+            Ok(caller) => Ok(Some(caller)),
+            Err(problem) if trusting && problem.code == Code::Unauthenticated => Ok(None),
+            Err(problem) => Err(problem),
         }
     }
 }
