@@ -189,9 +189,10 @@ impl Feed {
         let mut batch = self.read_groups(&news, read_max, Some(FEED_WAIT_MAX)).await?;
         // A blocked read wakes on the first entry alone; those right behind it are there by now.
         let woken = !batch.is_empty() && batch.len() <= self.streams.len();
+        let reads_max = events_max.div_ceil(read_max) + usize::from(woken);
         let mut more = woken || is_full(&batch, read_max);
         let mut reads = 1;
-        while more && reads < events_max.div_ceil(read_max).max(2) && size(&batch) < BATCH_EVENTS_BYTES_MAX {
+        while more && reads < reads_max && size(&batch) < BATCH_EVENTS_BYTES_MAX {
             let read = self.read_groups(&news, read_max, None).await?;
             more = is_full(&read, read_max);
             batch.extend(read);
