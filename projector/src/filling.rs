@@ -24,6 +24,10 @@ pub trait Makes: Send + Sync {
     fn watched(&self, generation: u32) -> Watched;
 }
 
+/// Until the register was read once. While there is no connection that costs nothing, and a projector that has one is
+/// ready.
+const FIRST_LOOKS_APART: Duration = Duration::from_millis(10);
+
 /// What fills the views, until shutdown: then all of it is waited for.
 pub struct Filler {
     pub generations: Arc<dyn Generations>,
@@ -35,15 +39,15 @@ pub struct Filler {
 impl Filler {
     pub async fn run(self, shutdown: CancellationToken) {
         let mut filled: BTreeMap<u32, Filled> = BTreeMap::new();
-        let mut watch = Watch::default();
+        let (mut watch, mut interval) = (Watch::default(), FIRST_LOOKS_APART);
         loop {
             // A register that cannot be read changes nothing.
             if let Ok(listed) = self.generations.list().await {
                 self.follow(&listed, &mut filled, &shutdown).await;
                 watch.follow(&self, &listed, &shutdown);
+                interval = GENERATION_CHECK_INTERVAL;
             }
-            let pause = tokio::time::sleep(GENERATION_CHECK_INTERVAL);
-            if shutdown.run_until_cancelled(pause).await.is_none() {
+            if shutdown.run_until_cancelled(tokio::time::sleep(interval)).await.is_none() {
                 break;
             }
         }
