@@ -125,6 +125,8 @@ impl EventFeed for Feed {
         let mut read = self.read(&mut place, events_max.max(1)).await;
         if read.as_ref().is_err_and(|error| code(error).as_deref() == Some("NOGROUP")) {
             self.make_groups().await.map_err(unavailable)?;
+            // Of the other partitions some may have been read before one was found to have no group.
+            place = Place::Own(vec![FIRST.to_owned(); self.streams.len()]);
             read = self.read(&mut place, events_max.max(1)).await;
         }
         let batch = read.map_err(unavailable)?;
