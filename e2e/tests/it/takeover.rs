@@ -17,6 +17,8 @@ e2e::real_scenarios!(
 
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(5);
 const TAKEN_OVER_FROM_STOPPED_WITHIN: Duration = Duration::from_secs(10);
+/// Any of a dozen consumers may be the next to read, and each message costs a look at all of them.
+const HELD_WITHIN: Duration = Duration::from_secs(90);
 
 const HEIR: &str = "projector-1";
 /// The first of those that reach Cassandra through the proxy.
@@ -60,7 +62,9 @@ impl System {
         })
         .await;
         self.proxy.stall();
+        let begun = Instant::now();
         loop {
+            assert!(begun.elapsed() < HELD_WITHIN, "some holder reads nothing");
             self.sent += 1;
             assert_eq!(self.samer.send(&self.lena, "hi").await["seq"], self.sent);
             let consumers = consumers(&self.app).await;
