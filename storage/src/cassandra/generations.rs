@@ -6,15 +6,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use scylla::client::session::Session;
-use scylla::response::query_result::QueryResult;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
-use scylla::value::{CqlValue, Row};
 use shared::generation::{self, Generation, State};
 use shared::limits::REBUILD_CLAIM_LIFETIME;
 use shared::ports::StoreError;
 
 use super::connection::Connection;
+use super::locks::{self, is_applied};
 use super::statement::{prepare, read};
 use super::{Options, STORE, error, schema};
 
@@ -107,31 +106,19 @@ impl generation::Generations for Generations {
 
     async fn claim_rebuild(&self, holder: &str) -> Result<bool, StoreError> {
         let lifetime = i32::try_from(REBUILD_CLAIM_LIFETIME.as_secs()).expect("a constant of some seconds");
-        let insert = "INSERT INTO {keyspace}.locks (name, holder) VALUES (?, ?) IF NOT EXISTS USING TTL ?";
-        if self.write(insert, (REBUILD, holder, lifetime)).await? {
+        if self.write(locks::TAKE, (REBUILD, holder, lifetime)).await? {
             return Ok(true);
         }
-        let update = "UPDATE {keyspace}.locks USING TTL ? SET holder = ? WHERE name = ? IF holder = ?";
-        self.write(update, (lifetime, holder, REBUILD, holder)).await
+        self.write(locks::KEEP, (lifetime, holder, REBUILD, holder)).await
     }
 
     async fn release_rebuild(&self, holder: &str) -> Result<(), StoreError> {
-        let delete = "DELETE FROM {keyspace}.locks WHERE name = ? IF holder = ?";
-        self.write(delete, (REBUILD, holder)).await.map(drop)
+        self.write(locks::GIVE_BACK, (REBUILD, holder)).await.map(drop)
     }
 }
 
 fn stored(rate: Option<u32>) -> Option<i32> {
     rate.map(|rate| i32::try_from(rate).unwrap_or(i32::MAX))
-}
-
-/// Whether a conditional write was done: the first column of its answer.
-pub(super) fn is_applied(answer: QueryResult) -> Result<bool, StoreError> {
-    let rows = answer.into_rows_result().map_err(|error| error::unfit(&error))?;
-    let mut rows = rows.rows::<Row>().map_err(|error| error::unfit(&error))?;
-    let row = rows.next().transpose().map_err(error::damaged)?;
-    let first = row.and_then(|row| row.columns.into_iter().next().flatten());
-    Ok(matches!(first, Some(CqlValue::Boolean(true))))
 }
 
 /// The keyspace of a generation's views.

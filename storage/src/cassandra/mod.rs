@@ -39,6 +39,7 @@ mod connection;
 mod error;
 mod generations;
 mod inbox;
+mod locks;
 mod parked;
 mod scan;
 mod schema;

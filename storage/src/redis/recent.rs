@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use redis::{Pipeline, Value};
+use redis::Pipeline;
 use shared::ids::Position;
 use shared::ports::{Delivery, RecentEvents, Span, StoreError};
 
 use super::link::Link;
-use super::server::{Server, unavailable, unexpected};
-use super::{STORE, entry};
+use super::server::Server;
+use super::{STORE, entry, scan};
 
 /// On the shared connection.
 #[derive(Clone)]
@@ -42,12 +42,7 @@ impl RecentEvents for Recent {
     }
 
     async fn read(&self, span: &Span, events_max: usize) -> Result<Vec<Delivery>, StoreError> {
-        let partition = span.first.partition;
-        let mut pipeline = Pipeline::with_capacity(1);
-        pipeline.cmd("XRANGE").arg(self.server.keys.events(partition));
-        pipeline.arg(entry::id(&span.first)).arg(entry::id(&span.last)).arg("COUNT").arg(events_max);
-        let (entries,): (Value,) = self.link.read(&pipeline).await?;
-        entry::deliveries(partition, entries).ok_or_else(|| unavailable(unexpected()))
+        scan::page(&self.server, &self.link, span, events_max).await
     }
 }
 

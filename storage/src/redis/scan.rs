@@ -41,11 +41,21 @@ impl LogScan for Scan {
     }
 
     async fn page(&self, span: &Span, events_max: usize) -> Result<Vec<Delivery>, StoreError> {
-        let partition = span.first.partition;
-        let mut pipeline = Pipeline::with_capacity(1);
-        pipeline.cmd("XRANGE").arg(self.server.keys.events(partition));
-        pipeline.arg(entry::id(&span.first)).arg(entry::id(&span.last)).arg("COUNT").arg(events_max);
-        let (entries,): (Value,) = self.link.read(&pipeline).await?;
-        entry::deliveries(partition, entries).ok_or_else(|| unavailable(unexpected()))
+        page(&self.server, &self.link, span, events_max).await
     }
+}
+
+/// At most `events_max` from the beginning of the span.
+pub(super) async fn page(
+    server: &Server,
+    link: &Link,
+    span: &Span,
+    events_max: usize,
+) -> Result<Vec<Delivery>, StoreError> {
+    let partition = span.first.partition;
+    let mut pipeline = Pipeline::with_capacity(1);
+    pipeline.cmd("XRANGE").arg(server.keys.events(partition));
+    pipeline.arg(entry::id(&span.first)).arg(entry::id(&span.last)).arg("COUNT").arg(events_max);
+    let (entries,): (Value,) = link.read(&pipeline).await?;
+    entry::deliveries(partition, entries).ok_or_else(|| unavailable(unexpected()))
 }

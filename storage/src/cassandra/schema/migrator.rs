@@ -15,7 +15,8 @@ use shared::ports::StoreError;
 use tokio::time::{Instant, sleep};
 
 use super::{FILES, File, NEWEST, REGISTER, applied, check_options, error, has_table, refuse_newer};
-use crate::cassandra::generations::{self, is_applied};
+use crate::cassandra::generations;
+use crate::cassandra::locks::{self, is_applied};
 use crate::cassandra::{Options, STORE, connection, parked};
 
 /// What a migration did.
@@ -50,10 +51,7 @@ impl Migrator {
         for statement in statements(REGISTER) {
             migration.run(&statement, None).await?;
         }
-        migration.lock(deadline).await?;
-        let migrated = migration.apply().await;
-        migration.unlock().await;
-        migrated
+        migration.locked(deadline, async || migration.apply().await).await
     }
 
     /// Makes the tables of the next generation, and returns its number. It is not in the register yet: repeated, it
@@ -61,20 +59,14 @@ impl Migrator {
     pub(in crate::cassandra) async fn add_generation(&self) -> Result<u32, StoreError> {
         let deadline = Instant::now() + MIGRATION_WAIT_MAX;
         let migration = Migration::begin(&self.options, deadline).await?;
-        migration.lock(deadline).await?;
-        let added = migration.make_next_views().await;
-        migration.unlock().await;
-        added
+        migration.locked(deadline, async || migration.make_next_views().await).await
     }
 
     /// Removes its tables and what was parked of it.
     pub(in crate::cassandra) async fn remove_generation(&self, number: u32) -> Result<(), StoreError> {
         let deadline = Instant::now() + MIGRATION_WAIT_MAX;
         let migration = Migration::begin(&self.options, deadline).await?;
-        migration.lock(deadline).await?;
-        let removed = migration.remove_views(number).await;
-        migration.unlock().await;
-        removed
+        migration.locked(deadline, async || migration.remove_views(number).await).await
     }
 }
 
@@ -188,9 +180,20 @@ impl Migration {
         parked.remove(&self.session, number).await
     }
 
+    /// Waits for its turn.
+    async fn locked<T>(
+        &self,
+        deadline: Instant,
+        act: impl AsyncFnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.lock(deadline).await?;
+        let done = act().await;
+        self.unlock().await;
+        done
+    }
+
     async fn lock(&self, deadline: Instant) -> Result<(), StoreError> {
-        let insert = "INSERT INTO {keyspace}.locks (name, holder) VALUES (?, ?) IF NOT EXISTS USING TTL ?";
-        while !is_applied(self.execute(insert, (LOCK, &self.holder, lock_seconds())).await?)? {
+        while !is_applied(self.execute(locks::TAKE, (LOCK, &self.holder, lock_seconds())).await?)? {
             if Instant::now() >= deadline {
                 return Err(StoreError::unavailable(STORE, "another migration is under way"));
             }
@@ -203,9 +206,8 @@ impl Migration {
     /// # Errors
     /// When the lock is another's by now: this migration was stopped for longer than the lock lives.
     async fn renew_lock(&self) -> Result<(), StoreError> {
-        let update = "UPDATE {keyspace}.locks USING TTL ? SET holder = ? WHERE name = ? IF holder = ?";
         let holder = &self.holder;
-        if is_applied(self.execute(update, (lock_seconds(), holder, LOCK, holder)).await?)? {
+        if is_applied(self.execute(locks::KEEP, (lock_seconds(), holder, LOCK, holder)).await?)? {
             Ok(())
         } else {
             Err(StoreError::unavailable(STORE, "another migration has taken the lock"))
@@ -214,8 +216,7 @@ impl Migration {
 
     /// A lock that cannot be given back now ends by itself.
     async fn unlock(&self) {
-        let delete = "DELETE FROM {keyspace}.locks WHERE name = ? IF holder = ?";
-        if let Err(error) = self.execute(delete, (LOCK, &self.holder)).await {
+        if let Err(error) = self.execute(locks::GIVE_BACK, (LOCK, &self.holder)).await {
             tracing::warn!(cause = ?error, "the migration's lock is left to end by itself");
         }
     }
