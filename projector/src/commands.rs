@@ -9,10 +9,10 @@ use serde::Serialize;
 use shared::limits::PROGRESS_CHECK_INTERVAL;
 use tokio::time::MissedTickBehavior;
 
-use crate::config::{self, ParkedDiscard, ParkedList, ParkedOf, ParkedRetry, ParkedShow};
+use crate::config::{self, Of, ParkedDiscard, ParkedList, ParkedRetry, ParkedShow};
 
 impl config::Parked {
-    pub(crate) fn of(&self) -> &ParkedOf {
+    pub(crate) fn of(&self) -> &Of {
         match self {
             Self::List(ParkedList { of, .. })
             | Self::Show(ParkedShow { of, .. })
@@ -35,13 +35,13 @@ async fn list(command: ParkedList, parked: &Parked) -> Result<()> {
     let which = command.cause.map_or(Which::All, Which::Cause);
     let limit = usize::try_from(command.limit).context("--limit")?;
     let listing = parked.list(&which, command.after, limit).await?;
-    print(command.of.json, &listing, Listing::table)
+    print(command.of.asked.json, &listing, Listing::table)
 }
 
 async fn show(command: ParkedShow, parked: &Parked) -> Result<()> {
     let shown = parked.show(command.position).await?;
     let shown = shown.with_context(|| unknown(&Which::One(command.position), parked))?;
-    print(command.of.json, &shown, Shown::lines)
+    print(command.of.asked.json, &shown, Shown::lines)
 }
 
 async fn retry(command: ParkedRetry, parked: &Parked) -> Result<()> {
@@ -49,7 +49,7 @@ async fn retry(command: ParkedRetry, parked: &Parked) -> Result<()> {
     let retried = parked.retry(&which).await?;
     let Retried { applied, parked: still } = retried;
     ensure!(applied + still > 0, unknown(&which, parked));
-    print(command.of.json, &retried, |_| format!("applied {applied}, still parked {still}"))?;
+    print(command.of.asked.json, &retried, |_| format!("applied {applied}, still parked {still}"))?;
     ensure!(still == 0, "{still} cannot be applied still: `projector parked list` says why");
     Ok(())
 }
@@ -62,7 +62,7 @@ async fn discard(command: ParkedDiscard, parked: &Parked) -> Result<()> {
         bail!("{count} would be given up for good: --yes does it");
     }
     let discarded = Discarded { discarded: parked.discard(&which).await? };
-    print(command.of.json, &discarded, |done| format!("discarded {}", done.discarded))
+    print(command.of.asked.json, &discarded, |done| format!("discarded {}", done.discarded))
 }
 
 #[derive(Serialize)]

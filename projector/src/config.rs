@@ -29,7 +29,7 @@ pub(crate) enum Command {
     Parked(Parked),
     /// Compare all views with the log, while both go on; 1 if they differ
     #[command(after_help = "Example: projector verify --generation 2 --json")]
-    Verify(Verify),
+    Verify(Of),
     /// Build a new generation of views from the whole log, beside the one that is read
     #[command(after_help = "Example: projector rebuild && projector serve 2")]
     Rebuild(Rebuild),
@@ -75,19 +75,12 @@ pub(crate) struct Run {
 
 #[derive(Debug, Args)]
 pub(crate) struct Status {
-    /// Print JSON instead of a table
-    #[arg(long)]
-    pub(crate) json: bool,
-
     /// Look again every second, until Ctrl-C or SIGTERM; a line for each look where there is no terminal
     #[arg(long)]
     pub(crate) watch: bool,
 
     #[command(flatten)]
-    pub(crate) log: LogOptions,
-
-    #[command(flatten)]
-    pub(crate) views: ViewOptions,
+    pub(crate) asked: Asked,
 }
 
 #[derive(Debug, Subcommand)]
@@ -122,7 +115,7 @@ pub(crate) struct ParkedList {
     pub(crate) limit: u32,
 
     #[command(flatten)]
-    pub(crate) of: ParkedOf,
+    pub(crate) of: Of,
 }
 
 #[derive(Debug, Args)]
@@ -131,7 +124,7 @@ pub(crate) struct ParkedShow {
     pub(crate) position: Position,
 
     #[command(flatten)]
-    pub(crate) of: ParkedOf,
+    pub(crate) of: Of,
 }
 
 #[derive(Debug, Args)]
@@ -140,7 +133,7 @@ pub(crate) struct ParkedRetry {
     pub(crate) which: ParkedWhich,
 
     #[command(flatten)]
-    pub(crate) of: ParkedOf,
+    pub(crate) of: Of,
 }
 
 #[derive(Debug, Args)]
@@ -153,7 +146,7 @@ pub(crate) struct ParkedDiscard {
     pub(crate) yes: bool,
 
     #[command(flatten)]
-    pub(crate) of: ParkedOf,
+    pub(crate) of: Of,
 
     /// What is given up is logged.
     #[command(flatten)]
@@ -185,26 +178,9 @@ impl ParkedWhich {
     }
 }
 
-/// Where they are, and how they are shown.
+/// One generation.
 #[derive(Debug, Args)]
-pub(crate) struct ParkedOf {
-    /// Of these views; the serving ones, unless told otherwise
-    #[arg(long, value_name = "N")]
-    pub(crate) generation: Option<u32>,
-
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) log: LogOptions,
-
-    #[command(flatten)]
-    pub(crate) views: ViewOptions,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Verify {
+pub(crate) struct Of {
     /// These views; the serving ones, unless told otherwise
     #[arg(long, value_name = "N")]
     pub(crate) generation: Option<u32>,

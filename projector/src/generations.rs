@@ -25,15 +25,15 @@ impl Outcome {
 
 pub(crate) async fn rebuild(command: &config::Rebuild, rebuild: &Rebuild) -> Result<()> {
     let json = command.asked.json;
-    let (generation, state) = match command.instead {
-        Instead { pause: true, .. } => (rebuild.pause().await?, State::Paused),
-        Instead { resume: true, .. } => (rebuild.resume().await?, State::Building),
-        Instead { cancel: true, .. } => (rebuild.cancel().await?, State::Dropped),
+    let Generation { number, state, .. } = match command.instead {
+        Instead { pause: true, .. } => rebuild.pause().await?,
+        Instead { resume: true, .. } => rebuild.resume().await?,
+        Instead { cancel: true, .. } => rebuild.cancel().await?,
         Instead { pause: false, resume: false, cancel: false } => {
             return build(command.rate, json, rebuild).await;
         }
     };
-    print(json, &Outcome { generation: generation.number, state }, Outcome::line)
+    print(json, &Outcome { generation: number, state }, Outcome::line)
 }
 
 async fn build(rate: Option<u32>, json: bool, rebuild: &Rebuild) -> Result<()> {
@@ -53,12 +53,12 @@ async fn build(rate: Option<u32>, json: bool, rebuild: &Rebuild) -> Result<()> {
 
 /// Waits until it is filled, and compares it with the log.
 async fn prove(generation: u32, rebuild: &Rebuild) -> Result<Comparison> {
-    let standing = Standing::new();
-    let filled = rebuild.follow(generation, |built| standing.show(built)).await;
+    let (verifier, standing) = ((rebuild.verifier)(generation), Standing::new());
+    let filled = rebuild.follow(&verifier, |built| standing.show(built)).await;
     standing.end();
     filled?;
     let bar = Bar::new();
-    let compared = rebuild.prove(generation, &|step| bar.step(step)).await;
+    let compared = rebuild.prove(&verifier, &|step| bar.step(step)).await;
     bar.finish();
     Ok(compared?)
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use config::{Asked, Command, Config, Migrate, Numbered, ParkedOf, Run, Status, Verify};
+use config::{Asked, Command, Config, Migrate, Numbered, Of, Run, Status};
 use projector::{
     Counters, Filler, Makes, Paced, Parked, Progress, Projector, Rebuild, Report, Restorer, StormGuard,
     Verifier, Watched,
@@ -59,15 +59,7 @@ async fn run(options: Run) -> Result<()> {
     let (lifecycle, metrics) = (Lifecycle::default(), telemetry::Metrics::default());
     let signals = Signals::listen()?;
     telemetry::init_log(&options.process, "projector", &lifecycle)?;
-    let Lifecycle { store_tasks, stores_stop, .. } = &lifecycle;
-    let redis = redis::connect(
-        &redis::Options::of(&options.log)?,
-        Clock::system(),
-        store_tasks,
-        stores_stop.clone(),
-    )?;
-    let cassandra =
-        Cassandra::connect(&cassandra::Options::of(&options.views), store_tasks, stores_stop.clone())?;
+    let (redis, cassandra) = connect(&options.log, &options.views, &lifecycle)?;
     redis.register_feed_metrics(&metrics);
     let progress = Progress::new(&metrics);
     let health =
@@ -90,6 +82,14 @@ async fn run(options: Run) -> Result<()> {
     };
     lifecycle.spawn(filler.run(lifecycle.shutdown.clone()));
     Ok(lifecycle.run_to_end(&health, signals).await?)
+}
+
+/// Both stores, there or not yet.
+fn connect(log: &LogOptions, views: &ViewOptions, lifecycle: &Lifecycle) -> Result<(Redis, Cassandra)> {
+    let Lifecycle { store_tasks, stores_stop, .. } = lifecycle;
+    let redis = redis::connect(&redis::Options::of(log)?, Clock::system(), store_tasks, stores_stop.clone())?;
+    let cassandra = Cassandra::connect(&cassandra::Options::of(views), store_tasks, stores_stop.clone())?;
+    Ok((redis, cassandra))
 }
 
 /// What all consumers of this process are told, and what they tell.
@@ -159,12 +159,9 @@ struct Stores {
 
 impl Stores {
     /// As soon as both are there, which is soon or never.
-    async fn open(log: &LogOptions, views: &ViewOptions) -> Result<Self> {
+    async fn open(asked: &Asked) -> Result<Self> {
         let lifecycle = Lifecycle::default();
-        let Lifecycle { store_tasks, stores_stop, .. } = &lifecycle;
-        let redis =
-            redis::connect(&redis::Options::of(log)?, Clock::system(), store_tasks, stores_stop.clone())?;
-        let cassandra = Cassandra::connect(&cassandra::Options::of(views), store_tasks, stores_stop.clone())?;
+        let (redis, cassandra) = connect(&asked.log, &asked.views, &lifecycle)?;
         let probes: Vec<Arc<dyn Probe>> = vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())];
         let health = Health::new(probes, lifecycle.shutdown.clone());
         let fits = tokio::time::timeout(COMMAND_DEADLINE, health.fits()).await;
@@ -190,11 +187,11 @@ impl Stores {
 async fn status(options: Status) -> Result<()> {
     let mut signals = Signals::listen()?;
     let ended = async {
-        let stores = Stores::open(&options.log, &options.views).await?;
+        let stores = Stores::open(&options.asked).await?;
         if options.watch {
-            commands::watch(options.json, async || report(&stores).await).await?;
+            commands::watch(options.asked.json, async || report(&stores).await).await?;
         } else {
-            commands::print(options.json, &report(&stores).await?, Report::table)?;
+            commands::print(options.asked.json, &report(&stores).await?, Report::table)?;
         }
         stores.lifecycle.drain().await;
         Ok(())
@@ -219,8 +216,8 @@ async fn parked(command: config::Parked) -> Result<()> {
     if let config::Parked::Discard(discard) = &command {
         telemetry::init_log(&discard.process, "projector", &Lifecycle::default())?;
     }
-    let ParkedOf { generation, log, views, .. } = command.of();
-    let stores = Stores::open(log, views).await?;
+    let Of { generation, asked } = command.of();
+    let stores = Stores::open(asked).await?;
     let generation = stores.known(*generation).await?;
     let parked = Parked {
         generation,
@@ -233,8 +230,8 @@ async fn parked(command: config::Parked) -> Result<()> {
     done
 }
 
-async fn verify(options: Verify) -> Result<()> {
-    let stores = Stores::open(&options.asked.log, &options.asked.views).await?;
+async fn verify(options: Of) -> Result<()> {
+    let stores = Stores::open(&options.asked).await?;
     let generation = stores.known(options.generation).await?;
     let verifier = verifier(&stores.redis, &stores.cassandra, generation);
     let done = commands::verify(&verifier, options.asked.json).await;
@@ -252,7 +249,7 @@ fn verifier(redis: &Redis, cassandra: &Cassandra, generation: u32) -> Verifier {
 }
 
 async fn administer(asked: &Asked, act: impl AsyncFnOnce(&Rebuild) -> Result<()>) -> Result<()> {
-    let stores = Stores::open(&asked.log, &asked.views).await?;
+    let stores = Stores::open(asked).await?;
     let (redis, cassandra) = (stores.redis.clone(), stores.cassandra.clone());
     let rebuild = Rebuild {
         generations: Arc::new(stores.cassandra.generations()),

@@ -62,21 +62,24 @@ impl Rebuild {
         let Some(begun) = self.building().await? else {
             return Ok(self.generations.add(rate).await?);
         };
-        if begun.state == State::Paused {
-            self.change(begun, State::Building).await?;
-        }
+        let begun = self.settle(begun, State::Building).await?;
         self.generations.limit(begun.number, rate).await?;
-        Ok(Generation { state: State::Building, rate, ..begun })
+        Ok(Generation { rate, ..begun })
     }
 
     /// Waits until it has everything but the last moments, telling once a second. A store that is away is waited for.
-    pub async fn follow(&self, number: u32, mut tell: impl FnMut(&Built)) -> Result<(), RebuildError> {
-        let (monitor, mut speed) = ((self.verifier)(number).monitor, Speed::default());
+    pub async fn follow(
+        &self,
+        verifier: &Verifier,
+        mut tell: impl FnMut(&Built),
+    ) -> Result<(), RebuildError> {
+        let Verifier { generation, monitor, .. } = verifier;
+        let mut speed = Speed::default();
         let mut looks = tokio::time::interval(PROGRESS_CHECK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
-            match self.look(number, &*monitor, &mut speed).await {
+            match self.look(*generation, &**monitor, &mut speed).await {
                 Ok((built, behind)) => {
                     tell(&built);
                     if built.state == State::Building && behind < REBUILD_CAUGHT_UP {
@@ -107,10 +110,9 @@ impl Rebuild {
     }
 
     /// Compares it with the log, all of it.
-    pub async fn prove(&self, number: u32, tell: Tell<'_>) -> Result<Comparison, RebuildError> {
-        let verifier = (self.verifier)(number);
+    pub async fn prove(&self, verifier: &Verifier, tell: Tell<'_>) -> Result<Comparison, RebuildError> {
         tokio::select! {
-            compared = verify(&verifier, tell) => Ok(compared?),
+            compared = verify(verifier, tell) => Ok(compared?),
             lost = self.hold() => Err(lost),
         }
     }
@@ -142,25 +144,19 @@ impl Rebuild {
     /// Projectors stop filling what is being built, until [`Rebuild::resume`] or [`Rebuild::begin`].
     pub async fn pause(&self) -> Result<Generation, RebuildError> {
         let generation = self.building().await?.ok_or(RebuildError::Nothing)?;
-        if generation.state != State::Paused {
-            self.change(generation, State::Paused).await?;
-        }
-        Ok(generation)
+        self.settle(generation, State::Paused).await
     }
 
     pub async fn resume(&self) -> Result<Generation, RebuildError> {
         let generation = self.building().await?.ok_or(RebuildError::Nothing)?;
-        if generation.state != State::Building {
-            self.change(generation, State::Building).await?;
-        }
-        Ok(generation)
+        self.settle(generation, State::Building).await
     }
 
     /// Drops what is being built.
     pub async fn cancel(&self) -> Result<Generation, RebuildError> {
         let generation = self.building().await?.ok_or(RebuildError::Nothing)?;
         self.drop(generation.number).await?;
-        Ok(generation)
+        Ok(Generation { state: State::Dropped, ..generation })
     }
 
     /// Readers follow within a second.
@@ -194,6 +190,14 @@ impl Rebuild {
         self.groups.remove(number).await?;
         self.generations.remove(number).await?;
         self.change(Generation { state: State::Dropping, ..generation }, State::Dropped).await
+    }
+
+    /// As it is then; nothing is written where it is so already.
+    async fn settle(&self, generation: Generation, state: State) -> Result<Generation, RebuildError> {
+        if generation.state != state {
+            self.change(generation, state).await?;
+        }
+        Ok(Generation { state, ..generation })
     }
 
     async fn change(&self, generation: Generation, to: State) -> Result<(), RebuildError> {
