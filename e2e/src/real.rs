@@ -243,7 +243,11 @@ impl System {
     /// # Panics
     /// When it cannot be had.
     pub async fn status(&self) -> Value {
-        let text = self.services.run("projector", &self.services.status()).await.expect("a status");
+        let text = self
+            .services
+            .run("projector", &self.services.asked(&["status", "--json"]))
+            .await
+            .expect("a status");
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
@@ -253,7 +257,7 @@ impl System {
     /// When it cannot be started.
     #[must_use]
     pub fn watch_status(&self) -> Process {
-        self.services.watch(self.dir.path()).expect("it starts")
+        self.begin("status", &["status", "--watch"])
     }
 
     /// `projector parked`, however it ends.
@@ -261,8 +265,7 @@ impl System {
     /// # Panics
     /// When it cannot be run.
     pub async fn parked(&self, arguments: &[&str]) -> Output {
-        let arguments = self.services.parked(arguments);
-        self.services.output("projector", &arguments).await.expect("it runs")
+        self.projector(&[&["parked"], arguments].concat()).await
     }
 
     /// `projector verify`, however it ends.
@@ -270,8 +273,7 @@ impl System {
     /// # Panics
     /// When it cannot be run.
     pub async fn verify(&self, arguments: &[&str]) -> Output {
-        let arguments = self.services.verify(arguments);
-        self.services.output("projector", &arguments).await.expect("it runs")
+        self.projector(&[&["verify"], arguments].concat()).await
     }
 
     /// A command of the projector that asks both stores, however it ends.

@@ -123,17 +123,6 @@ impl Services {
         [&["migrate"][..], &self.views()].concat()
     }
 
-    pub(crate) fn status(&self) -> Vec<&str> {
-        [&["status", "--json"][..], &self.log(), &self.views()].concat()
-    }
-
-    /// `projector status --watch`, until it is ended.
-    pub(crate) fn watch(&self, dir: &Path) -> Result<Process> {
-        let arguments = [&["status", "--watch"][..], &self.log(), &self.views()].concat();
-        let arguments = arguments.into_iter().map(str::to_owned).collect();
-        Process::start("status", &self.binaries.join("projector"), arguments, dir)
-    }
-
     /// A command of the projector that asks both stores.
     pub(crate) fn asked<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {
         [arguments, &self.log(), &self.views()].concat()
@@ -143,14 +132,6 @@ impl Services {
     pub(crate) fn begin(&self, name: &str, arguments: &[&str], dir: &Path) -> Result<Process> {
         let arguments = self.asked(arguments).into_iter().map(str::to_owned).collect();
         Process::start(name, &self.binaries.join("projector"), arguments, dir)
-    }
-
-    pub(crate) fn parked<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {
-        [&["parked"], arguments, &self.log(), &self.views()].concat()
-    }
-
-    pub(crate) fn verify<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {
-        [&["verify"], arguments, &self.log(), &self.views()].concat()
     }
 
     /// A node of Cassandra, and the keyspace of the first generation there.
