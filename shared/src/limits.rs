@@ -240,7 +240,7 @@ pub const VIEW_ROWS_PER_REQUEST: i32 = 100;
 pub const INBOX_ROWS_PER_REQUEST: usize = 500;
 
 // Migration.
-/// How long a migration waits for the store, and for another migration.
+/// How long a migration waits for the store and for another migration, and repeats what has not answered.
 pub const MIGRATION_WAIT_MAX: Duration = Duration::from_secs(120);
 /// One statement, with the agreement of all nodes on its outcome.
 pub const MIGRATION_STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);

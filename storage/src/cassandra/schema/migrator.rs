@@ -45,28 +45,25 @@ impl Migrator {
     /// [`shared::limits::MIGRATION_WAIT_MAX`] together. `Ok`: the schema is this program's on every node that is
     /// up, and a generation is serving.
     pub async fn migrate(&self) -> Result<Migrated, StoreError> {
-        let deadline = Instant::now() + MIGRATION_WAIT_MAX;
-        let migration = Migration::begin(&self.options, deadline).await?;
+        let migration = Migration::begin(&self.options).await?;
         refuse_newer(&applied(&migration.session, &migration.keyspace).await?, &migration.keyspace)?;
         for statement in statements(REGISTER) {
-            migration.run(&statement, None).await?;
+            migration.execute(&migration.named(&statement, None), ()).await?;
         }
-        migration.locked(deadline, async || migration.apply().await).await
+        migration.locked(async || migration.apply().await).await
     }
 
     /// Makes the tables of the next generation, and returns its number. It is not in the register yet: repeated, it
     /// finds them there.
     pub(in crate::cassandra) async fn add_generation(&self) -> Result<u32, StoreError> {
-        let deadline = Instant::now() + MIGRATION_WAIT_MAX;
-        let migration = Migration::begin(&self.options, deadline).await?;
-        migration.locked(deadline, async || migration.make_next_views().await).await
+        let migration = Migration::begin(&self.options).await?;
+        migration.locked(async || migration.make_next_views().await).await
     }
 
     /// Removes its tables and what was parked of it.
     pub(in crate::cassandra) async fn remove_generation(&self, number: u32) -> Result<(), StoreError> {
-        let deadline = Instant::now() + MIGRATION_WAIT_MAX;
-        let migration = Migration::begin(&self.options, deadline).await?;
-        migration.locked(deadline, async || migration.remove_views(number).await).await
+        let migration = Migration::begin(&self.options).await?;
+        migration.locked(async || migration.remove_views(number).await).await
     }
 }
 
@@ -80,10 +77,13 @@ struct Migration {
     /// All statements go through one node, the same one for every migrator: two nodes that make a table of the
     /// same name at the same time, before there is a lock, would make two different tables.
     node: NodeIdentifier,
+    /// Until then it waits for others, and repeats what has not answered.
+    deadline: Instant,
 }
 
 impl Migration {
-    async fn begin(options: &Options, deadline: Instant) -> Result<Self, StoreError> {
+    async fn begin(options: &Options) -> Result<Self, StoreError> {
+        let deadline = Instant::now() + MIGRATION_WAIT_MAX;
         let session = loop {
             match connection::session(&options.nodes, MIGRATION_STATEMENT_TIMEOUT).await {
                 Err(error) if error.is_retryable() && Instant::now() < deadline => {
@@ -106,6 +106,7 @@ impl Migration {
             holder: session.session_id().to_string(),
             node: NodeIdentifier::HostId(first),
             session,
+            deadline,
         })
     }
 
@@ -124,7 +125,6 @@ impl Migration {
     async fn apply_file(&self, file: &File) -> Result<(), StoreError> {
         tracing::info!(file = file.name, keyspace = self.keyspace, "applying a schema file");
         for statement in statements(file.text) {
-            self.renew_lock().await?;
             if statement.contains("{views}") {
                 for generation in self.generations().await? {
                     self.run(&statement, Some(generation)).await?;
@@ -165,7 +165,6 @@ impl Migration {
         let next = newest.map_or(FIRST_GENERATION, |newest| newest + 1);
         for statement in FILES.iter().flat_map(|file| statements(file.text)) {
             if statement.contains("{views}") {
-                self.renew_lock().await?;
                 self.run(&statement, Some(next)).await?;
             }
         }
@@ -181,20 +180,16 @@ impl Migration {
     }
 
     /// Waits for its turn.
-    async fn locked<T>(
-        &self,
-        deadline: Instant,
-        act: impl AsyncFnOnce() -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        self.lock(deadline).await?;
+    async fn locked<T>(&self, act: impl AsyncFnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.lock().await?;
         let done = act().await;
         self.unlock().await;
         done
     }
 
-    async fn lock(&self, deadline: Instant) -> Result<(), StoreError> {
+    async fn lock(&self) -> Result<(), StoreError> {
         while !is_applied(self.execute(locks::TAKE, (LOCK, &self.holder, lock_seconds())).await?)? {
-            if Instant::now() >= deadline {
+            if Instant::now() >= self.deadline {
                 return Err(StoreError::unavailable(STORE, "another migration is under way"));
             }
             tracing::info!("waiting for another migration");
@@ -221,14 +216,27 @@ impl Migration {
         }
     }
 
-    /// A statement of a schema file, for the views of one generation if it is about them. Answers when all nodes
-    /// agree on its outcome.
+    /// A statement of a schema file, for the views of one generation if it is about them, by the holder of the lock.
+    /// Answers when all nodes agree on its outcome. One that has not answered is repeated, as all of them can be: a
+    /// node that drops a table writes out all others first, which may take a busy disk longer than a timeout.
     async fn run(&self, text: &str, generation: Option<u32>) -> Result<(), StoreError> {
+        let text = self.named(text, generation);
+        loop {
+            self.renew_lock().await?;
+            match self.execute(&text, ()).await {
+                Err(error) if error.is_retryable() && Instant::now() < self.deadline => {
+                    tracing::info!(cause = ?error, "a change of the schema has not answered; repeating it");
+                    sleep(VIEWS_RECONNECT_PAUSE).await;
+                }
+                done => return done.map(drop),
+            }
+        }
+    }
+
+    fn named(&self, text: &str, generation: Option<u32>) -> String {
         let views =
             generation.map(|number| generations::keyspace(&self.keyspace, number)).unwrap_or_default();
-        let text = text.replace("{views}", &views).replace("{replication}", &self.replication);
-        self.execute(&text, ()).await?;
-        Ok(())
+        text.replace("{views}", &views).replace("{replication}", &self.replication)
     }
 
     async fn execute(&self, text: &str, values: impl SerializeRow) -> Result<QueryResult, StoreError> {
