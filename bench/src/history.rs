@@ -50,6 +50,14 @@ pub(crate) async fn write(
     (redis_url, key_prefix): (&str, &str),
     conversations: &[Written],
 ) -> Result<()> {
+    write_rows(session, views, conversations).await?;
+    let heads: Result<Vec<_>> =
+        conversations.iter().map(|written| Ok((written.conversation()?, written.messages))).collect();
+    population::set_heads(redis_url, key_prefix, &heads?)
+}
+
+/// Writes every message into the tables of `views`.
+pub(crate) async fn write_rows(session: &Session, views: &str, conversations: &[Written]) -> Result<()> {
     let columns = "conversation, bucket, seq, id, sender, content, sent_at";
     let insert =
         format!("INSERT INTO {views}.timeline ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?");
@@ -59,10 +67,7 @@ pub(crate) async fn write(
         firsts.map(move |first| (written, first))
     });
     let batches = batches.map(|(written, first)| put(session, &insert, written, first));
-    stream::iter(batches).buffer_unordered(BATCHES_IN_FLIGHT).try_collect::<()>().await?;
-    let heads: Result<Vec<_>> =
-        conversations.iter().map(|written| Ok((written.conversation()?, written.messages))).collect();
-    population::set_heads(redis_url, key_prefix, &heads?)
+    stream::iter(batches).buffer_unordered(BATCHES_IN_FLIGHT).try_collect().await
 }
 
 async fn put(session: &Session, insert: &PreparedStatement, written: &Written, first: u64) -> Result<()> {
@@ -83,17 +88,25 @@ async fn put(session: &Session, insert: &PreparedStatement, written: &Written, f
     Ok(())
 }
 
-/// An inbox of so many conversations, each with one message of its peer.
-pub(crate) async fn write_inbox(session: &Session, views: &str, owner: u64, peers: u64) -> Result<()> {
+/// An inbox: with each peer this last message, of the peer.
+pub(crate) async fn write_inbox(
+    session: &Session,
+    views: &str,
+    (owner, peers): (u64, Vec<u64>),
+    last: u64,
+) -> Result<()> {
     let columns = "owner, peer, seq, id, sender, content, sent_at";
     let insert =
-        format!("INSERT INTO {views}.inbox ({columns}) VALUES (?, ?, 1, ?, ?, ?, ?) USING TIMESTAMP 2");
+        format!("INSERT INTO {views}.inbox ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?");
     let insert = session.prepare(insert).await?;
-    let rows = (1..=peers).map(|number| {
-        let peer = name(owner + number);
-        let id = Ulid::from_parts(BEGUN_MS, u128::from(number)).to_string();
-        let sent_at = CqlTimestamp((BEGUN_MS + number * 7_919 % peers).cast_signed());
-        let row = (name(owner), peer.clone(), id, peer, content(), sent_at);
+    let count = peers.len() as u64;
+    let rows = (0..).zip(peers).map(|(nth, peer)| {
+        let peer = name(peer);
+        let id = Ulid::from_parts(BEGUN_MS, nth).to_string();
+        // In no order.
+        let sent_at = CqlTimestamp((BEGUN_MS + nth as u64 * 7_919 % count).cast_signed());
+        let (seq, version) = (last.cast_signed(), version::effect(last).cast_signed());
+        let row = (name(owner), peer.clone(), seq, id, peer, content(), sent_at, version);
         async { session.execute_unpaged(&insert, row).await.map(drop) }
     });
     Ok(stream::iter(rows).buffer_unordered(4 * BATCHES_IN_FLIGHT).try_collect::<()>().await?)

@@ -96,22 +96,21 @@ pub(crate) struct Measured {
 
 /// Runs a load to its end. Dropping the future ends the load.
 pub(crate) async fn measure(load: &Load, source: &Arc<dyn Source>, parts: &[Part]) -> Result<Measured> {
-    let [measured] = measure_together([load], source, parts).await?;
+    let [measured] = measure_together([(load, source)], parts).await?;
     Ok(measured)
 }
 
-/// Runs loads to their end, all in the window of the first, which begins when all of them are connected. The CPU
+/// Runs loads to their end, each with requests of its own, all in the window of the first, which begins when all of them are connected. The CPU
 /// time is counted for the first: nobody can tell whose requests it was spent on.
 pub(crate) async fn measure_together<const N: usize>(
-    loads: [&Load; N],
-    source: &Arc<dyn Source>,
+    loads: [(&Load, &Arc<dyn Source>); N],
     parts: &[Part],
 ) -> Result<[Measured; N]> {
     let stop = CancellationToken::new();
     let _stop_when_dropped = stop.clone().drop_guard();
     let (window_sender, window) = watch::channel(None);
     let mut running = Vec::new();
-    for (number, load) in loads.into_iter().enumerate() {
+    for (number, (load, source)) in loads.into_iter().enumerate() {
         let threads = load.connections.clamp(1, THREADS_MAX);
         for thread in 0..threads {
             let (ready_sender, is_ready) = oneshot::channel();
@@ -134,7 +133,7 @@ pub(crate) async fn measure_together<const N: usize>(
         }
         done.push((number, is_done));
     }
-    let window = Window::starting_at(Instant::now() + START_DELAY, loads[0].timing);
+    let window = Window::starting_at(Instant::now() + START_DELAY, loads[0].0.timing);
     window_sender.send_replace(Some(window));
     let mut before = Vec::new();
     tokio::time::sleep_until(window.begin).await;
@@ -289,7 +288,8 @@ mod tests {
         let many = Load { address, connections: 1_000, pace: Pace::Closed, timing, yields: true };
         let watch = Load { connections: 2, pace: few, yields: false, ..many.clone() };
         let source = Arc::new(Pings) as Arc<dyn Source>;
-        let [many, watch] = measure_together([&many, &watch], &source, &[Part::client()]).await.unwrap();
+        let loads = [(&many, &source), (&watch, &source)];
+        let [many, watch] = measure_together(loads, &[Part::client()]).await.unwrap();
         assert!(many.tally.accepted() > 1_000 && watch.tally.accepted() >= 38, "{}", watch.tally.accepted());
         assert!(watch.tally.accepted_ms(0.5) > 1.0, "alone: {} ms", watch.tally.accepted_ms(0.5));
         assert_eq!((many.cpu.len(), watch.cpu.len()), (1, 0));

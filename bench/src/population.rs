@@ -13,7 +13,7 @@ use shared::ports::{Append, EventLog};
 use shared::{Clock, Username};
 use storage::embedded::{Embedded, Options};
 
-use crate::sends::{Population, SENDERS, name};
+use crate::sends::{Population, name};
 
 /// Of [`crate::sends::PASSWORD`], made with the parameters of command-api: one hash serves all, as hashing a
 /// thousand would take half a minute.
@@ -48,12 +48,10 @@ pub(crate) fn fill_redis(url: &str, key_prefix: &str, population: Population) ->
         keys.set(&subject, "users", name.as_str(), PASSWORD_HASH)?;
         keys.set(&subject, "heads", &subject.to_string(), "1")?;
     }
-    for sender in 0..SENDERS {
-        for nth in 0..population.peers_per_sender() {
-            let pair = Conversation::between(&username(sender), &username(population.peer(sender, nth)));
-            let subject = Subject::Conversation(pair.context("a peer is somebody else")?);
-            keys.set(&subject, "heads", &subject.to_string(), "1")?;
-        }
+    for (sender, peer) in population.pairs().filter(|_| population.messages > 0) {
+        let pair = Conversation::between(&username(sender), &username(peer));
+        let subject = Subject::Conversation(pair.context("a peer is somebody else")?);
+        keys.set(&subject, "heads", &subject.to_string(), &population.messages.to_string())?;
     }
     keys.flush()
 }
@@ -125,7 +123,7 @@ mod tests {
     async fn a_filled_directory_holds_its_users() {
         use shared::ports::Accounts;
         let dir = tempfile::tempdir().unwrap();
-        let population = Population { users: 60, conversations: 50 };
+        let population = Population { users: 60, conversations: 50, messages: 0 };
         fill_directory(dir.path(), population).await.unwrap();
         let options = Options { dir: dir.path().to_owned(), idempotency_window: IDEMPOTENCY_WINDOW };
         let store = Embedded::open(&options, Clock::system()).unwrap();

@@ -18,10 +18,12 @@ pub(crate) struct Population {
     pub(crate) users: u64,
     /// Pairs that the sends go to: a multiple of [`SENDERS`].
     pub(crate) conversations: u64,
+    /// The last `seq` of each of them.
+    pub(crate) messages: u64,
 }
 
 impl Population {
-    pub(crate) const USUAL: Self = Self { users: 1_000, conversations: 5_000 };
+    pub(crate) const USUAL: Self = Self { users: 1_000, conversations: 5_000, messages: 1 };
 
     pub(crate) fn peers_per_sender(&self) -> u64 {
         self.conversations / SENDERS
@@ -30,6 +32,12 @@ impl Population {
     /// The number of the user that is `nth` peer of a sender: never a sender, and another one for each `nth`.
     pub(crate) fn peer(&self, sender: u64, nth: u64) -> u64 {
         SENDERS + (sender * self.peers_per_sender() + nth) % (self.users - SENDERS)
+    }
+
+    /// Each sender with each of its peers.
+    pub(crate) fn pairs(self) -> impl Iterator<Item = (u64, u64)> {
+        let nths = 0..self.peers_per_sender();
+        (0..SENDERS).flat_map(move |sender| nths.clone().map(move |nth| (sender, self.peer(sender, nth))))
     }
 }
 
@@ -190,11 +198,8 @@ mod tests {
     #[test]
     fn a_population_has_as_many_conversations_as_it_says() {
         for (users, conversations) in [(100, 100), (1_000, 5_000), (10_000, 100), (10_000, 10_000)] {
-            let population = Population { users, conversations };
-            let pairs: BTreeSet<(u64, u64)> = (0..SENDERS)
-                .flat_map(|sender| (0..population.peers_per_sender()).map(move |nth| (sender, nth)))
-                .map(|(sender, nth)| (sender, population.peer(sender, nth)))
-                .collect();
+            let population = Population { users, conversations, messages: 0 };
+            let pairs: BTreeSet<(u64, u64)> = population.pairs().collect();
             assert_eq!(pairs.len() as u64, conversations);
             assert!(pairs.iter().all(|(_, peer)| (SENDERS..users).contains(peer)));
         }

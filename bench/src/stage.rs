@@ -144,12 +144,24 @@ impl Stage {
 
     /// The measured system, with a state of its own and its senders logged in.
     pub(crate) async fn start_system(&self, population: Population) -> Result<Contender> {
+        let key_prefix = match self.settings.target {
+            Target::Standalone => String::new(),
+            Target::Real => format!("{}:", self.new_name("s")),
+        };
+        self.start_system_on(key_prefix, population).await
+    }
+
+    /// On the log under this prefix, which may be there already.
+    pub(crate) async fn start_system_on(
+        &self,
+        key_prefix: String,
+        population: Population,
+    ) -> Result<Contender> {
         let place = self.new_place("system")?;
         let listen = free_address()?;
         let mut command = Process::command(programs()?.join(self.settings.target.program()));
         command.args(["--listen", &listen.to_string(), "--metrics-listen", &free_address()?.to_string()]);
         command.args(SERVICE_ARGUMENTS).args(&self.settings.service_arguments);
-        let mut key_prefix = String::new();
         match self.settings.target {
             Target::Standalone => {
                 population::fill_directory(&place, population).await?;
@@ -157,7 +169,6 @@ impl Stage {
             }
             Target::Real => {
                 let url = self.redis()?.url();
-                key_prefix = format!("s{}:", self.started.get());
                 population::fill_redis(&url, &key_prefix, population)?;
                 command.args(["--redis-url", &url, "--key-prefix", &key_prefix]);
             }

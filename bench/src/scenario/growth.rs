@@ -19,13 +19,16 @@ const QUICK_MOST: u64 = 20_000;
 pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     stage.redis()?;
     let most = if stage.settings.quick { QUICK_MOST } else { u64::MAX };
-    let by_users =
-        BY_USERS.map(|count| Population { users: count.min(most), conversations: count.min(most) });
+    let by_users = BY_USERS.map(|count| count.min(most)).map(|count| Population {
+        users: count,
+        conversations: count,
+        ..Population::USUAL
+    });
     let by_conversations = [Population { conversations: FEW_CONVERSATIONS, ..by_users[2] }, by_users[2]];
 
     let mut systems = Vec::new();
     for population in by_users.into_iter().chain([by_conversations[0]]) {
-        let Population { users, conversations } = population;
+        let Population { users, conversations, .. } = population;
         stage.progress.say(&format!("preparing {users} users and {conversations} conversations"));
         systems.push((population, stage.start_system(population).await?));
     }

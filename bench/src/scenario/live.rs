@@ -47,7 +47,8 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
 /// `streams` as they are called, and as many as are opened.
 async fn of_so_many(stage: &Stage, streams: u64, opened: u64, findings: &mut Findings) -> Result<()> {
     let users = (opened / u64::from(STREAMS_PER_USER)).max(SENDERS + PEERS_PER_SENDER);
-    let population = Population { users, conversations: SENDERS * PEERS_PER_SENDER };
+    let conversations = SENDERS * PEERS_PER_SENDER;
+    let population = Population { users, conversations, ..Population::USUAL };
     let system = stage.start_system(population).await?;
     let queries = Queries::of(stage, &system)?;
     let listening = opened / u64::from(STREAMS_PER_USER);

@@ -67,8 +67,8 @@ async fn flood(stage: &Stage, system: &Contender, per_second: f64) -> Result<(Fo
     let pace = Pace::Open { per_second, when_late: WhenLate::Skip };
     let flood = Load { yields: true, ..stage.load(system, FLOOD_CONNECTIONS, pace) };
     let watch = watching(stage, system);
-    let together = load::measure_together([&flood, &watch], &system.sends, &system.parts);
-    let [flood, watched] = together.await?;
+    let loads = [(&flood, &system.sends), (&watch, &system.sends)];
+    let [flood, watched] = load::measure_together(loads, &system.parts).await?;
     Ok((Found::of(&flood), Found::of(&watched)))
 }
 

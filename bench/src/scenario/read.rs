@@ -100,7 +100,8 @@ async fn fill(stage: &Stage, views: &Views<'_>, keyspace: &str, log: (&str, &str
     stage.progress.say(&format!("writing {messages} messages"));
     history::write(views.session(), &views_of(keyspace), log, &conversations).await?;
     for (owner, peers) in INBOXES {
-        history::write_inbox(views.session(), &views_of(keyspace), owner, peers).await?;
+        let peers = (owner + 1..=owner + peers).collect();
+        history::write_inbox(views.session(), &views_of(keyspace), (owner, peers), 1).await?;
     }
     Ok(large)
 }
