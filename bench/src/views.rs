@@ -13,17 +13,20 @@ use xtask::servers::{self, Cassandra, Keeping, Process};
 
 use crate::rows::Rows;
 use crate::stage::{self, Stage};
-use crate::usage::Part;
+use crate::usage::{self, Part};
 
 /// Rows in one answer while all are read back.
 const ROWS_PER_ANSWER: i32 = 5_000;
 /// Of one answer, and of a change of the schema.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
+/// Each of them ends at once where there is nothing to wait for.
+const SETTLES_MAX: usize = 5;
 /// Of the first generation, the only one here.
 const GENERATION: &str = "_g1";
 
 pub(crate) struct Views<'a> {
     stage: &'a Stage,
+    place: servers::Options,
     cassandra: Cassandra,
     session: Session,
 }
@@ -31,11 +34,24 @@ pub(crate) struct Views<'a> {
 impl<'a> Views<'a> {
     pub(crate) async fn start(stage: &'a Stage) -> Result<Self> {
         stage.progress.say("starting Cassandra");
-        let options = servers::Options { dir: stage.dir().join("cassandra"), port: servers::free_port()? };
-        let cassandra = Cassandra::start(&options, Keeping::Data)?;
-        let session =
-            SessionBuilder::new().known_node_addr(cassandra.addr()).fetch_full_schema_metadata(false);
-        Ok(Self { stage, cassandra, session: session.build().await? })
+        let place = servers::Options { dir: stage.dir().join("cassandra"), port: servers::free_port()? };
+        let cassandra = Cassandra::start(&place, Keeping::Data)?;
+        let session = connect(&cassandra).await?;
+        Ok(Self { stage, place, cassandra, session })
+    }
+
+    /// From here on all that was written lies in files, as nearly all of a store does that has run for long: a
+    /// Cassandra that starts writes what its commit log holds into tables.
+    pub(crate) async fn settle(&mut self) -> Result<()> {
+        self.stage.progress.say("starting Cassandra again, so that what was written lies in files");
+        self.cassandra.stop()?;
+        self.cassandra = Cassandra::start(&self.place, Keeping::Data)?;
+        self.session = connect(&self.cassandra).await?;
+        // Compactions take longer than what is waited for between two measurements.
+        for _ in 0..SETTLES_MAX {
+            usage::settle(&[self.part()]).await?;
+        }
+        Ok(())
     }
 
     pub(crate) fn node(&self) -> SocketAddr {
@@ -114,6 +130,11 @@ impl<'a> Views<'a> {
         }
         rows.finish()
     }
+}
+
+async fn connect(cassandra: &Cassandra) -> Result<Session> {
+    let session = SessionBuilder::new().known_node_addr(cassandra.addr()).fetch_full_schema_metadata(false);
+    Ok(session.build().await?)
 }
 
 /// The keyspace that holds the tables.

@@ -1,10 +1,13 @@
 //! Pages and inboxes: one that everybody reads, beside ready bytes after one round trip to Redis; pages that nobody
-//! has read before, beside the bare driver; and what the length of a conversation costs. Rows are written directly.
+//! has read before, beside the bare driver; what the length of a conversation costs, and what the messages of others cost
+//! that lie in the same tables. Rows are written directly.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use tokio::time::Instant;
 use xtask::servers::Process;
 
 use crate::connection::Connection;
@@ -26,8 +29,15 @@ const READER: u64 = 0;
 const HOT: Written = Written { users: (READER, 1), messages: 100 };
 const SMALL: (u64, u64) = (10, 100);
 const MEDIUM: (u64, u64) = (9_000, 10_000);
+/// In reports, the system on tables of their own.
+const ALONE: &str = "alone";
 const LARGE: (u64, u64) = (9_900, 1_000_000);
 const SMALL_CONVERSATIONS: u64 = 2_000;
+/// Conversations that nobody reads, of [`MEDIUM`] messages each between users from here on. As many as can be written in
+/// some minutes, a hundred at least.
+const OTHERS: (u64, u64) = (1_000_000, 900);
+const OTHERS_AT_ONCE: u64 = 100;
+const OTHERS_TIME_MAX: Duration = Duration::from_secs(180);
 const MEDIUM_CONVERSATIONS: u64 = 10;
 /// Pages of a conversation of a million messages that are read: those that end with the newest message, and those
 /// that end so many pages before it.
@@ -54,17 +64,24 @@ struct Question {
 
 pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     let redis_url = stage.redis()?.url();
-    let views = Views::start(stage).await?;
+    let mut views = Views::start(stage).await?;
     let (keyspace, key_prefix) = (stage.new_name("views"), "read:");
     views.make(&keyspace)?;
     let large = fill(stage, &views, &keyspace, (&redis_url, key_prefix)).await?;
+    // The same conversations of 100 messages in tables where nothing else is.
+    let alone = stage.new_name("views");
+    views.make(&alone)?;
+    history::write_rows(views.session(), &views_of(&alone), &small()).await?;
+    views.settle().await?;
     let token = history::log_in(&redis_url, key_prefix, READER).await?;
 
     let (address, process) = views.start_query_api((key_prefix, &keyspace))?;
     let system = server(stage, SYSTEM, address, process, Some(views.part()));
     let ready = start_ready(stage, &system, &token).await?;
     let select = start_select(stage, &views, &keyspace)?;
-    let servers = [system, ready, select];
+    let (address, process) = views.start_query_api((key_prefix, &alone))?;
+    let alone = server(stage, ALONE, address, process, Some(views.part()));
+    let servers = [system, ready, select, alone];
     let questions = questions(stage, (&redis_url, key_prefix), &token, large).await?;
 
     stage.progress.say("warming up");
@@ -84,15 +101,20 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     Ok(findings)
 }
 
+fn many((first, messages): (u64, u64), count: u64) -> impl Iterator<Item = Written> {
+    (first..first + count).map(move |peer| Written { users: (READER, peer), messages })
+}
+
+fn small() -> Vec<Written> {
+    many(SMALL, SMALL_CONVERSATIONS).collect()
+}
+
 /// The length of the longest conversation.
 async fn fill(stage: &Stage, views: &Views<'_>, keyspace: &str, log: (&str, &str)) -> Result<u64> {
     let large = if stage.settings.quick { LARGE.1 / 4 + DEEP_PAGES * LIMIT } else { LARGE.1 };
-    let many = |(first, messages), count| {
-        (first..first + count).map(move |peer| Written { users: (READER, peer), messages })
-    };
     let conversations: Vec<_> = [HOT]
         .into_iter()
-        .chain(many(SMALL, SMALL_CONVERSATIONS))
+        .chain(small())
         .chain(many(MEDIUM, MEDIUM_CONVERSATIONS))
         .chain(many((LARGE.0, large), 1))
         .collect();
@@ -103,7 +125,24 @@ async fn fill(stage: &Stage, views: &Views<'_>, keyspace: &str, log: (&str, &str
         let peers = (owner + 1..=owner + peers).collect();
         history::write_inbox(views.session(), &views_of(keyspace), (owner, peers), 1).await?;
     }
+    if !stage.settings.quick {
+        write_others(stage, views, keyspace).await?;
+    }
     Ok(large)
+}
+
+async fn write_others(stage: &Stage, views: &Views<'_>, keyspace: &str) -> Result<()> {
+    let (begun, (first, conversations)) = (Instant::now(), OTHERS);
+    for begin in (0..conversations).step_by(usize::try_from(OTHERS_AT_ONCE)?) {
+        stage.progress.say(&format!("{} messages of others are written", begin * MEDIUM.1));
+        if begun.elapsed() > OTHERS_TIME_MAX {
+            break;
+        }
+        let pairs = (begin..begin + OTHERS_AT_ONCE).map(|nth| (first + 2 * nth, first + 2 * nth + 1));
+        let written: Vec<_> = pairs.map(|users| Written { users, messages: MEDIUM.1 }).collect();
+        history::write_rows(views.session(), &views_of(keyspace), &written).await?;
+    }
+    Ok(())
 }
 
 async fn questions(
@@ -112,7 +151,7 @@ async fn questions(
     token: &str,
     large: u64,
 ) -> Result<Vec<Question>> {
-    let [system, ready, select] = [0, 1, 2];
+    let [system, ready, select, alone] = [0, 1, 2, 3];
     let both = CONNECTIONS.to_vec();
     let pages = |(first_peer, messages): (u64, u64), peers, befores| {
         let first_before = messages + 2 - befores;
@@ -129,13 +168,13 @@ async fn questions(
         Question {
             label: "cold page of 100",
             source: pages(SMALL, SMALL_CONVERSATIONS, SMALL.1 - LIMIT + 1),
-            servers: vec![system, select],
+            servers: vec![system, select, alone],
             connections: both,
         },
         Question {
             label: "cold page of 10,000",
             source: pages(MEDIUM, MEDIUM_CONVERSATIONS, MEDIUM.1 - LIMIT + 1),
-            servers: vec![system],
+            servers: vec![system, select],
             connections: usual.clone(),
         },
         Question {
@@ -253,14 +292,21 @@ fn add_figures(findings: &mut Findings) {
             findings.figure(format!("share_of_{baseline}_at_{connections}"), share);
         }
     }
-    let of_100 = rate(findings, "cold page of 100", USUAL_CONNECTIONS, SYSTEM);
-    for (name, question) in [
-        ("cost_of_10000", "cold page of 10,000"),
-        ("cost_of_1000000", "cold page of 1,000,000"),
-        ("cost_of_10000_pages_deep", "cold page, 10,000 deep"),
-    ] {
-        findings.figure(name, of_100 / rate(findings, question, USUAL_CONNECTIONS, SYSTEM));
+    // The bare driver shows what of it is Cassandra's own.
+    for (whose, server) in [("", SYSTEM), ("select_", "select")] {
+        let of_100 = rate(findings, "cold page of 100", USUAL_CONNECTIONS, server);
+        for (name, question) in [
+            ("cost_of_10000", "cold page of 10,000"),
+            ("cost_of_1000000", "cold page of 1,000,000"),
+            ("cost_of_10000_pages_deep", "cold page, 10,000 deep"),
+        ] {
+            let cost = of_100 / rate(findings, question, USUAL_CONNECTIONS, server);
+            findings.figure(format!("{whose}{name}"), cost);
+        }
     }
+    let small = |server: &str| rate(findings, "cold page of 100", USUAL_CONNECTIONS, server);
+    let cost = small(ALONE) / small(SYSTEM);
+    findings.figure("cost_beside_others", cost);
     for (name, question, connections) in
         [("inbox_of_50", "inbox of 50", USUAL_CONNECTIONS), ("inbox_of_10000", "inbox of 10,000", 1)]
     {
