@@ -30,6 +30,14 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 pub(crate) struct Backlog {
     pub(crate) events: u64,
     pub(crate) conversations: u64,
+    pub(crate) spread: Spread,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spread {
+    Even,
+    /// Half of the events are of one conversation.
+    HalfInOne,
 }
 
 impl Backlog {
@@ -70,11 +78,15 @@ impl Backlog {
     }
 
     fn messages(&self) -> impl Iterator<Item = MessageSent> + use<> {
-        let Self { events, conversations } = *self;
+        let Self { events, conversations, spread } = *self;
         let mut random = Random::new(0);
         (0..events).map(move |_| {
             let drawn = random.next();
-            let pair = pair(drawn % conversations, conversations);
+            let nth = match spread {
+                Spread::HalfInOne if drawn >> 62 & 1 == 1 => 0,
+                Spread::HalfInOne | Spread::Even => drawn % conversations,
+            };
+            let pair = pair(nth, conversations);
             let (sender, recipient) =
                 if drawn >> 63 == 0 { (pair.low(), pair.high()) } else { (pair.high(), pair.low()) };
             MessageSent { sender: sender.clone(), recipient: recipient.clone(), content: content() }
@@ -120,7 +132,7 @@ mod tests {
 
     #[test]
     fn every_event_counts_once_and_in_no_order() {
-        let backlog = Backlog { events: 10_000, conversations: 1_000 };
+        let backlog = Backlog { events: 10_000, conversations: 1_000, spread: Spread::Even };
         let heads = backlog.heads();
         assert_eq!(heads.values().sum::<u64>(), backlog.events);
         assert_eq!(heads.len(), 1_000);
@@ -131,5 +143,14 @@ mod tests {
             .map(|sent| sent.sender.into())
             .collect();
         assert_eq!(senders.len(), 2, "both sides send");
+    }
+
+    #[test]
+    fn half_of_all_may_be_one_conversation() {
+        let backlog = Backlog { events: 10_000, conversations: 1_000, spread: Spread::HalfInOne };
+        let heads = backlog.heads();
+        let longest = heads.values().max().copied().unwrap();
+        assert!((4_800..5_200).contains(&longest), "{longest}");
+        assert!((980..=1_000).contains(&heads.len()), "{}", heads.len());
     }
 }

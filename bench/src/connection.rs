@@ -19,12 +19,13 @@ pub(crate) struct Connection {
     /// Not cleared between answers: what is received overwrites it.
     buffer: Vec<u8>,
     body: Range<usize>,
+    is_behind: bool,
 }
 
 impl Connection {
     pub(crate) async fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = Some(connect(address).await?);
-        Ok(Self { address, stream, buffer: vec![0; READ_BYTES], body: 0..0 })
+        Ok(Self { address, stream, buffer: vec![0; READ_BYTES], body: 0..0, is_behind: false })
     }
 
     /// Sends a whole request and returns the status of its answer.
@@ -35,7 +36,7 @@ impl Connection {
         };
         send(&stream, request).await?;
         let answer = receive(&stream, &mut self.buffer).await?;
-        self.body = answer.body;
+        (self.body, self.is_behind) = (answer.body, answer.is_behind);
         // An error on the way leaves no stream here: half an answer must not meet the next request.
         self.stream = answer.keeps_alive.then_some(stream);
         Ok(answer.status)
@@ -44,6 +45,11 @@ impl Connection {
     /// Of the last answer.
     pub(crate) fn body(&self) -> &[u8] {
         &self.buffer[self.body.clone()]
+    }
+
+    /// Whether the last answer said that it does not show all that it should.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.is_behind
     }
 }
 
@@ -92,6 +98,7 @@ struct Answer {
     status: u16,
     body: Range<usize>,
     keeps_alive: bool,
+    is_behind: bool,
 }
 
 /// `None` until all of it is there.
@@ -101,7 +108,7 @@ fn parse(received: &[u8]) -> io::Result<Option<Answer>> {
     let mut lines = head.split("\r\n");
     let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok());
     let status = status.ok_or_else(|| invalid("not an answer of HTTP/1.1"))?;
-    let (mut length, mut keeps_alive) = (0, true);
+    let (mut length, mut keeps_alive, mut is_behind) = (0, true, false);
     for line in lines {
         let (name, value) = line.split_once(':').ok_or_else(|| invalid("a header without a colon"))?;
         if name.eq_ignore_ascii_case("content-length") {
@@ -110,10 +117,12 @@ fn parse(received: &[u8]) -> io::Result<Option<Answer>> {
             keeps_alive = !value.trim().eq_ignore_ascii_case("close");
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
             return Err(invalid("a chunked answer"));
+        } else if name.eq_ignore_ascii_case("chat-behind") {
+            is_behind = true;
         }
     }
     let body = head_end + 4..head_end + 4 + length;
-    Ok((received.len() >= body.end).then_some(Answer { status, body, keeps_alive }))
+    Ok((received.len() >= body.end).then_some(Answer { status, body, keeps_alive, is_behind }))
 }
 
 fn invalid(what: &'static str) -> io::Error {
@@ -126,14 +135,18 @@ mod tests {
 
     #[test]
     fn answers() {
-        let whole = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nhi";
+        let whole = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\nChat-Behind: 1\r\n\r\nhi";
         let answer = parse(whole).unwrap().unwrap();
-        assert_eq!((answer.status, &whole[answer.body], answer.keeps_alive), (201, &b"hi"[..], true));
+        assert_eq!((answer.status, &whole[answer.body]), (201, &b"hi"[..]));
+        assert!(answer.keeps_alive && answer.is_behind);
         for end in 0..whole.len() {
             assert_eq!(parse(&whole[..end]).unwrap(), None, "{end} bytes");
         }
         let last = b"HTTP/1.1 204 No Content\r\nconnection: Close\r\n\r\n";
-        assert_eq!(parse(last).unwrap(), Some(Answer { status: 204, body: 46..46, keeps_alive: false }));
+        assert_eq!(
+            parse(last).unwrap(),
+            Some(Answer { status: 204, body: 46..46, keeps_alive: false, is_behind: false })
+        );
     }
 
     #[test]

@@ -9,16 +9,16 @@ use anyhow::{Context, Result, ensure};
 use tokio::time::Instant;
 use xtask::servers::Process;
 
-use crate::backlog::Backlog;
+use crate::backlog::{Backlog, Spread};
 use crate::findings::Found;
 use crate::log::{Drained, Log};
 use crate::stage::Stage;
 use crate::usage::{self, Part};
 use crate::views::{Views, views_of};
 
-const DRAIN_TIME_MAX: Duration = Duration::from_secs(600);
+pub(crate) const DRAIN_TIME_MAX: Duration = Duration::from_secs(600);
 const LOOK_FOR_BEGIN_EVERY: Duration = Duration::from_millis(2);
-const LOOK_FOR_END_EVERY: Duration = Duration::from_millis(20);
+pub(crate) const LOOK_FOR_END_EVERY: Duration = Duration::from_millis(20);
 /// Before the first round, of each spread, as a Java that has just started is slow.
 const WARM_UP_EVENTS: u64 = 100_000;
 
@@ -42,7 +42,7 @@ impl Drainer {
 /// A backlog in Redis, and what its rows must be.
 pub(crate) struct Source {
     pub(crate) backlog: Backlog,
-    key_prefix: String,
+    pub(crate) key_prefix: String,
     heads: BTreeMap<String, u64>,
     /// Of the rows of whoever drained it first.
     digest: Option<u64>,
@@ -50,7 +50,7 @@ pub(crate) struct Source {
 
 impl Source {
     pub(crate) async fn put(stage: &Stage, backlog: Backlog) -> Result<Self> {
-        let Backlog { events, conversations } = backlog;
+        let Backlog { events, conversations, .. } = backlog;
         stage.progress.say(&format!("appending {events} events of {conversations} conversations"));
         let key_prefix = format!("{}:", stage.new_name("source"));
         backlog.put(&stage.redis()?.url(), &key_prefix).await?;
@@ -70,7 +70,7 @@ impl Basin<'_> {
     pub(crate) async fn warm_up(&self, spreads: &[u64]) -> Result<()> {
         let events = WARM_UP_EVENTS.min(self.stage.settings.events);
         for conversations in spreads {
-            let backlog = Backlog { events, conversations: *conversations };
+            let backlog = Backlog { events, conversations: *conversations, spread: Spread::Even };
             let mut source = Source::put(self.stage, backlog).await?;
             self.stage.progress.say("warming up");
             for drainer in [Drainer::Bare, Drainer::Projectors(1)] {
@@ -106,7 +106,7 @@ impl Basin<'_> {
         let digest = views.check(&name, &source.heads).await.with_context(|| drainer.name())?;
         let expected = *source.digest.get_or_insert(digest);
         ensure!(digest == expected, "{} wrote other rows than who drained this log before", drainer.name());
-        views.remove(&name).await?;
+        views.remove(&name, 1).await?;
         log.remove()?;
         let (seconds, events) = ((ended - begun).as_secs_f64(), source.backlog.events as f64);
         let mut cpu_us = BTreeMap::new();
@@ -139,7 +139,7 @@ impl Basin<'_> {
 }
 
 /// When so much was drained. An error if one of those who drain ends.
-async fn reached(
+pub(crate) async fn reached(
     log: &mut Log,
     processes: &mut [Process],
     much: Drained,

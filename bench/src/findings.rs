@@ -37,6 +37,8 @@ pub(crate) struct Found {
     pub(crate) failed: u64,
     /// By status; 0 stands for no answer.
     pub(crate) failed_by_status: BTreeMap<u16, u64>,
+    /// Answers that said that they do not show all that they should.
+    pub(crate) behind: u64,
     /// µs per answered request, by part.
     pub(crate) cpu_us: BTreeMap<&'static str, f64>,
 }
@@ -46,6 +48,11 @@ impl Found {
         let Measured { tally, seconds, cpu } = measured;
         let per_second = |count: u64| count as f64 / seconds;
         let answered = tally.answered().max(1) as f64;
+        let mut cpu_us = BTreeMap::new();
+        // Processes of one name are one part.
+        for (part, seconds) in cpu {
+            *cpu_us.entry(*part).or_default() += seconds * 1e6 / answered;
+        }
         Self {
             seconds: *seconds,
             per_second: per_second(tally.accepted()),
@@ -58,7 +65,8 @@ impl Found {
             skipped_per_second: per_second(tally.skipped),
             failed: tally.failed(),
             failed_by_status: tally.failed_by_status().clone(),
-            cpu_us: cpu.iter().map(|(part, seconds)| (*part, seconds * 1e6 / answered)).collect(),
+            behind: tally.behind,
+            cpu_us,
         }
     }
 
@@ -68,6 +76,9 @@ impl Found {
             format!("{:.0}/s, p50 {:.2} ms, p99 {:.2} ms", self.per_second, self.p50_ms, self.p99_ms);
         if self.refused_per_second > 0.0 {
             line += &format!(", {:.0} refused/s", self.refused_per_second);
+        }
+        if self.behind > 0 {
+            line += &format!(", {} BEHIND", self.behind);
         }
         if self.failed > 0 {
             line += &format!(", FAILED {:?}", self.failed_by_status);
@@ -175,6 +186,7 @@ fn typical(founds: &[&Found]) -> Found {
         skipped_per_second: of(|found| found.skipped_per_second),
         failed: founds.iter().map(|found| found.failed).sum(),
         failed_by_status,
+        behind: founds.iter().map(|found| found.behind).sum(),
         cpu_us: parts.map(|part| (part, cpu(part))).collect(),
     }
 }

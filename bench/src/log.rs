@@ -1,6 +1,8 @@
 //! The log that one drain empties: a copy of a backlog within Redis, under key names of its own. So every drain finds
 //! the same entries, untouched, and how its groups begin is its own business.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, ensure};
 use redis::Commands;
 use redis::streams::StreamInfoGroupsReply;
@@ -67,6 +69,17 @@ impl Log {
             (true, false) => Drained::Some,
             (false, false) => Drained::Nothing,
         })
+    }
+
+    /// How many groups have been given something.
+    pub(crate) fn groups_begun(&mut self) -> Result<usize> {
+        let mut begun = BTreeSet::new();
+        for (stream, _) in &self.streams {
+            let reply: StreamInfoGroupsReply = self.connection.xinfo_groups(stream)?;
+            let given = reply.groups.into_iter().filter(|group| group.last_delivered_id != "0-0");
+            begun.extend(given.map(|group| group.name));
+        }
+        Ok(begun.len())
     }
 
     /// What was made beside the copy goes too.

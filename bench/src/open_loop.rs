@@ -153,7 +153,12 @@ async fn serve(
     while let Some(due) = queue.take().await {
         let answer = connection.exchange(requests.next()).await;
         if window.counts(due) {
-            tally.lock().unwrap_or_else(PoisonError::into_inner).record(&answer, due.elapsed());
+            let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+            tally.record(&answer, due.elapsed());
+            tally.behind += u64::from(answer.is_ok() && connection.is_behind());
+        }
+        if answer.is_ok_and(|status| status < 300) {
+            requests.heard(connection.body());
         }
         queue.waiting.fetch_add(1, Ordering::Relaxed);
     }

@@ -12,9 +12,11 @@ mod idle;
 mod live;
 mod login;
 mod memory;
+mod mixed;
 mod overload;
 mod project;
 mod read;
+mod rebuild;
 mod scale;
 mod visible;
 
@@ -42,6 +44,10 @@ pub(crate) enum Scenario {
     Read,
     /// Time from a send's answer until its event is on 1,000 and 5,000 streams; memory of an idle one
     Live,
+    /// A send to five reads through nginx, the whole system on this machine (real only)
+    Mixed,
+    /// Another generation of the views built and proved, alone and beside live traffic (real only)
+    Rebuild,
 }
 
 impl Scenario {
@@ -58,6 +64,8 @@ impl Scenario {
             Self::Visible => "visible",
             Self::Read => "read",
             Self::Live => "live",
+            Self::Mixed => "mixed",
+            Self::Rebuild => "rebuild",
         }
     }
 
@@ -72,7 +80,9 @@ impl Scenario {
             | Self::Project
             | Self::Scale
             | Self::Visible
-            | Self::Live => 10.0,
+            | Self::Live
+            | Self::Mixed
+            | Self::Rebuild => 10.0,
             Self::Memory => 60.0,
         }
     }
@@ -84,7 +94,13 @@ impl Scenario {
                 Target::Standalone
             }
             // There is no other.
-            Self::Growth | Self::Project | Self::Scale | Self::Visible | Self::Read => Target::Real,
+            Self::Growth
+            | Self::Project
+            | Self::Scale
+            | Self::Visible
+            | Self::Read
+            | Self::Mixed
+            | Self::Rebuild => Target::Real,
         }
     }
 
@@ -95,7 +111,7 @@ impl Scenario {
                 vec![target.program()]
             }
             Self::Project | Self::Scale => vec!["projector"],
-            Self::Visible => vec![target.program(), "projector", "query-api"],
+            Self::Visible | Self::Mixed | Self::Rebuild => vec![target.program(), "projector", "query-api"],
             Self::Read => vec!["projector", "query-api"],
             Self::Live => match target {
                 Target::Standalone => vec![target.program()],
@@ -117,6 +133,8 @@ impl Scenario {
             Self::Visible => visible::run(stage).await,
             Self::Read => read::run(stage).await,
             Self::Live => live::run(stage).await,
+            Self::Mixed => mixed::run(stage).await,
+            Self::Rebuild => rebuild::run(stage).await,
         }
     }
 }

@@ -78,6 +78,9 @@ pub(crate) trait Source: Send + Sync {
 /// The requests of one connection, without end.
 pub(crate) trait Requests: Send {
     fn next(&mut self) -> &[u8];
+
+    /// The body of the answer to the last one, if it was accepted; told in an open loop only.
+    fn heard(&mut self, _body: &[u8]) {}
 }
 
 /// `POST /send` from users with sessions, over all conversations of a population.

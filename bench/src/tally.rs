@@ -20,6 +20,8 @@ pub(crate) struct Tally {
     failed: BTreeMap<u16, u64>,
     /// Requests that came due while every connection was taken, and were given up by a client that does not wait.
     pub(crate) skipped: u64,
+    /// Of the accepted, those that said that they do not show all that they should.
+    pub(crate) behind: u64,
 }
 
 impl Tally {
@@ -28,7 +30,7 @@ impl Tally {
             Histogram::new_with_bounds(1, micros(LATENCY_MAX), SIGNIFICANT_DIGITS)
                 .expect("the bounds and the digits are ones that a histogram takes")
         };
-        Self { accepted: latencies(), refused: latencies(), failed: BTreeMap::new(), skipped: 0 }
+        Self { accepted: latencies(), refused: latencies(), failed: BTreeMap::new(), skipped: 0, behind: 0 }
     }
 
     /// 2xx is accepted; 429 and 503 are honest refusals; everything else, and no answer, is a failure.
@@ -55,6 +57,7 @@ impl Tally {
             *self.failed.entry(*status).or_default() += count;
         }
         self.skipped += other.skipped;
+        self.behind += other.behind;
     }
 
     pub(crate) fn accepted(&self) -> u64 {

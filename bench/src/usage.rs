@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::time::Instant;
 
-/// A process that takes part in answering, by the name that reports use.
+/// A process that takes part in answering, by the name that reports use. Those of one name are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Part {
     pub(crate) name: &'static str,
@@ -40,6 +40,12 @@ impl Part {
         let status = self.read("status")?;
         let peak = kibibytes(&status, "VmHWM:");
         Ok(1024 * peak.with_context(|| format!("the status of {} has no peak of memory", self.name))?)
+    }
+
+    /// The processes that it has started, as parts of the same name.
+    pub(crate) fn children(&self) -> Result<Vec<Self>> {
+        let pids = self.read(&format!("task/{}/children", self.pid))?;
+        pids.split_whitespace().map(|pid| Ok(Self { pid: pid.parse()?, ..*self })).collect()
     }
 
     fn read(&self, file: &str) -> Result<String> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -21,7 +22,7 @@ const ROWS_PER_ANSWER: i32 = 5_000;
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 /// Each of them ends at once where there is nothing to wait for.
 const SETTLES_MAX: usize = 5;
-/// Of the first generation, the only one here.
+/// Of the first generation.
 const GENERATION: &str = "_g1";
 
 pub(crate) struct Views<'a> {
@@ -73,9 +74,11 @@ impl<'a> Views<'a> {
         Process::spawn("migrate", command, &self.stage.new_place("migrate")?.join("log"))?.wait()
     }
 
-    pub(crate) async fn remove(&self, keyspace: &str) -> Result<()> {
-        for keyspace in [keyspace, &views_of(keyspace)] {
-            let mut statement = Statement::new(format!("DROP KEYSPACE {keyspace}"));
+    /// With so many generations, those that were dropped among them.
+    pub(crate) async fn remove(&self, keyspace: &str, generations: u32) -> Result<()> {
+        let views = (1..=generations).map(|number| format!("{keyspace}_g{number}"));
+        for keyspace in views.chain([keyspace.to_owned()]) {
+            let mut statement = Statement::new(format!("DROP KEYSPACE IF EXISTS {keyspace}"));
             statement.set_request_timeout(Some(ANSWER_TIME_MAX));
             self.session.query_unpaged(statement, ()).await?;
         }
@@ -96,6 +99,21 @@ impl<'a> Views<'a> {
         command.args(["--cassandra-nodes", &node.to_string()]);
         command.args(["--metrics-listen", &stage::free_address()?.to_string()]).args(arguments);
         Process::spawn(name, command, &self.stage.new_place(name)?.join("log"))
+    }
+
+    /// A command of the projector that ends by itself; and where its output goes, which is one object of JSON, and
+    /// how far it is.
+    pub(crate) fn start_command(
+        &self,
+        words: &[&str],
+        (key_prefix, keyspace): (&str, &str),
+    ) -> Result<(Process, PathBuf)> {
+        let mut command = Process::command(stage::programs()?.join("projector"));
+        command.args(words).args(["--json", "--redis-url", &self.stage.redis()?.url()]);
+        command.args(["--key-prefix", key_prefix, "--keyspace", keyspace]);
+        command.args(["--cassandra-nodes", &self.node().to_string()]);
+        let log = self.stage.new_place(words[0])?.join("log");
+        Ok((Process::spawn(words[0], command, &log)?, log))
     }
 
     /// Ready when it returns.

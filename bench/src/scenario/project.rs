@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use crate::backlog::Backlog;
+use crate::backlog::{Backlog, Spread};
 use crate::drain::{Basin, Drainer, Source};
 use crate::findings::Findings;
 use crate::stage::Stage;
@@ -19,7 +19,8 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     let basin = Basin { stage, views: &views, node: views.node() };
     let mut sources = Vec::new();
     for conversations in CONVERSATIONS {
-        sources.push(Source::put(stage, Backlog { events: stage.settings.events, conversations }).await?);
+        let backlog = Backlog { events: stage.settings.events, conversations, spread: Spread::Even };
+        sources.push(Source::put(stage, backlog).await?);
     }
     basin.warm_up(&CONVERSATIONS).await?;
     let mut drainers = vec![Drainer::Bare];

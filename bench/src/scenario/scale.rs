@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::backlog::Backlog;
+use crate::backlog::{Backlog, Spread};
 use crate::delay::Delay;
 use crate::drain::{Basin, Drainer, Source};
 use crate::findings::Findings;
@@ -22,7 +22,8 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     let views = Views::start(stage).await?;
     let far = Delay::start(views.node(), DELAY)?;
     let basin = Basin { stage, views: &views, node: far.address };
-    let backlog = Backlog { events: stage.settings.events, conversations: CONVERSATIONS };
+    let events = stage.settings.events;
+    let backlog = Backlog { events, conversations: CONVERSATIONS, spread: Spread::Even };
     let mut source = Source::put(stage, backlog).await?;
     basin.warm_up(&[CONVERSATIONS]).await?;
     let label = format!("store {} ms away", DELAY.as_millis());

@@ -1,0 +1,140 @@
+//! How fast another generation of the views is built and proved, beside the bare drivers that bring the same log into
+//! the same tables; and what those who send and read meanwhile feel of it. Another target has its place here: it needs a
+//! store that is filled, a command that rebuilds it, and nothing else.
+
+use anyhow::Result;
+
+use crate::backlog::{Backlog, Spread};
+use crate::drain::{Basin, Drainer, Source};
+use crate::edge::{Edge, READS, SENDS};
+use crate::findings::{Findings, Found};
+use crate::mixture::Read;
+use crate::rebuilding::{Rebuilding, Rebuilt};
+use crate::sends::Population;
+use crate::stage::Stage;
+use crate::usage;
+use crate::views::Views;
+
+const CONVERSATIONS: u64 = 10_000;
+const SPREADS: [(Spread, &str); 2] =
+    [(Spread::Even, "10000 conversations"), (Spread::HalfInOne, "half in one conversation")];
+/// Sends and reads per second of those who use the system meanwhile.
+const LIVE: [f64; 2] = [500.0, 500.0];
+const KINDS: [Read; 4] = [Read::Hot, Read::Hot, Read::Inbox, Read::Own];
+/// Their conversations begin with them; those of the log are of others.
+const POPULATION: Population = Population { messages: 0, ..Population::USUAL };
+
+/// In reports. From the command to its end is both.
+const BOTH: &str = "rebuild and verify";
+const BUILD: &str = "rebuild";
+const VERIFY: &str = "verify";
+const QUIET: &str = "live, quiet";
+const BESIDE: &str = "live, beside a rebuild";
+
+pub(super) async fn run(stage: &Stage) -> Result<Findings> {
+    stage.redis()?;
+    let views = Views::start(stage).await?;
+    let basin = Basin { stage, views: &views, node: views.node() };
+    let mut sources = Vec::new();
+    for (spread, label) in SPREADS {
+        let backlog = Backlog { events: stage.settings.events, conversations: CONVERSATIONS, spread };
+        sources.push((label, Source::put(stage, backlog).await?));
+    }
+    basin.warm_up(&[CONVERSATIONS]).await?;
+    // In each round two drains and two rebuilds, and the live traffic twice.
+    stage.progress.expect(stage.settings.rounds * (2 * SPREADS.len() + 2));
+    let (mut findings, mut memory_peak) = (Findings::default(), 0);
+    for round in 1..=stage.settings.rounds {
+        for (label, source) in &mut sources {
+            let (found, _) = basin.drain(source, Drainer::Bare).await?;
+            record(stage, &mut findings, (round, label, &Drainer::Bare.name()), found);
+            let mut rebuilding = Rebuilding::start(&basin, source).await?;
+            let generation = alone(stage, &mut rebuilding, (round, label), &mut findings).await?;
+            if source.backlog.spread == Spread::Even {
+                rebuilding.drop_generation(generation)?;
+                beside(stage, &views, &mut rebuilding, round, &mut findings).await?;
+            }
+            memory_peak = memory_peak.max(rebuilding.projector_part().memory_peak_bytes()?);
+            rebuilding.remove().await?;
+        }
+    }
+    add_figures(&mut findings, memory_peak);
+    Ok(findings)
+}
+
+/// Nobody else is there. The new generation.
+async fn alone(
+    stage: &Stage,
+    rebuilding: &mut Rebuilding<'_>,
+    (round, label): (usize, &str),
+    findings: &mut Findings,
+) -> Result<u32> {
+    let parts = rebuilding.parts()?;
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    usage::settle(&parts).await?;
+    usage::sample(&parts, &mut before)?;
+    let rebuilt = rebuilding.begin().await?.end().await?;
+    usage::sample(&parts, &mut after)?;
+    let Rebuilt { generation, seconds, verify_seconds, events } = rebuilt;
+    let found = |seconds| Found { seconds, per_second: events as f64 / seconds, ..Found::default() };
+    let per_event =
+        |(before, after): (&(_, f64), &(_, f64))| (before.0, (after.1 - before.1) * 1e6 / events as f64);
+    let cpu_us = before.iter().zip(&after).map(per_event).collect();
+    findings.record(round, label, BUILD, found(seconds - verify_seconds));
+    findings.record(round, label, VERIFY, found(verify_seconds));
+    record(stage, findings, (round, label, BOTH), Found { cpu_us, ..found(seconds) });
+    Ok(generation)
+}
+
+/// Sends and reads, with nothing else going on, and while a generation is filled.
+async fn beside(
+    stage: &Stage,
+    views: &Views<'_>,
+    rebuilding: &mut Rebuilding<'_>,
+    round: usize,
+    findings: &mut Findings,
+) -> Result<()> {
+    let whom = (POPULATION, &KINDS[..]);
+    let edge = Edge::start(stage, views, rebuilding.place(), &rebuilding.projector, whom).await?;
+    stage.progress.say("warming up");
+    edge.measure(stage, LIVE).await?;
+    let mut measure = async |label: &str| {
+        let [sends, reads] = edge.measure(stage, LIVE).await?;
+        stage.progress.step(&format!("{label}: sends {}; reads {}", sends.line(), reads.line()));
+        findings.record(round, label, SENDS, sends);
+        findings.record(round, label, READS, reads);
+        anyhow::Ok(())
+    };
+    usage::settle(edge.system.servers()).await?;
+    measure(QUIET).await?;
+    let mut rebuild = rebuilding.begin().await?;
+    measure(BESIDE).await?;
+    rebuild.goes_on()?;
+    let Rebuilt { seconds, verify_seconds, events, .. } = rebuild.end().await?;
+    let per_second = events as f64 / (seconds - verify_seconds);
+    findings.record(round, BESIDE, BUILD, Found { seconds, per_second, ..Found::default() });
+    Ok(())
+}
+
+fn record(stage: &Stage, findings: &mut Findings, (round, label, who): (usize, &str, &str), found: Found) {
+    stage.progress.step(&format!("{label}, {who}: {:.0} events/s", found.per_second));
+    findings.record(round, label, who, found);
+}
+
+fn add_figures(findings: &mut Findings, memory_peak: u64) {
+    for (_, label) in SPREADS {
+        let rate = |who: &str| findings.typical(label, who).map_or(f64::NAN, |found| found.per_second);
+        let (both, bare) = (rate(BOTH), rate(&Drainer::Bare.name()));
+        let name = label.replace(' ', "_");
+        findings.figure(format!("share_of_bare_{name}"), both / bare);
+        findings.figure(format!("per_second_{name}"), both);
+    }
+    for who in [SENDS, READS] {
+        let p99 = |label| findings.typical(label, who).map_or(f64::NAN, |found| found.p99_ms);
+        let (quiet, beside) = (p99(QUIET), p99(BESIDE));
+        findings.figure(format!("{who}_p99_of_quiet"), beside / quiet);
+        findings.figure(format!("{who}_p99_ms_beside"), beside);
+    }
+    findings.figure("failed", (findings.failed(SENDS) + findings.failed(READS)) as f64);
+    findings.figure("memory_peak_mib", memory_peak as f64 / f64::from(1 << 20));
+}
