@@ -84,6 +84,29 @@ impl System {
         assert_eq!(self.redis().await.ask(&["RENAMENX", &from, &to]).await.text(), "1");
     }
 
+    /// The entries of a partition as they are: id, then names and values.
+    pub async fn entries(&self, partition: u16) -> Vec<(String, Vec<Vec<u8>>)> {
+        let read = ["XRANGE", &self.key(partition, "events"), "-", "+"];
+        let entries = self.redis().await.ask(&read).await.array().into_iter().map(Reply::array);
+        entries
+            .map(|mut entry| (entry.remove(0).text(), entry.remove(0).array().into_iter().map(Reply::bytes)))
+            .map(|(id, fields)| (id, fields.collect()))
+            .collect()
+    }
+
+    /// Those of these entries that a partition lacks at its end, and its heads, as a human would do it.
+    pub async fn put_back(&self, partition: u16, entries: Vec<(String, Vec<Vec<u8>>)>) {
+        let (held, mut redis) = (self.entries(partition).await.len(), self.redis().await);
+        for (id, fields) in entries.into_iter().skip(held) {
+            let header = String::from_utf8_lossy(&fields[1]).into_owned();
+            let words: Vec<_> = header.split(' ').collect();
+            let add = [b"XADD".to_vec(), self.key(partition, "events").into(), id.into()];
+            redis.ask(&[&add[..], &fields].concat()).await;
+            let heads = self.key(partition, "heads");
+            redis.ask(&["HSET", &heads, words[2], words[5], "#", words[6]]).await;
+        }
+    }
+
     pub(crate) fn key(&self, partition: u16, name: &str) -> String {
         format!("{}{{{partition}}}:{name}", self.services().key_prefix())
     }
@@ -130,6 +153,11 @@ impl Reply {
     pub(crate) fn text(&self) -> String {
         let Self::Text(text) = self else { panic!("not a text: {self:?}") };
         String::from_utf8(text.clone()).expect("a text")
+    }
+
+    fn bytes(self) -> Vec<u8> {
+        let Self::Text(text) = self else { panic!("not a text: {self:?}") };
+        text
     }
 
     fn array(self) -> Vec<Self> {

@@ -107,7 +107,8 @@ impl Makes for Consumers {
         let Generation { number, state, rate } = generation;
         let guard = (!self.park_storms).then(StormGuard::default);
         let projector = |consumer| {
-            let feed = Box::new(self.redis.feed(number, &format!("{}/{consumer}", self.name)));
+            let feed = self.redis.feed(number, &format!("{}/{consumer}", self.name));
+            let feed = Box::new(feed.guarded(Arc::new(self.cassandra.seen(number))));
             Projector {
                 feed: match state {
                     State::Building => Box::new(Paced::new(feed, self.progress.clone(), rate)),
@@ -137,10 +138,14 @@ impl Makes for Consumers {
 
     fn watched(&self, generation: u32) -> Watched {
         Watched {
-            monitor: Arc::new(self.redis.monitor(generation)),
+            monitor: Arc::new(monitor(&self.redis, &self.cassandra, generation)),
             parked: Arc::new(self.cassandra.parked(generation)),
         }
     }
+}
+
+fn monitor(redis: &Redis, cassandra: &Cassandra, generation: u32) -> redis::Monitor {
+    redis.monitor(generation).guarded(Arc::new(cassandra.seen(generation)))
 }
 
 /// Those that have views.
@@ -205,7 +210,10 @@ async fn status(options: Status) -> Result<()> {
 async fn report(stores: &Stores) -> Result<Report> {
     let mut report = Report::default();
     for generation in with_views(&stores.cassandra).await? {
-        report.add(generation.number, stores.redis.monitor(generation.number).status().await?);
+        report.add(
+            generation.number,
+            monitor(&stores.redis, &stores.cassandra, generation.number).status().await?,
+        );
     }
     let parked = stores.cassandra.parked(stores.serving().await?);
     report.add_parked(&parked.parked(None, PARKED_COUNTED_MAX).await?);
@@ -244,7 +252,7 @@ fn verifier(redis: &Redis, cassandra: &Cassandra, generation: u32) -> Verifier {
         generation,
         log: Arc::new(redis.scan()),
         views: Arc::new(cassandra.scan(generation)),
-        monitor: Arc::new(redis.monitor(generation)),
+        monitor: Arc::new(monitor(redis, cassandra, generation)),
     }
 }
 

@@ -2,7 +2,7 @@
 //! goes on. Behind alone is no fault, as a projector that catches up is behind; one that is behind and does not
 //! advance needs somebody, as does a log that has lost events.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,9 +11,10 @@ use async_trait::async_trait;
 use prometheus_client::metrics::gauge::Gauge;
 use shared::clock::{Clock, Timestamp};
 use shared::limits::{
-    BEHIND_MAX, PARKED_CHECKED_EVERY, PARKED_COUNTED_MAX, PROGRESS_CHECK_INTERVAL, STANDSTILL_MAX,
+    ALARM_REPEATED_EVERY, BEHIND_MAX, PARKED_CHECKED_EVERY, PARKED_COUNTED_MAX, PROGRESS_CHECK_INTERVAL,
+    STANDSTILL_MAX,
 };
-use shared::ports::{FeedMonitor, FeedStatus, ParkedEvents, Probe, StoreError};
+use shared::ports::{FeedMonitor, FeedStatus, Loss, ParkedEvents, Probe, StoreError};
 use shared::process::telemetry::Metrics;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -50,8 +51,10 @@ struct State {
     /// When `applied` last changed, or nothing waited.
     advanced_at: Option<Instant>,
     behind: Duration,
-    /// Partitions.
-    lost: BTreeSet<u16>,
+    /// By partition.
+    lost: BTreeMap<u16, Loss>,
+    /// When that was last said.
+    alarmed_at: Option<Instant>,
 }
 
 impl Progress {
@@ -65,7 +68,7 @@ impl Progress {
             registry.register("projector_lag_seconds", help, behind.clone());
             let help = "Events delivered to some projector and not acknowledged";
             registry.register("projector_pending_events", help, pending.clone());
-            let help = "Partitions of which the log has lost all events";
+            let help = "Partitions of which the log has lost events";
             registry.register("projector_lost_partitions", help, lost.clone());
             registry.register("projector_parked_events", "Events that are parked", parked.clone());
             let help = "Since the oldest parked event was parked, in seconds";
@@ -100,14 +103,16 @@ impl Progress {
         set(&self.0.pending, sum(FeedStatus::pending));
         self.0.behind.set(behind.as_secs_f64());
         let partitions = all.iter().flat_map(|status| &status.partitions);
-        let lost: BTreeSet<_> =
-            partitions.filter(|partition| partition.is_lost).map(|partition| partition.partition).collect();
+        let lost = partitions.filter_map(|one| Some((one.partition, one.loss.clone()?)));
+        let lost: BTreeMap<_, _> = lost.collect();
         set(&self.0.lost, lost.len() as u64);
         let mut state = self.state();
+        state.alarm(&lost, now);
         if lag == 0 || applied != state.applied || state.advanced_at.is_none() {
             state.advanced_at = Some(now);
         }
-        (state.applied, state.behind, state.lost) = (applied, behind, lost);
+        state.behind = all.iter().map(FeedStatus::moving_behind).max().unwrap_or_default();
+        (state.applied, state.lost) = (applied, lost);
     }
 
     fn note_parked(&self, parked_at: &[Timestamp], now: Timestamp) {
@@ -124,7 +129,7 @@ impl Progress {
         }
     }
 
-    /// Age of the oldest event that is not acknowledged, when it was last looked.
+    /// Age of the oldest event that is not acknowledged and can be, when it was last looked.
     pub(crate) fn behind(&self) -> Duration {
         self.state().behind
     }
@@ -134,9 +139,8 @@ impl Progress {
         if let Some(storm) = storm {
             return Err(StoreError::Unfit { store: "this projector", what: storm.to_string() });
         }
-        if let Some(partition) = lost.first() {
-            let what = format!("the stream of partition {partition} is gone with its events");
-            return Err(StoreError::Damaged { store: "the log", what });
+        if let Some((partition, loss)) = lost.first_key_value() {
+            return Err(StoreError::Damaged { store: "the log", what: loss.text(*partition) });
         }
         let stands_for = advanced_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         if behind > BEHIND_MAX && stands_for > STANDSTILL_MAX {
@@ -147,6 +151,22 @@ impl Progress {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// At once, and again while it is so.
+    fn alarm(&mut self, lost: &BTreeMap<u16, Loss>, now: Instant) {
+        let Some((partition, loss)) = lost.first_key_value() else {
+            self.alarmed_at = None;
+            return;
+        };
+        if self.alarmed_at.is_some_and(|at| now.saturating_duration_since(at) < ALARM_REPEATED_EVERY) {
+            return;
+        }
+        self.alarmed_at = Some(now);
+        let (partitions, first) = (lost.len(), loss.text(*partition));
+        tracing::error!(partitions, first, "the log has lost events that the views have seen");
     }
 }
 
@@ -194,7 +214,7 @@ mod tests {
     fn standing(lag: u64, behind: Duration, applied: u64) -> [FeedStatus; 1] {
         let behind_ms = u64::try_from(behind.as_millis()).unwrap();
         let head = lag + applied;
-        let partition = PartitionStatus { partition: 0, head, pending: 0, lag, behind_ms, is_lost: false };
+        let partition = PartitionStatus { partition: 0, head, pending: 0, lag, behind_ms, loss: None };
         let consumer = ConsumerStatus { name: "one".to_owned(), applied, pending: 0 };
         [FeedStatus { partitions: vec![partition], consumers: vec![consumer] }]
     }
@@ -222,10 +242,10 @@ mod tests {
     #[test]
     fn a_partition_that_is_lost_is_told_while_it_is() {
         let (progress, mut status) = (Progress::default(), standing(0, Duration::ZERO, 7));
-        status[0].partitions[0].is_lost = true;
+        status[0].partitions[0].loss = Some(Loss::Back { ends: 5, seen: 7 });
         progress.note(&status, Instant::now());
         let said = progress.judge(Instant::now()).unwrap_err();
-        let expected = "the log is damaged: the stream of partition 0 is gone with its events";
+        let expected = "the log is damaged: partition 0 ends at offset 5, and the views have seen 7";
         assert_eq!(said.to_string(), expected);
         progress.note(&standing(0, Duration::ZERO, 7), Instant::now());
         assert!(progress.judge(Instant::now()).is_ok());

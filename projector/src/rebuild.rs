@@ -282,7 +282,7 @@ mod tests {
                 pending: 0,
                 lag,
                 behind_ms: 5,
-                is_lost: false,
+                loss: None,
             };
             let consumer = ConsumerStatus { name: "one".to_owned(), applied: 0, pending: 0 };
             FeedStatus { partitions: (0..).zip(lags).map(partition).collect(), consumers: vec![consumer] }

@@ -65,8 +65,7 @@ async fn apply_again(restorer: &Restorer) -> Result<u64, StoreError> {
             let Some(last) = batch.last() else { break };
             changes.clear();
             changes_of(&batch, clock, &mut changes);
-            let positions: Vec<_> = batch.iter().map(|delivery| delivery.position).collect();
-            views.apply(&changes, &positions).await?;
+            views.apply(&changes, &batch).await?;
             events += batch.len() as u64;
             left = span.behind(last.position);
         }

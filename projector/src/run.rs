@@ -160,10 +160,9 @@ async fn consume(
             .inc_by(batch.iter().filter(|delivery| delivery.content.is_err()).count() as u64);
         // Open until the batch is acknowledged.
         let _spans: Vec<_> = batch.iter().filter_map(span).collect();
-        let read: Vec<_> = batch.iter().map(|delivery| delivery.position).collect();
         // Before the acknowledgement: a crash in between delivers again, and applying is idempotent.
         let since = Instant::now();
-        projector.views.apply(&changes, &read).await?;
+        projector.views.apply(&changes, batch).await?;
         projector.counters.batches.note(batch.len(), since.elapsed());
         projector.feed.ack(batch).await?;
         projector.counters.events.inc_by(batch.len() as u64);

@@ -51,8 +51,11 @@ impl Report {
             line(&mut text, &[&"partition", &"events", &"pending", &"lag", &"behind"]);
             for one in &feed.partitions {
                 let behind = Seconds(one.behind_ms).to_string();
-                let lost = if one.is_lost { "lost" } else { "" };
+                let lost = one.loss.as_ref().map_or("", |_| "lost");
                 line(&mut text, &[&one.partition, &one.head, &one.pending, &one.lag, &behind, &lost]);
+            }
+            for one in &feed.partitions {
+                one.loss.iter().for_each(|loss| line(&mut text, &[&loss.text(one.partition)]));
             }
             line(&mut text, &[]);
             line(&mut text, &[&"consumer", &"applied", &"pending"]);
@@ -121,7 +124,7 @@ mod tests {
                     pending: 1,
                     lag: 3,
                     behind_ms: 1_250,
-                    is_lost: false,
+                    loss: None,
                 }],
                 consumers: vec![ConsumerStatus { name: "one/1".to_owned(), applied: 4, pending: 1 }],
             },

@@ -185,6 +185,8 @@ pub const BATCH_EVENTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const READ_EVENTS_MAX: usize = 512;
 /// How long a read of the feed waits for the first event. As often a consumer looks for what others left.
 pub const FEED_WAIT_MAX: Duration = Duration::from_millis(500);
+/// Whether the log holds what was seen of it, on a connection that lasts; on a new one at once.
+pub const LOG_INSPECTED_EVERY: Duration = Duration::from_secs(3);
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// A consumer of which nothing was heard for so long is dead: others take over what it holds. With the look of the
 /// others and their batch in between, that is within 5 s of a kill.
@@ -311,6 +313,8 @@ pub const VERIFY_PARKED_MAX: usize = 200_000;
 
 // How far the projection is.
 pub const PROGRESS_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// While a partition has lost events.
+pub const ALARM_REPEATED_EVERY: Duration = Duration::from_secs(60);
 /// Parked events are looked at once in so many checks: they are read one by one.
 pub const PARKED_CHECKED_EVERY: u32 = 10;
 /// With an older event that is not applied yet the projection is behind. A stalled projector is taken over from

@@ -1,6 +1,6 @@
 //! What a service may ask of a store, one trait per role: command-api holds [`EventLog`], [`Accounts`],
 //! [`Sessions`], [`Heads`] and [`RateLimits`]; the projector [`EventFeed`] and [`ViewWriter`], and for its
-//! operator [`FeedMonitor`], [`ParkedEvents`], [`LogReader`], [`LogScan`] and [`ViewScan`]; query-api
+//! operator [`FeedMonitor`], [`SeenLog`], [`ParkedEvents`], [`LogReader`], [`LogScan`] and [`ViewScan`]; query-api
 //! [`ViewReader`], [`Heads`], [`Sessions`], [`Notices`] and [`LogTail`]. The doc comments are the contract;
 //! `storage::contract` checks it on every adapter.
 
@@ -18,8 +18,10 @@ use crate::rate::{Counted, LoginKey, Rate, Taken};
 use crate::view::{InboxRow, ParkedEvent, ParkedRow, TimelineEntry, UserRow, ViewChange};
 
 mod scan;
+mod seen;
 
 pub use scan::{LogScan, ScanCursor, ScanPage, ScannedRow, ScannedTable, ViewScan};
+pub use seen::{Epoch, LogPlace, Loss, Seen, SeenLog};
 
 /// Appends events. One atomic step decides everything that depends on what was appended before.
 #[async_trait]
@@ -181,6 +183,8 @@ pub trait EventFeed: Send {
     /// A consumer lives as long as it exists in a running process, however slow it is, and keeps what it was given;
     /// but one that makes no call for [`crate::limits::CONSUMER_CALLS_APART_MAX`] counts as dead. The dead are taken
     /// over from after [`crate::limits::CONSUMER_SILENCE_MAX`].
+    ///
+    /// A partition that has lost events stands still: nothing of it is returned until it has them again.
     async fn next_batch(&mut self, events_max: usize) -> Result<Vec<Delivery>, StoreError>;
 
     /// The views hold the batch: it is not delivered again, and readers are told (see [`Notices`]).
@@ -278,6 +282,13 @@ impl FeedStatus {
         Duration::from_millis(self.partitions.iter().map(|partition| partition.behind_ms).max().unwrap_or(0))
     }
 
+    /// The same, without the partitions that stand still.
+    #[must_use]
+    pub fn moving_behind(&self) -> Duration {
+        let moving = self.partitions.iter().filter(|partition| partition.loss.is_none());
+        Duration::from_millis(moving.map(|partition| partition.behind_ms).max().unwrap_or(0))
+    }
+
     /// Events acknowledged by all consumers since the group was made.
     #[must_use]
     pub fn applied(&self) -> u64 {
@@ -285,7 +296,7 @@ impl FeedStatus {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct PartitionStatus {
     pub partition: u16,
     /// Events ever appended.
@@ -296,8 +307,8 @@ pub struct PartitionStatus {
     pub lag: u64,
     /// Age of the oldest event that is not acknowledged, by the log's clock; 0: there is none.
     pub behind_ms: u64,
-    /// The log has none of its events any more, nor what was known of who has read them: a human looks.
-    pub is_lost: bool,
+    /// The log does not hold what it has held: nobody reads on, and a human looks.
+    pub loss: Option<Loss>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -313,9 +324,10 @@ pub trait ViewWriter: Send + Sync {
     /// `Ok` means: the store has answered for every change. Applying twice, or in another order, equals applying
     /// once (see [`crate::view::version`]). After an error any part may have been applied: apply all again.
     ///
-    /// `read` are the positions that `changes` come from. A store that is log and views at once records them in
-    /// the same write, so that rows and cursor cannot part.
-    async fn apply(&self, changes: &[ViewChange], read: &[Position]) -> Result<(), StoreError>;
+    /// `read` are the entries that `changes` come from. A store that is log and views at once records their positions
+    /// in the same write, so that rows and cursor cannot part; another one notes how far the log was seen (see
+    /// [`SeenLog`]).
+    async fn apply(&self, changes: &[ViewChange], read: &[Delivery]) -> Result<(), StoreError>;
 }
 
 /// Reads the serving generation.

@@ -54,7 +54,7 @@ async fn a_partition_whose_stream_is_gone_stops_alone_and_says_so() {
     }
     let status = app.processes().status().await;
     let partitions = status["generations"][0]["partitions"].as_array().expect("partitions");
-    assert!(partitions.iter().all(|one| one["is_lost"] == (one["partition"] == lost)), "{status}");
+    assert!(partitions.iter().all(|one| one["loss"].is_object() == (one["partition"] == lost)), "{status}");
 
     let traffic = Traffic::start(&others, 8).await;
     traffic.go_on_for(100).await;

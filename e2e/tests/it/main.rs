@@ -56,6 +56,8 @@ mod rebuild;
 #[cfg(feature = "real")]
 mod restart;
 #[cfg(feature = "real")]
+mod rolled_back;
+#[cfg(feature = "real")]
 mod scaling;
 #[cfg(feature = "real")]
 mod starting;

@@ -25,7 +25,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use shared::ids::{Conversation, Position, Seq, Username};
-use shared::ports::{InboxRows, ParkedEvents, Probe, StoreError, ViewReader, ViewWriter};
+use shared::ports::{
+    self, Delivery, Epoch, InboxRows, ParkedEvents, Probe, Seen, StoreError, ViewReader, ViewWriter,
+};
 use shared::process::config::ViewOptions;
 use shared::view::{ParkedEvent, ParkedRow, TimelineEntry, UserRow, ViewChange};
 use tokio::sync::watch;
@@ -43,6 +45,7 @@ mod locks;
 mod parked;
 mod scan;
 mod schema;
+mod seen;
 mod starts;
 mod statement;
 mod timeline;
@@ -125,6 +128,12 @@ impl Cassandra {
         Parked { connection: self.connection.clone(), generation }
     }
 
+    /// How far this generation has seen the log.
+    #[must_use]
+    pub fn seen(&self, generation: u32) -> SeenLog {
+        SeenLog { connection: self.connection.clone(), generation }
+    }
+
     /// Reads all of this generation.
     #[must_use]
     pub fn scan(&self, generation: u32) -> Scan {
@@ -157,11 +166,14 @@ pub struct Writer {
 
 #[async_trait]
 impl ViewWriter for Writer {
-    /// `read` is not recorded: the log keeps what its consumers have acknowledged.
-    async fn apply(&self, changes: &[ViewChange], _read: &[Position]) -> Result<(), StoreError> {
+    /// The log keeps what its consumers have acknowledged; here is noted how far they have seen it.
+    async fn apply(&self, changes: &[ViewChange], read: &[Delivery]) -> Result<(), StoreError> {
         let store = self.connection.current()?;
-        let result = batch::apply(&store, self.generation, changes).await;
-        self.connection.heed(result)
+        let result = tokio::try_join!(
+            batch::apply(&store, self.generation, changes),
+            store.seen.note(&store.session, self.generation, read),
+        );
+        self.connection.heed(result.map(drop))
     }
 }
 
@@ -235,6 +247,28 @@ impl ParkedEvents for Parked {
     async fn parked_row(&self, position: Position) -> Result<Option<ParkedRow>, StoreError> {
         let store = self.connection.current()?;
         let result = store.parked.find(&store.session, self.generation, position).await;
+        self.connection.heed(result)
+    }
+}
+
+/// How far one generation has seen the log.
+#[derive(Clone)]
+pub struct SeenLog {
+    connection: Arc<Connection>,
+    generation: u32,
+}
+
+#[async_trait]
+impl ports::SeenLog for SeenLog {
+    async fn seen(&self) -> Result<Vec<Seen>, StoreError> {
+        let store = self.connection.current()?;
+        let result = store.seen.list(&store.session, self.generation).await;
+        self.connection.heed(result)
+    }
+
+    async fn follow(&self, partitions: &[u16], epoch: &Epoch) -> Result<(), StoreError> {
+        let store = self.connection.current()?;
+        let result = store.seen.follow(&store.session, self.generation, partitions, epoch).await;
         self.connection.heed(result)
     }
 }

@@ -276,7 +276,7 @@ impl Standing {
         let waiting = head.saturating_sub(self.given_up_to);
         let undelivered = waiting.saturating_sub(self.acknowledged.count_after(self.given_up_to));
         let lag = pending + undelivered;
-        let partition = PartitionStatus { partition: 0, head, pending, lag, behind_ms: 0, is_lost: false };
+        let partition = PartitionStatus { partition: 0, head, pending, lag, behind_ms: 0, loss: None };
         let consumers = self.applied.iter().map(|(name, applied)| ConsumerStatus {
             name: name.clone(),
             applied: *applied,

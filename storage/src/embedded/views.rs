@@ -18,7 +18,7 @@ use fjall::PersistMode;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use shared::ids::{Conversation, Position, Seq, Username};
 use shared::limits::INBOX_ROWS_PER_REQUEST;
-use shared::ports::{InboxRows, ParkedEvents, StoreError, ViewReader, ViewWriter};
+use shared::ports::{Delivery, InboxRows, ParkedEvents, StoreError, ViewReader, ViewWriter};
 use shared::view::{ParkedEvent, ParkedRow, TimelineEntry, UserRow, ViewChange};
 
 use super::directory::Directory;
@@ -32,8 +32,9 @@ const GENERATION: u32 = 1;
 
 #[async_trait]
 impl ViewWriter for Embedded {
-    async fn apply(&self, changes: &[ViewChange], read: &[Position]) -> Result<(), StoreError> {
-        let (changes, read) = (changes.to_vec(), read.to_vec());
+    async fn apply(&self, changes: &[ViewChange], read: &[Delivery]) -> Result<(), StoreError> {
+        let changes = changes.to_vec();
+        let read: Vec<_> = read.iter().map(|delivery| delivery.position).collect();
         self.blocking(move |store| {
             store.applying().apply(store.directory(), store.progress(), &changes, &read)
         })

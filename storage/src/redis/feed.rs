@@ -4,7 +4,9 @@
 //! entries are read again (from id 0) at the start and whenever it is not certain that a read was handed out,
 //! that is after any error and any dropped call. What a dead consumer left is taken over ([`takeover`]). A missing
 //! group is made from the first event (`0`, never `$`): all that follows from an event is a merge. A missing stream is
-//! made only where there never was an event; where there was, the partition is left alone until the stream is back.
+//! made only where there never was an event.
+//!
+//! A partition that has lost events is left alone until it has them again ([`losses`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,11 +18,12 @@ use shared::limits::{
     ACK_TRAIL_SPAN, ACK_TRAIL_SPANS, ACKS_PER_CALL_MAX, BATCH_EVENTS_BYTES_MAX, CONSUMER_SILENCE_MAX,
     FEED_TIMEOUT, FEED_WAIT_MAX, READ_EVENTS_MAX,
 };
-use shared::ports::{Delivery, EventFeed, StoreError};
+use shared::ports::{Delivery, EventFeed, Seen, SeenLog, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+mod losses;
 mod redeliveries;
 mod takeover;
 
@@ -28,6 +31,7 @@ pub(super) use redeliveries::Redeliveries;
 
 use super::entry;
 use super::heartbeat::{self, Heartbeat};
+use super::inspection;
 use super::notices;
 use super::server::{Connection, Server, code, unavailable, unavailable_or_unknown, unexpected};
 
@@ -59,8 +63,13 @@ pub struct Feed {
     redeliveries: Redeliveries,
     /// By partition.
     streams: Vec<String>,
-    /// Those that are read: all, but for those whose stream is gone.
+    /// Those that are read: all, but for those that have lost events.
     partitions: Vec<u16>,
+    seen: Option<Arc<dyn SeenLog>>,
+    /// By partition: what was heard of it, and what this consumer was given.
+    known: Vec<Seen>,
+    /// On this connection.
+    inspected_at: Option<Instant>,
     connection: Option<Connection>,
     place: Place,
     /// When to look for dead consumers next.
@@ -98,6 +107,9 @@ impl Feed {
             heartbeat: Heartbeat::start(beating, tasks, stop),
             redeliveries,
             partitions: (0..server.keys.partitions).collect(),
+            seen: None,
+            known: inspection::unknown(server.keys.partitions),
+            inspected_at: None,
             server,
             group,
             consumer: consumer.to_owned(),
@@ -106,6 +118,12 @@ impl Feed {
             place: Place::Unsure,
             look_at: Instant::now(),
         }
+    }
+
+    /// Reads only what holds all that was seen of it.
+    #[must_use]
+    pub fn guarded(self, seen: Arc<dyn SeenLog>) -> Self {
+        Self { seen: Some(seen), ..self }
     }
 }
 
@@ -117,19 +135,18 @@ impl EventFeed for Feed {
             Place::Unsure => Place::Own(vec![FIRST.to_owned(); self.streams.len()]),
             place => place,
         };
-        let misses_some = self.partitions.len() < self.streams.len() && Instant::now() >= self.look_at;
-        if misses_some && self.make_groups().await.map_err(unavailable)? {
+        if self.is_due() && self.inspect().await? {
             // Somebody has put it back, with what was pending then.
             place = Place::Own(vec![FIRST.to_owned(); self.streams.len()]);
         }
         let mut read = self.read(&mut place, events_max.max(1)).await;
         if read.as_ref().is_err_and(|error| code(error).as_deref() == Some("NOGROUP")) {
-            self.make_groups().await.map_err(unavailable)?;
+            self.make_groups().await?;
             // Of the other partitions some may have been read before one was found to have no group.
             place = Place::Own(vec![FIRST.to_owned(); self.streams.len()]);
             read = self.read(&mut place, events_max.max(1)).await;
         }
-        let batch = read.map_err(unavailable)?;
+        let batch = self.admitted(read.map_err(unavailable)?);
         self.place = place;
         Ok(batch)
     }
@@ -158,6 +175,7 @@ impl Feed {
         }
         if self.connection.is_none() {
             self.connection = Some(self.server.connect(FEED_TIMEOUT).await?);
+            self.inspected_at = None;
             // Redis may have been away: the living get the time to be heard again.
             self.look_at = Instant::now() + CONSUMER_SILENCE_MAX;
         }
@@ -237,10 +255,10 @@ impl Feed {
         entry::streams(&self.streams, answer).ok_or_else(unexpected)
     }
 
-    /// Returns whether there are partitions again that were gone.
-    async fn make_groups(&mut self) -> RedisResult<bool> {
-        let mut pipeline = Pipeline::with_capacity(self.streams.len());
-        for partition in 0..self.server.keys.partitions {
+    async fn make_groups(&mut self) -> Result<(), StoreError> {
+        self.inspect().await?;
+        let mut pipeline = Pipeline::with_capacity(self.partitions.len());
+        for &partition in &self.partitions {
             let keys = &self.server.keys;
             pipeline
                 .cmd("EVAL")
@@ -250,19 +268,15 @@ impl Feed {
                 .arg(keys.heads(partition));
             pipeline.arg(&self.group);
         }
-        let answers: Vec<u64> = self.ask(&pipeline).await?;
+        let answers: Vec<u64> = self.ask(&pipeline).await.map_err(unavailable)?;
         let made = answers.iter().filter(|answer| **answer == 2).count();
         if made > 0 {
             tracing::info!(group = self.group, partitions = made, "made the group, from the first event on");
         }
-        let there = (0..).zip(answers).filter(|(_, answer)| *answer > 0);
-        let partitions: Vec<_> = there.map(|(partition, _)| partition).collect();
-        for partition in self.partitions.iter().filter(|partition| !partitions.contains(partition)) {
-            tracing::error!(partition, "the stream of a partition is gone with its events; it is left alone");
-        }
-        let is_back = partitions.iter().any(|partition| !self.partitions.contains(partition));
-        self.partitions = partitions;
-        Ok(is_back)
+        // Those that went between the two looks.
+        let mut there = answers.iter().map(|answer| *answer > 0);
+        self.partitions.retain(|_| there.next().unwrap_or(false));
+        Ok(())
     }
 
     fn ack_commands(&self, batch: &[Delivery]) -> Pipeline {

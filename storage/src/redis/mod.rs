@@ -12,6 +12,7 @@
 //! | takeover | XINFO CONSUMERS, then XPENDING, XCLAIM, XGROUP DELCONSUMER in a script | check and act are one step, so nothing is taken from the living and nothing is lost with the dead |
 //! | notices | PUBLISH, SUBSCRIBE | a hint that may be lost |
 //! | monitor | XINFO, XRANGE in a script | numbers of one moment |
+//! | inspection | HGET, EXISTS, XREVRANGE, XRANGE | whether the log has what was seen of it, from the entries around the last |
 //! | reader | XRANGE | an entry that was read before, by its id |
 //! | tail | XREVRANGE, XINFO STREAM; XREAD | all that is appended, without a group: nothing is noted |
 //! | scan | XRANGE, XREVRANGE | all of the log, page by page, beside every group |
@@ -23,7 +24,7 @@
 //! another epoch than before, a server that may lose what is acknowledged) refuses every call.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use shared::Clock;
@@ -43,6 +44,7 @@ mod entry;
 mod feed;
 mod groups;
 mod heartbeat;
+mod inspection;
 mod keys;
 mod limits;
 mod link;
@@ -213,8 +215,9 @@ impl Redis {
 
     #[must_use]
     pub fn monitor(&self, generation: u32) -> Monitor {
-        let group = feed::group(generation);
-        Monitor { server: Arc::clone(&self.server), link: self.link.clone(), group }
+        let (server, group) = (Arc::clone(&self.server), feed::group(generation));
+        let known = Arc::new(Mutex::new(inspection::unknown(server.keys.partitions)));
+        Monitor { server, link: self.link.clone(), group, seen: None, known }
     }
 
     #[must_use]

@@ -1,22 +1,24 @@
-//! How far a generation is, from the log's own numbers: Redis' `lag` is wrong once entries were trimmed or
-//! deleted.
+//! How far a generation is, from the log's own numbers (Redis' `lag` is wrong once entries were trimmed or deleted),
+//! and whether the log still holds what the generation has seen.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use redis::Pipeline;
 use shared::ids::Position;
-use shared::ports::{ConsumerStatus, FeedMonitor, FeedStatus, PartitionStatus, StoreError};
+use shared::ports::{
+    ConsumerStatus, FeedMonitor, FeedStatus, Loss, PartitionStatus, Seen, SeenLog, StoreError,
+};
 
 use super::entry;
+use super::inspection;
 use super::link::Link;
 use super::server::{Server, unavailable, unexpected};
 
 /// KEYS: events, heads, applied. ARGV: group. Answers head, offset of the last delivered, pending, age of the oldest
-/// that is not acknowledged (ms, 0: none), whether the stream is gone, then the consumers as name, pending, …, then
-/// name, applied, …. One
-/// script, so that the numbers are of one moment.
+/// that is not acknowledged (ms, 0: none), then the consumers as name, pending, …, then name, applied, …. One script,
+/// so that the numbers are of one moment.
 ///
 /// The offset is in the entry that was delivered last or, if that one is gone or unreadable, follows from a
 /// neighbour.
@@ -65,9 +67,7 @@ local function behind(last)
 end
 
 local offset, pending, consumers, last = 0, 0, {}, '0-0'
-local lost = head > 0 and 1 or 0
 if redis.call('EXISTS', events) == 1 then
-  lost = 0
   for _, info in ipairs(redis.call('XINFO', 'GROUPS', events)) do
     info = fields(info)
     if info.name == group then
@@ -81,7 +81,7 @@ if redis.call('EXISTS', events) == 1 then
     end
   end
 end
-return {head, offset, pending, behind(last), lost, consumers, redis.call('HGETALL', applied)}
+return {head, offset, pending, behind(last), consumers, redis.call('HGETALL', applied)}
 ";
 
 /// KEYS: events. ARGV: group. Answers the id of the first entry that the group has not acknowledged, or nothing: what
@@ -108,13 +108,42 @@ pub struct Monitor {
     pub(super) server: Arc<Server>,
     pub(super) link: Link,
     pub(super) group: String,
+    pub(super) seen: Option<Arc<dyn SeenLog>>,
+    /// What was heard of it last.
+    pub(super) known: Arc<Mutex<Vec<Seen>>>,
 }
 
-type Answer = (u64, u64, u64, u64, bool, Vec<(String, u64)>, Vec<(String, u64)>);
+type Answer = (u64, u64, u64, u64, Vec<(String, u64)>, Vec<(String, u64)>);
+
+impl Monitor {
+    /// As [`Feed::guarded`](super::Feed::guarded).
+    #[must_use]
+    pub fn guarded(self, seen: Arc<dyn SeenLog>) -> Self {
+        Self { seen: Some(seen), ..self }
+    }
+
+    /// What each partition has lost. While the views are away: of what was known before.
+    async fn losses(&self) -> Result<Vec<Option<Loss>>, StoreError> {
+        // First: the log only goes on, so it holds whatever was seen of it before.
+        let heard = match &self.seen {
+            Some(seen) => seen.seen().await.unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let known = {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            inspection::learn(&mut known, heard);
+            known.clone()
+        };
+        let answers = self.link.read(&inspection::question(&self.server.keys, &known)).await?;
+        let (_, losses) = inspection::answer(&known, answers).map_err(unavailable)?;
+        Ok(losses)
+    }
+}
 
 #[async_trait]
 impl FeedMonitor for Monitor {
     async fn status(&self) -> Result<FeedStatus, StoreError> {
+        let losses = self.losses().await?;
         let keys = &self.server.keys;
         let mut pipeline = Pipeline::with_capacity(usize::from(keys.partitions));
         for partition in 0..keys.partitions {
@@ -122,7 +151,7 @@ impl FeedMonitor for Monitor {
             pipeline.arg(keys.applied(partition, &self.group)).arg(&self.group);
         }
         let answers: Vec<Answer> = self.link.read(&pipeline).await?;
-        Ok(status(answers))
+        Ok(status(answers, losses))
     }
 
     async fn first_unacknowledged(&self) -> Result<Vec<Position>, StoreError> {
@@ -142,12 +171,13 @@ impl FeedMonitor for Monitor {
     }
 }
 
-fn status(answers: Vec<Answer>) -> FeedStatus {
+fn status(answers: Vec<Answer>, losses: Vec<Option<Loss>>) -> FeedStatus {
     let mut partitions = Vec::with_capacity(answers.len());
     let mut consumers: BTreeMap<String, ConsumerStatus> = BTreeMap::new();
-    for (partition, (head, delivered, pending, behind_ms, is_lost, waiting, applied)) in (0..).zip(answers) {
+    for ((partition, loss), answer) in (0..).zip(losses).zip(answers) {
+        let (head, delivered, pending, behind_ms, waiting, applied) = answer;
         let lag = head.saturating_sub(delivered) + pending;
-        partitions.push(PartitionStatus { partition, head, pending, lag, behind_ms, is_lost });
+        partitions.push(PartitionStatus { partition, head, pending, lag, behind_ms, loss });
         let mut add = |name: String, pending, applied| {
             let known = consumers.entry(name.clone());
             let consumer = known.or_insert_with(|| ConsumerStatus { name, applied: 0, pending: 0 });

@@ -15,7 +15,7 @@ use redis::{AsyncConnectionConfig, ConnectionAddr, IntoConnectionInfo, RedisConn
 use redis::{FromRedisValue, Pipeline, ProtocolVersion, RedisError, RedisResult, Value};
 use shared::Clock;
 use shared::limits::LOG_CONNECT_TIMEOUT;
-use shared::ports::StoreError;
+use shared::ports::{Epoch, StoreError};
 use shared::process::config::DurabilityOptions;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -82,8 +82,8 @@ pub(super) struct Server {
     durability: Option<DurabilityOptions>,
     pub(super) keys: Keys,
     pub(super) clock: Clock,
-    /// Of the first connection. A log with another one is another log.
-    epoch: OnceLock<String>,
+    /// The name of the log of the first connection. One with another name is another log.
+    log: OnceLock<String>,
 }
 
 /// Runs a connection; ends when the connection does.
@@ -110,12 +110,12 @@ impl Server {
         };
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2);
         let settings = settings.set_skip_set_lib_name();
-        Ok(Self { host, port, settings, durability, keys, clock, epoch: OnceLock::new() })
+        Ok(Self { host, port, settings, durability, keys, clock, log: OnceLock::new() })
     }
 
-    /// Of the log; empty before the first connection.
-    pub(super) fn epoch(&self) -> &str {
-        self.epoch.get().map_or("", String::as_str)
+    /// The name of the log, the same in all of its epochs; empty before the first connection.
+    pub(super) fn log(&self) -> &str {
+        self.log.get().map_or("", String::as_str)
     }
 
     /// So many must have an event before it is acknowledged.
@@ -206,8 +206,11 @@ impl Server {
                 "the log has {partitions} partitions, this program was told {expected}; that never changes"
             )));
         }
-        let first = self.epoch.get_or_init(|| epoch.clone());
-        if *first != epoch {
+        let Ok(Epoch { log, .. }) = epoch.parse() else {
+            return Err(unfit(format!("the log says {epoch:?} where its epoch belongs")));
+        };
+        let first = self.log.get_or_init(|| log.clone());
+        if *first != log {
             return Err(unfit(format!(
                 "the log is another one than before (epoch {epoch}, was {first}): was Redis emptied or restored?"
             )));

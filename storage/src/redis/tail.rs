@@ -94,7 +94,7 @@ impl Tail {
             entries.extend(newest.into_iter().rev());
         }
         let is_new = (0..).zip(&self.after).all(|(partition, after)| *after == before_all(partition));
-        let log = self.server.epoch().to_owned();
+        let log = self.server.log().to_owned();
         Ok((!is_new).then_some(LogEnd { log, behind, entries }))
     }
 

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use shared::clock::{Clock, Timestamp};
+use shared::event::{Event, RecordedEvent, UserRegistered};
 use shared::generation::{Generation, Generations, State};
-use shared::ids::{Conversation, EventId, Ulid};
+use shared::ids::{Conversation, EventId, Position, Ulid};
 use shared::limits::VIEWS_TIMEOUT;
 use shared::message::Message;
-use shared::ports::{Probe, StoreError, ViewReader, ViewWriter};
+use shared::ports::{Delivery, Epoch, LogPlace, Probe, Seen, SeenLog, StoreError, ViewReader, ViewWriter};
 use shared::view::{InboxChange, TimelineChange, UserRow, UsersChange, ViewChange};
 use storage::cassandra::{Cassandra, Migrator, Options};
 use storage::contract::ViewStores;
@@ -355,4 +356,37 @@ async fn pass(client: TcpStream, mut stalled: tokio::sync::watch::Receiver<bool>
         ended = requests => ended,
         ended = answers => ended,
     }
+}
+
+#[tokio::test]
+async fn the_highest_that_was_seen_stays_and_so_does_the_newest_epoch() {
+    let options = options();
+    Migrator::new(&options).unwrap().migrate().await.unwrap();
+    let connected = Connected::to(&options).await;
+    let cassandra = &connected.cassandra;
+    let (writer, log) = (cassandra.writer(1), cassandra.seen(1));
+    assert_eq!(log.seen().await.unwrap(), []);
+    let epoch = |text: &str| text.parse::<Epoch>().unwrap();
+    for (text, partitions) in [("log", &[3, 7][..]), ("log.2", &[3]), ("log.1", &[3])] {
+        log.follow(partitions, &epoch(text)).await.unwrap();
+    }
+    let read = |partition: u16, offset: u64| {
+        let position = Position { partition, ms: 10 * offset, counter: offset };
+        let registered = UserRegistered { username: "anna".parse().unwrap(), password_hash: String::new() };
+        let (seq, id, at) = (1, Clock::system().new_id(), Timestamp(position.ms));
+        let event = Event::UserRegistered(registered);
+        let content = Ok(RecordedEvent { position, offset, seq, id, at, trace: None, event });
+        Delivery { position, content }
+    };
+    for batch in [&[read(3, 5), read(3, 6), read(0, 1)][..], &[read(3, 4)]] {
+        writer.apply(&[], batch).await.unwrap();
+    }
+    let last = |read: Delivery| LogPlace::of(&read);
+    let expected = [
+        Seen { partition: 0, epoch: None, last: last(read(0, 1)) },
+        Seen { partition: 3, epoch: Some(epoch("log.2")), last: last(read(3, 6)) },
+        Seen { partition: 7, epoch: Some(epoch("log")), last: None },
+    ];
+    assert_eq!(log.seen().await.unwrap(), expected);
+    assert_eq!(cassandra.seen(2).seen().await.unwrap(), [], "each generation for itself");
 }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::{FILES, File, NEWEST, REGISTER, applied, check_options, error, has_table, refuse_newer};
 use crate::cassandra::generations;
 use crate::cassandra::locks::{self, is_applied};
-use crate::cassandra::{Options, STORE, connection, parked};
+use crate::cassandra::{Options, STORE, connection, parked, seen};
 
 /// What a migration did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,7 +176,8 @@ impl Migration {
         self.run("DROP KEYSPACE IF EXISTS {views}", Some(number)).await?;
         self.renew_lock().await?;
         let parked = parked::Table::prepare(&self.session, &self.keyspace).await?;
-        parked.remove(&self.session, number).await
+        parked.remove(&self.session, number).await?;
+        seen::Table::prepare(&self.session, &self.keyspace).await?.remove(&self.session, number).await
     }
 
     /// Waits for its turn.

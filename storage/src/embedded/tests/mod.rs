@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use shared::clock::Clock;
 use shared::event::{ConversationRead, Event, MessageSent, UserRegistered};
-use shared::ids::{Conversation, Position, Username};
+use shared::ids::{Conversation, Username};
 use shared::limits::IDEMPOTENCY_WINDOW;
 use shared::message::Message;
 use shared::ports::{Append, Delivery, EventFeed, EventLog, StoreError, ViewWriter};
@@ -80,6 +80,5 @@ async fn project(store: &Embedded, batch: &[Delivery]) {
             changes.push(ViewChange::Timeline(TimelineChange::PutMessage(message)));
         }
     }
-    let read: Vec<Position> = batch.iter().map(|delivery| delivery.position).collect();
-    store.apply(&changes, &read).await.unwrap();
+    store.apply(&changes, batch).await.unwrap();
 }

@@ -154,7 +154,7 @@ async fn a_stream_that_is_gone_is_not_begun_anew() {
     let monitor = fresh.store.monitor(GENERATION);
     let lost_partitions = async || {
         let partitions = monitor.status().await.unwrap().partitions;
-        partitions.into_iter().filter(|one| one.is_lost).map(|one| one.partition).collect::<Vec<_>>()
+        partitions.into_iter().filter(|one| one.loss.is_some()).map(|one| one.partition).collect::<Vec<_>>()
     };
     let partition = put(&fresh.store, lost.clone()).await.position.partition;
     put(&fresh.store, other.clone()).await;
@@ -190,5 +190,5 @@ async fn a_stream_that_is_gone_is_not_begun_anew() {
     feed.ack(&batch).await.unwrap();
     read(&mut late, 3).await;
     let status = monitor.status().await.unwrap();
-    assert!(status.partitions.iter().all(|one| !one.is_lost && one.lag == 0), "{status:?}");
+    assert!(status.partitions.iter().all(|one| one.loss.is_none() && one.lag == 0), "{status:?}");
 }

@@ -1,0 +1,178 @@
+//! The log is put back from an older copy, or is empty, beside views that have seen more of it: a row of FAULTS.md.
+//! What has lost events stops and says so; everything else goes on, and nothing is overwritten.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use e2e::traffic::{Pair, Traffic, assert_all_visible};
+use e2e::{Shape, TestApp, eventually, seqs};
+use serde_json::{Value, json};
+use shared::Conversation;
+use shared::ids::Subject;
+use shared::limits::PARTITIONS_DEFAULT;
+
+use crate::outage::{own_redis, start};
+
+e2e::real_scenarios!(
+    a_log_that_was_put_back_stops_where_it_lost_events,
+    an_empty_log_beside_views_is_not_followed,
+);
+
+const PROJECTORS: [&str; 2] = ["projector-1", "projector-2"];
+
+fn partition_of(Pair { sender, recipient }: &Pair) -> u16 {
+    let name = |text: &str| text.parse().expect("a name");
+    let pair = Conversation::between(&name(&sender.name), &name(&recipient.name)).expect("two names");
+    Subject::Conversation(pair).partition(PARTITIONS_DEFAULT)
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("a file");
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).expect("a copy");
+        }
+    }
+}
+
+/// `/readyz` of a projector says this of the log.
+async fn told(app: &TestApp, projector: &str, said: &str) {
+    let operations = app.processes().operations_of(projector).await;
+    eventually(&format!("{projector}: {said}"), async || {
+        let ready = operations.get("/readyz").try_send().await.ok()?;
+        let said = format!("the log is damaged: {said}");
+        (ready.status == 503 && ready.json()["waiting_for"] == json!([said])).then_some(())
+    })
+    .await;
+}
+
+/// Those that `projector status` says it of.
+async fn lost(app: &TestApp) -> Vec<Value> {
+    let status = app.processes().status().await;
+    let partitions = status["generations"][0]["partitions"].as_array().expect("partitions");
+    partitions.iter().filter(|one| one["loss"].is_object()).cloned().collect()
+}
+
+async fn a_log_that_was_put_back_stops_where_it_lost_events() {
+    let (mut redis, options, dir) = own_redis().await;
+    let app = TestApp::real(Shape { redis_url: Some(redis.url()), ..Shape::default() }).await;
+    let pairs = Pair::of(&app.users(6).await, 15);
+    let traffic = Traffic::start(&pairs, 8).await;
+    traffic.go_on_for(200).await;
+    let sent = traffic.end().await;
+    assert_all_visible(&pairs, &sent).await;
+    let older = dir.path().join("older");
+    copy(&options.dir, &older);
+    let partition = partition_of(&pairs[0]);
+    let (stopped, others): (Vec<_>, Vec<_>) =
+        pairs.into_iter().partition(|pair| partition_of(pair) == partition);
+    let Pair { sender, recipient } = &stopped[0];
+    for n in 1..=3 {
+        sender.send(recipient, &format!("lost {n}")).await;
+    }
+    let before = recipient.conversation(sender).await;
+    let seen = app.processes().status().await["generations"][0]["partitions"][usize::from(partition)]["head"]
+        .as_u64()
+        .expect("a number");
+
+    let held = app.processes().entries(partition).await;
+    redis.kill().expect("it ran");
+    drop(redis);
+    fs::remove_dir_all(&options.dir).expect("it can be removed");
+    fs::rename(&older, &options.dir).expect("the copy is put in its place");
+    let _redis = start(options.clone()).await;
+    let said = format!("partition {partition} ends at offset {}, and the views have seen {seen}", seen - 3);
+    for projector in PROJECTORS {
+        told(&app, projector, &said).await;
+    }
+    let loss = json!({ "what": "back", "ends": seen - 3, "seen": seen });
+    let told_of = lost(&app).await;
+    assert_eq!((told_of.len(), &told_of[0]["partition"], &told_of[0]["loss"]), (1, &json!(partition), &loss));
+
+    // The others go on, and a projector that is started now does not follow either.
+    app.processes().kill("projector-1").await;
+    app.processes().start_again("projector-1").await;
+    let traffic = Traffic::start(&others, 8).await;
+    traffic.go_on_for(100).await;
+    for sent in traffic.end().await {
+        let Pair { sender, recipient } = &others[sent.pair];
+        assert!(recipient.conversation(sender).await.contains(&sent.message), "{sent:?}");
+    }
+    told(&app, "projector-1", &said).await;
+    let logs = app.processes().logs().await;
+    let alarms = |name| logs[name].matches("the log has lost events that the views have seen").count();
+    assert_eq!(PROJECTORS.map(alarms), [2, 1], "once a minute for each process");
+
+    app.processes().put_back(partition, held).await;
+    for projector in PROJECTORS {
+        app.processes().ready(projector).await;
+    }
+    assert_eq!(sender.send(recipient, "after").await["seq"], before.len() as u64 + 1);
+    let after = recipient.conversation(sender).await;
+    assert_eq!(after[..before.len()], before, "nothing has changed");
+    assert_eq!(lost(&app).await, [] as [Value; 0]);
+    app.finish().await;
+}
+
+async fn an_empty_log_beside_views_is_not_followed() {
+    let (mut redis, options, dir) = own_redis().await;
+    let shape = Shape { redis_url: Some(redis.url()), query_apis: 1, command_apis: 1, ..Shape::default() };
+    let app = TestApp::real(shape).await;
+    let (samer, lena) = (app.register("samer").await, app.register("lena").await);
+    for n in 1..=3 {
+        samer.send(&lena, &format!("message {n}")).await;
+    }
+    let before = lena.conversation(&samer).await;
+    assert_eq!(seqs(&before), [1, 2, 3]);
+    redis.kill().expect("it ran");
+    drop(redis);
+    let kept = dir.path().join("kept");
+    fs::rename(&options.dir, &kept).expect("it is put aside");
+    let mut redis = start(options.clone()).await;
+
+    // Who knew the log refuses another; who comes now asks the views.
+    for name in ["projector-1", "command-api-1"] {
+        app.processes().kill(name).await;
+    }
+    app.processes().restart("command-api-1").await;
+    app.processes().start_again("projector-1").await;
+    let operations = app.processes().operations_of("projector-1").await;
+    eventually("the loss is told", async || {
+        let ready = operations.get("/readyz").try_send().await.ok()?;
+        let waiting_for = ready.json()["waiting_for"][0].as_str().unwrap_or_default().to_owned();
+        waiting_for.starts_with("the log is damaged: partition ").then_some(())
+    })
+    .await;
+    let told_of = lost(&app).await;
+    assert_eq!(told_of.len(), usize::from(PARTITIONS_DEFAULT), "all of them: {told_of:?}");
+    let loss = |what: &str| told_of.iter().filter(|one| one["loss"]["what"] == what).collect::<Vec<_>>();
+    assert!(loss("back").iter().all(|one| one["loss"]["ends"] == 0), "{told_of:?}");
+    let seen: u64 = loss("back").iter().map(|one| one["loss"]["seen"].as_u64().expect("a number")).sum();
+    assert_eq!(seen, 5, "two users and three messages: {told_of:?}");
+    assert_eq!(loss("back").len() + loss("other").len(), told_of.len());
+
+    // What is appended to it is not written over what the views have.
+    let (one, other) = (app.register("samer").await, app.register("lena").await);
+    assert_eq!(one.send(&other, "of another log").await["seq"], 1);
+    assert_eq!(lost(&app).await.len(), usize::from(PARTITIONS_DEFAULT));
+
+    redis.kill().expect("it ran");
+    drop(redis);
+    fs::remove_dir_all(&options.dir).expect("it can be removed");
+    fs::rename(&kept, &options.dir).expect("it is put back");
+    let _redis = start(options).await;
+    for name in ["command-api-1", "projector-1"] {
+        app.processes().kill(name).await;
+        app.processes().restart(name).await;
+    }
+    for name in ["query-api-1", "projector-2"] {
+        app.processes().ready(name).await;
+    }
+    assert_eq!(lena.conversation(&samer).await, before);
+    app.finish().await;
+}

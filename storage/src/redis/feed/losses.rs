@@ -1,0 +1,77 @@
+//! Leaves partitions alone that do not hold what was seen of them, until they do. That is looked at on each new
+//! connection, as a Redis that was restarted, restored or replaced breaks it, and then now and again (see
+//! [`inspection`]). One entry that cannot be of one log with what was seen is enough to leave its partition alone at
+//! once.
+
+use shared::limits::{FEED_WAIT_MAX, LOG_INSPECTED_EVERY};
+use shared::ports::{Delivery, LogPlace, Loss, StoreError};
+use tokio::time::Instant;
+
+use super::super::inspection;
+use super::super::server::unavailable;
+use super::Feed;
+
+impl Feed {
+    pub(super) fn is_due(&self) -> bool {
+        let is_whole = self.partitions.len() == self.streams.len();
+        let apart = if is_whole { LOG_INSPECTED_EVERY } else { FEED_WAIT_MAX };
+        self.inspected_at.is_none_or(|at| at.elapsed() >= apart)
+    }
+
+    /// Leaves alone the partitions that have lost events. Returns whether there are some that have them again.
+    pub(super) async fn inspect(&mut self) -> Result<bool, StoreError> {
+        // First: the log only goes on, so it holds whatever was seen of it before.
+        let heard = match &self.seen {
+            Some(seen) => seen.seen().await,
+            None => Ok(Vec::new()),
+        };
+        // What is known will do for as long as the connection is the same.
+        let heard = if self.inspected_at.is_some() { heard.unwrap_or_default() } else { heard? };
+        inspection::learn(&mut self.known, heard);
+        let question = inspection::question(&self.server.keys, &self.known);
+        let answers = self.ask(&question).await.map_err(unavailable)?;
+        let (epoch, losses) = inspection::answer(&self.known, answers).map_err(unavailable)?;
+        let is_whole = |partition: &u16| losses[usize::from(*partition)].is_none();
+        let partitions: Vec<_> = (0..self.server.keys.partitions).filter(is_whole).collect();
+        let is_new = |partition: &&u16| self.known[usize::from(**partition)].epoch.is_none();
+        let new: Vec<_> = partitions.iter().filter(is_new).copied().collect();
+        if let (Some(seen), Some(epoch), false) = (&self.seen, epoch, new.is_empty()) {
+            seen.follow(&new, &epoch).await?;
+            new.into_iter().for_each(|new| self.known[usize::from(new)].epoch = Some(epoch.clone()));
+        }
+        for &partition in &self.partitions {
+            if let Some(loss) = &losses[usize::from(partition)] {
+                self.tell(partition, loss);
+            }
+        }
+        let is_back = partitions.iter().any(|partition| !self.partitions.contains(partition));
+        (self.partitions, self.inspected_at) = (partitions, Some(Instant::now()));
+        Ok(is_back)
+    }
+
+    fn tell(&self, partition: u16, loss: &Loss) {
+        let (group, loss) = (&self.group, loss.text(partition));
+        tracing::error!(group, partition, loss, "a partition has lost events; it is left alone");
+    }
+
+    /// Without the partitions that give what cannot be of one log with what was seen.
+    pub(super) fn admitted(&mut self, mut batch: Vec<Delivery>) -> Vec<Delivery> {
+        for point in batch.iter().filter_map(LogPlace::of) {
+            let partition = point.position.partition;
+            let last = &mut self.known[usize::from(partition)].last;
+            match last {
+                Some(seen) if !seen.agrees(&point) => {
+                    let loss = Loss::Back { ends: point.offset, seen: seen.offset };
+                    if self.partitions.contains(&partition) {
+                        self.tell(partition, &loss);
+                        self.partitions.retain(|other| *other != partition);
+                    }
+                }
+                Some(seen) if seen.offset >= point.offset => {}
+                Some(_) | None => *last = Some(point),
+            }
+        }
+        batch.retain(|delivery| self.partitions.contains(&delivery.position.partition));
+        batch
+    }
+}
