@@ -33,6 +33,9 @@ pub(crate) enum Command {
     /// Build a new generation of views from the whole log, beside the one that is read
     #[command(after_help = "Example: projector rebuild && projector serve 2")]
     Rebuild(Rebuild),
+    /// Give the log back what it has lost and the views have; without --apply it only says what that is
+    #[command(after_help = "Example: projector repair && projector repair --apply && projector rebuild")]
+    Repair(Repair),
     /// List the generations of views
     #[command(after_help = "Example: projector generations --json")]
     Generations(Asked),
@@ -198,6 +201,16 @@ pub(crate) struct Rebuild {
 
     #[command(flatten)]
     pub(crate) instead: Instead,
+
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Repair {
+    /// Append what is lost, and begin a new epoch of the log
+    #[arg(long)]
+    pub(crate) apply: bool,
 
     #[command(flatten)]
     pub(crate) asked: Asked,

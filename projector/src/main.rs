@@ -11,13 +11,13 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use config::{Asked, Command, Config, Migrate, Numbered, Of, Run, Status};
 use projector::{
-    Counters, Filler, Makes, Paced, Parked, Progress, Projector, Rebuild, Report, Restorer, StormGuard,
-    Verifier, Watched,
+    Counters, Filler, Lost, Makes, Paced, Parked, Progress, Projector, Rebuild, Repair, Report, Restorer,
+    StormGuard, Verifier, Watched,
 };
 use shared::Clock;
 use shared::generation::{Generation, Generations, State};
 use shared::limits::{COMMAND_DEADLINE, CONSUMERS_PER_PROJECTOR, PARKED_COUNTED_MAX};
-use shared::ports::{FeedMonitor, ParkedEvents, Probe, StoreError};
+use shared::ports::{FeedMonitor, ParkedEvents, Probe, SeenLog, StoreError};
 use shared::process::{
     config::{LogOptions, ViewOptions},
     health::Health,
@@ -42,6 +42,7 @@ async fn main() -> Result<()> {
         Command::Rebuild(command) => {
             administer(&command.asked, async |rebuild| generations::rebuild(&command, rebuild).await).await
         }
+        Command::Repair(options) => repair(options).await,
         Command::Generations(asked) => {
             administer(&asked, async |rebuild| generations::list(asked.json, rebuild).await).await
         }
@@ -254,6 +255,27 @@ fn verifier(redis: &Redis, cassandra: &Cassandra, generation: u32) -> Verifier {
         views: Arc::new(cassandra.scan(generation)),
         monitor: Arc::new(monitor(redis, cassandra, generation)),
     }
+}
+
+async fn repair(options: config::Repair) -> Result<()> {
+    let stores = Stores::open(&options.asked).await?;
+    let (redis, cassandra, generation) = (&stores.redis, &stores.cassandra, stores.serving().await?);
+    let others = with_views(cassandra).await?.into_iter().filter(|other| other.number != generation);
+    let repair = Repair {
+        generation,
+        log: Arc::new(redis.scan()),
+        appends: Arc::new(redis.log()),
+        epoch: Arc::new(redis.epoch()),
+        monitor: Arc::new(monitor(redis, cassandra, generation)),
+        views: Arc::new(cassandra.scan(generation)),
+        seen: Arc::new(cassandra.seen(generation)),
+        others: others.map(|other| -> Arc<dyn SeenLog> { Arc::new(cassandra.seen(other.number)) }).collect(),
+        clock: Clock::system(),
+    };
+    let lost = if options.apply { repair.apply().await? } else { repair.look().await? };
+    commands::print(options.asked.json, &lost, Lost::lines)?;
+    stores.lifecycle.drain().await;
+    Ok(())
 }
 
 async fn administer(asked: &Asked, act: impl AsyncFnOnce(&Rebuild) -> Result<()>) -> Result<()> {

@@ -36,6 +36,8 @@ pub enum RebuildError {
     Nothing,
     #[error("generation {number} is {state}, so it cannot {what}")]
     Not { number: u32, state: State, what: &'static str },
+    #[error("{0}: `projector repair` first")]
+    Lost(String),
     #[error("generation {0} was changed by somebody else just now")]
     Changed(u32),
 }
@@ -58,6 +60,7 @@ pub struct Built {
 impl Rebuild {
     /// The generation that is being built, or a new one. At most one is built at a time, and by one caller.
     pub async fn begin(&self, rate: Option<u32>) -> Result<Generation, RebuildError> {
+        self.refuse_a_log_that_lacks_events().await?;
         self.claim().await?;
         let Some(begun) = self.building().await? else {
             return Ok(self.generations.add(rate).await?);
@@ -216,6 +219,18 @@ impl Rebuild {
     async fn find(&self, number: u32) -> Result<Generation, RebuildError> {
         let listed = self.generations.list().await?;
         listed.into_iter().find(|one| one.number == number).ok_or(RebuildError::Unknown(number))
+    }
+
+    /// A generation that is made from it would lack them too, and nobody would see that it does.
+    async fn refuse_a_log_that_lacks_events(&self) -> Result<(), RebuildError> {
+        let listed = self.generations.list().await?;
+        let Some(serving) = listed.iter().find(|one| one.state == State::Serving) else { return Ok(()) };
+        let status = (self.verifier)(serving.number).monitor.status().await?;
+        let mut lost = status.partitions.iter().filter_map(|one| Some((one.partition, one.loss.as_ref()?)));
+        match lost.find(|(_, loss)| !loss.is_repaired()) {
+            Some((partition, loss)) => Err(RebuildError::Lost(loss.text(partition))),
+            None => Ok(()),
+        }
     }
 
     async fn building(&self) -> Result<Option<Generation>, RebuildError> {

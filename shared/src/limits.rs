@@ -302,6 +302,8 @@ pub const SCAN_PATIENCE: Duration = Duration::from_secs(30);
 pub const VERIFY_POLL: Duration = Duration::from_millis(100);
 /// Views that apply nothing for so long will not get there.
 pub const VERIFY_STANDSTILL_MAX: Duration = Duration::from_secs(30);
+/// That `projector repair` holds at once.
+pub const REPAIRED_EVENTS_MAX: usize = 1_000_000;
 /// Differences that are listed; beyond them only their number is told.
 pub const DIFFERENCES_LISTED_MAX: usize = 100;
 /// Rows newer than what the comparison has read of the log that are held until it has: about 100 bytes each.

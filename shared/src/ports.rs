@@ -1,6 +1,7 @@
 //! What a service may ask of a store, one trait per role: command-api holds [`EventLog`], [`Accounts`],
 //! [`Sessions`], [`Heads`] and [`RateLimits`]; the projector [`EventFeed`] and [`ViewWriter`], and for its
-//! operator [`FeedMonitor`], [`SeenLog`], [`ParkedEvents`], [`LogReader`], [`LogScan`] and [`ViewScan`]; query-api
+//! operator [`FeedMonitor`], [`SeenLog`], [`ParkedEvents`], [`LogReader`], [`LogScan`], [`ViewScan`] and,
+//! to repair the log, [`LogEpoch`] and [`EventLog`]; query-api
 //! [`ViewReader`], [`Heads`], [`Sessions`], [`Notices`] and [`LogTail`]. The doc comments are the contract;
 //! `storage::contract` checks it on every adapter.
 
@@ -21,7 +22,7 @@ mod scan;
 mod seen;
 
 pub use scan::{LogScan, ScanCursor, ScanPage, ScannedRow, ScannedTable, ViewScan};
-pub use seen::{Epoch, LogPlace, Loss, Seen, SeenLog};
+pub use seen::{Epoch, LogEpoch, LogPlace, Loss, Seen, SeenLog};
 
 /// Appends events. One atomic step decides everything that depends on what was appended before.
 #[async_trait]

@@ -17,6 +17,7 @@ use crate::outage::{own_redis, start};
 e2e::real_scenarios!(
     a_log_that_was_put_back_stops_where_it_lost_events,
     an_empty_log_beside_views_is_not_followed,
+    what_the_log_has_lost_is_appended_again_and_nothing_is_overwritten,
 );
 
 const PROJECTORS: [&str; 2] = ["projector-1", "projector-2"];
@@ -175,4 +176,108 @@ async fn an_empty_log_beside_views_is_not_followed() {
     }
     assert_eq!(lena.conversation(&samer).await, before);
     app.finish().await;
+}
+
+/// The log was put back and has gone on before anybody looked.
+async fn what_the_log_has_lost_is_appended_again_and_nothing_is_overwritten() {
+    let (mut redis, options, dir) = own_redis().await;
+    let app = TestApp::real(Shape { redis_url: Some(redis.url()), ..Shape::default() }).await;
+    let (samer, lena) = (app.register("samer").await, app.register("lena").await);
+    for n in 1..=3 {
+        samer.send(&lena, &format!("kept {n}")).await;
+    }
+    assert_eq!(lena.conversation(&samer).await.len(), 3);
+    let older = dir.path().join("older");
+    copy(&options.dir, &older);
+    let mut lost = Vec::new();
+    for n in 1..=3 {
+        lost.push(samer.send(&lena, &format!("lost {n}")).await);
+    }
+    let omar = app.register("omar").await;
+    lost.push(omar.send(&lena, "lost too").await);
+    lena.mark_read(&samer, 5).await;
+    assert_eq!(lena.conversation(&samer).await.len(), 6);
+    assert_eq!(lena.conversation(&omar).await.len(), 1);
+    eventually("all of it is in the views", async || (app.standing().await.lag == 0).then_some(())).await;
+
+    redis.kill().expect("it ran");
+    drop(redis);
+    fs::remove_dir_all(&options.dir).expect("it can be removed");
+    fs::rename(&older, &options.dir).expect("the copy is put in its place");
+    let mut redis = start(options.clone()).await;
+    let again = eventually("the log is back", async || {
+        let id = e2e::new_id();
+        let answer = samer.put_message(id, &lena, "in the place of a lost one").send().await;
+        (answer.status == 201).then(|| answer.json())
+    })
+    .await;
+    assert_eq!(again["seq"], 4);
+    let partition = partition_of(&Pair { sender: samer.clone(), recipient: lena.clone() });
+    let said = eventually("it is told", async || {
+        let told_of = self::lost(&app).await;
+        told_of.into_iter().find(|one| one["partition"] == partition)
+    })
+    .await;
+    assert_eq!(said["loss"]["what"], "back");
+    let page = lena.page(&samer, "").await.expect(200).items();
+    assert_eq!(page[3]["content"], "lost 1", "nothing is overwritten");
+
+    let refused = app.processes().projector(&["rebuild"]).await;
+    assert!(!refused.status.success() && text(&refused.stderr).contains("`projector repair` first"));
+    let dry = repair(&app, &[]).await;
+    assert_eq!(ids(&dry["messages"]), ids(&json!(lost)));
+    assert_eq!((&dry["users"], &dry["repaired"]), (&json!(["omar"]), &Value::Null));
+    let done = repair(&app, &["--apply"]).await;
+    let epoch = done["repaired"]["epoch"].as_str().expect("an epoch").to_owned();
+    assert!(epoch.ends_with(".1"), "{done}");
+    assert_eq!(done["repaired"]["events"], 6, "four messages, a user and a mark: {done}");
+    assert_eq!(repair(&app, &["--apply"]).await["partitions"], json!({}), "once is enough");
+
+    for arguments in [&["rebuild"][..], &["serve", "2"], &["drop", "1"]] {
+        let output = app.processes().projector(arguments).await;
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    }
+    for projector in PROJECTORS {
+        app.processes().ready(projector).await;
+    }
+    let shown = eventually("the new views are read", async || {
+        let shown = lena.conversation(&samer).await;
+        (shown.len() == 7).then_some(shown)
+    })
+    .await;
+    assert_eq!(seqs(&shown), (1..=7).collect::<Vec<_>>());
+    assert_eq!(shown[3], again);
+    assert_eq!(ids(&json!(shown[4..])), ids(&json!(lost[..3])));
+    assert_eq!(ids(&json!(lena.conversation(&omar).await)), ids(&json!(lost[3..])));
+    let body = json!({ "username": "omar", "password": "somebody else's" });
+    app.post("/register").json(&body).send().await.expect_problem(409, "username_taken");
+
+    // It is the same log to whoever knew it.
+    redis.kill().expect("it ran");
+    drop(redis);
+    let _redis = start(options).await;
+    eventually("service is back", async || {
+        let answer = samer.put_message(e2e::new_id(), &lena, "after").send().await;
+        (answer.status == 201).then_some(())
+    })
+    .await;
+    assert_eq!(lena.conversation(&samer).await.len(), 8);
+    let verified = app.processes().verify(&[]).await;
+    assert!(verified.status.success(), "{}", text(&verified.stdout));
+    app.finish().await;
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn ids(messages: &Value) -> BTreeSet<String> {
+    let messages = messages.as_array().expect("a list").iter();
+    messages.map(|message| message["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+async fn repair(app: &TestApp, arguments: &[&str]) -> Value {
+    let output = app.processes().projector(&[&["repair", "--json"], arguments].concat()).await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
 }

@@ -22,7 +22,7 @@ mod fold;
 mod ledger;
 mod names;
 mod offsets;
-mod read;
+pub(crate) mod read;
 mod report;
 mod rows;
 #[cfg(test)]

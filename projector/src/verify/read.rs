@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::backoff::Backoff;
 
 /// All entries of the spans, in log order within each.
-pub(super) async fn log(
+pub(crate) async fn log(
     log: &dyn LogScan,
     spans: Vec<Span>,
     mut page_read: impl FnMut(Vec<Delivery>) + Send,
@@ -37,7 +37,7 @@ fn entries(log: &dyn LogScan, span: Span) -> BoxStream<'_, Result<Vec<Delivery>,
 }
 
 /// All rows of the tables; with each page how many parts of how many are done.
-pub(super) async fn tables(
+pub(crate) async fn tables(
     views: &dyn ViewScan,
     tables: &[ScannedTable],
     mut page_read: impl FnMut(Vec<ScannedRow>, u64, u64) + Send,
@@ -66,7 +66,7 @@ fn rows(views: &dyn ViewScan, part: ScanCursor) -> BoxStream<'_, Result<Page, St
 }
 
 /// For reads: they change nothing.
-pub(super) async fn retrying<T, F: Future<Output = Result<T, StoreError>>>(
+pub(crate) async fn retrying<T, F: Future<Output = Result<T, StoreError>>>(
     mut read: impl FnMut() -> F,
 ) -> Result<T, StoreError> {
     let (mut backoff, since) = (Backoff::new(), Instant::now());

@@ -20,6 +20,15 @@ pub trait SeenLog: Send + Sync {
     async fn follow(&self, partitions: &[u16], epoch: &Epoch) -> Result<(), StoreError>;
 }
 
+/// Which log it is, for whoever repairs it.
+#[async_trait]
+pub trait LogEpoch: Send + Sync {
+    async fn epoch(&self) -> Result<Epoch, StoreError>;
+
+    /// It is this one from now on.
+    async fn begin(&self, epoch: &Epoch) -> Result<(), StoreError>;
+}
+
 /// What is known of a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {

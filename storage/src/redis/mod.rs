@@ -41,6 +41,7 @@ mod accounts;
 mod command;
 mod durability;
 mod entry;
+mod epoch;
 mod feed;
 mod groups;
 mod heartbeat;
@@ -60,6 +61,7 @@ mod server;
 mod tail;
 
 pub use accounts::Accounts;
+pub use epoch::Epoch;
 pub use feed::Feed;
 pub use groups::Groups;
 pub use limits::RateLimits;
@@ -224,6 +226,11 @@ impl Redis {
     pub fn recent(&self, generation: u32) -> Recent {
         let group = feed::group(generation);
         Recent { server: Arc::clone(&self.server), link: self.link.clone(), group }
+    }
+
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        Epoch { server: Arc::clone(&self.server), link: self.link.clone() }
     }
 
     #[must_use]

@@ -1,0 +1,328 @@
+//! Gives a log back what it has lost and the views still have. Nothing is put in the place of anything: what was lost is
+//! appended anew, with its own ids and the next numbers, behind what the log has by now. So the views that have seen it
+//! at its old numbers cannot go on in these partitions: the log begins a new epoch, and a new generation is built from
+//! it. It reads all of the log's entries and all rows of these partitions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use serde::Serialize;
+use shared::event::{ConversationRead, Event, MessageSent, UserRegistered};
+use shared::ids::{Conversation, EventId, Seq, Subject, Username};
+use shared::limits::{DIFFERENCES_LISTED_MAX, REPAIRED_EVENTS_MAX};
+use shared::message::Message;
+use shared::ports::{
+    Append, AppendError, Appended, Delivery, Epoch, EventLog, FeedMonitor, LogEpoch, LogPlace, LogScan, Loss,
+    Refusal, ScannedRow, ScannedTable, SeenLog, StoreError, ViewScan,
+};
+use shared::view::{InboxRow, TimelineEntry};
+use shared::{Clock, Timestamp};
+
+use crate::verify::read;
+
+/// In the place of a password hash: nobody's password, and the name is nobody else's.
+const NO_PASSWORD: &str = "!";
+
+/// The log, and one generation that has seen what it lost.
+pub struct Repair {
+    pub generation: u32,
+    pub log: Arc<dyn LogScan>,
+    pub appends: Arc<dyn EventLog>,
+    pub epoch: Arc<dyn LogEpoch>,
+    pub monitor: Arc<dyn FeedMonitor>,
+    pub views: Arc<dyn ViewScan>,
+    /// Of this generation.
+    pub seen: Arc<dyn SeenLog>,
+    /// Of every other one that has views.
+    pub others: Vec<Arc<dyn SeenLog>>,
+    pub clock: Clock,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RepairError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{0}: nothing can be appended to it, it has to be put back first")]
+    Gone(String),
+    #[error("the log lacks more than {REPAIRED_EVENTS_MAX} events, which is more than views can give back")]
+    TooMuch,
+}
+
+/// What the views have and the log has not.
+#[derive(Debug, Default, Serialize)]
+pub struct Lost {
+    pub generation: u32,
+    /// The partitions that it is lost from.
+    pub partitions: BTreeMap<u16, Loss>,
+    /// Their names can be kept; their passwords are in no view.
+    pub users: Vec<Username>,
+    /// By conversation and number, as they were.
+    pub messages: Vec<LostMessage>,
+    pub read_marks: Vec<LostMark>,
+    /// Numbers of events that could not be read: views have nothing of them.
+    pub parked: Vec<(String, Seq)>,
+    /// `None`: nothing was done yet.
+    pub repaired: Option<Repaired>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct LostMessage {
+    conversation: String,
+    seq: Seq,
+    id: EventId,
+    #[serde(skip)]
+    message: Message,
+}
+
+#[derive(Debug, Serialize)]
+pub struct LostMark {
+    reader: Username,
+    peer: Username,
+    seq: Seq,
+}
+
+/// What was done.
+#[derive(Debug, Serialize)]
+pub struct Repaired {
+    /// Of the log from now on.
+    pub epoch: Epoch,
+    /// That were appended.
+    pub events: u64,
+}
+
+impl Repair {
+    /// Changes nothing.
+    pub async fn look(&self) -> Result<Lost, RepairError> {
+        let status = self.monitor.status().await?;
+        let partitions: BTreeMap<u16, Loss> = status
+            .partitions
+            .into_iter()
+            .filter_map(|one| Some((one.partition, one.loss?)))
+            .filter(|(_, loss)| !loss.is_repaired())
+            .collect();
+        let mut lost = Lost { generation: self.generation, partitions, ..Lost::default() };
+        if lost.partitions.is_empty() {
+            return Ok(lost);
+        }
+        let all = u16::try_from(self.partitions().await?).unwrap_or(u16::MAX);
+        let held = self.held(&lost).await?;
+        let mut found = Found { held, all, lost: &mut lost, count: 0 };
+        let tables = [ScannedTable::Timeline, ScannedTable::Inbox, ScannedTable::Users];
+        read::tables(&*self.views, &tables, |rows, _, _| rows.into_iter().for_each(|row| found.add(row)))
+            .await?;
+        if found.count > REPAIRED_EVENTS_MAX {
+            return Err(RepairError::TooMuch);
+        }
+        lost.messages
+            .sort_by(|one, other| (&one.conversation, one.seq).cmp(&(&other.conversation, other.seq)));
+        lost.parked.sort();
+        lost.users.sort();
+        Ok(lost)
+    }
+
+    /// Interrupted, it can be repeated: what was appended is not lost any more.
+    pub async fn apply(&self) -> Result<Lost, RepairError> {
+        let mut lost = self.look().await?;
+        if let Some((partition, loss)) = lost.partitions.iter().find(|(_, loss)| **loss == Loss::Gone) {
+            return Err(RepairError::Gone(loss.text(*partition)));
+        }
+        if lost.partitions.is_empty() {
+            return Ok(lost);
+        }
+        let mut events = 0;
+        for append in self.appends_of(&lost) {
+            match self.appends.append(append).await {
+                Ok(Appended::New(_) | Appended::Replayed(_)) => events += 1,
+                Ok(Appended::Unchanged) => {}
+                // By whoever registered it since: it is not lost any more.
+                Err(AppendError::Refused(Refusal::UsernameTaken)) => {}
+                Err(AppendError::Refused(refusal)) => {
+                    let what = refusal.to_string();
+                    return Err(StoreError::Damaged { store: "the log", what }.into());
+                }
+                Err(AppendError::Store(error)) => return Err(error.into()),
+            }
+        }
+        let epoch = self.begin_epoch(&lost).await?;
+        lost.repaired = Some(Repaired { epoch, events });
+        Ok(lost)
+    }
+
+    async fn partitions(&self) -> Result<usize, StoreError> {
+        Ok(self.monitor.status().await?.partitions.len())
+    }
+
+    /// What the log has in the partitions that have lost something.
+    async fn held(&self, lost: &Lost) -> Result<Held, StoreError> {
+        let mut spans = self.log.extent().await?;
+        spans.retain(|span| lost.partitions.contains_key(&span.first.partition));
+        let mut held = Held::default();
+        read::log(&*self.log, spans, |page| page.iter().for_each(|delivery| held.add(delivery))).await?;
+        Ok(held)
+    }
+
+    /// Users before those who write to them, and messages in their old order.
+    fn appends_of(&self, lost: &Lost) -> Vec<Append> {
+        let append = |id, event| Append { id, event, once: None, trace: None };
+        let users = lost.users.iter().map(|user| {
+            let (username, password_hash) = (user.clone(), NO_PASSWORD.to_owned());
+            append(self.clock.new_id(), Event::UserRegistered(UserRegistered { username, password_hash }))
+        });
+        let messages = lost.messages.iter().map(|LostMessage { message, .. }| {
+            let Message { id, sender, recipient, content, .. } = message.clone();
+            append(id, Event::MessageSent(MessageSent { sender, recipient, content }))
+        });
+        let marks = lost.read_marks.iter().map(|LostMark { reader, peer, seq }| {
+            let (reader, peer) = (reader.clone(), peer.clone());
+            append(self.clock.new_id(), Event::ConversationRead(ConversationRead { reader, peer, seq: *seq }))
+        });
+        users.chain(messages).chain(marks).collect()
+    }
+
+    /// In the partitions that have lost nothing the views go on.
+    async fn begin_epoch(&self, lost: &Lost) -> Result<Epoch, StoreError> {
+        let current = self.epoch.epoch().await?;
+        let seen = self.seen.seen().await?.into_iter().filter_map(|seen| seen.epoch);
+        let newest = seen.max_by_key(|epoch| epoch.repairs).unwrap_or_else(|| current.clone());
+        // The log that the views know, whatever stands in its place now.
+        let epoch = Epoch { repairs: newest.repairs.max(current.repairs) + 1, ..newest };
+        self.epoch.begin(&epoch).await?;
+        let all = u16::try_from(self.partitions().await?).unwrap_or(u16::MAX);
+        let whole: Vec<u16> = (0..all).filter(|one| !lost.partitions.contains_key(one)).collect();
+        for seen in self.others.iter().chain([&self.seen]) {
+            seen.follow(&whole, &epoch).await?;
+        }
+        Ok(epoch)
+    }
+}
+
+/// What the log has.
+#[derive(Default)]
+struct Held {
+    /// Of each partition, from when on it holds everything: what is older was trimmed, not lost.
+    begins: BTreeMap<u16, Timestamp>,
+    messages: BTreeSet<(EventId, Username)>,
+    users: BTreeSet<Username>,
+    marks: BTreeMap<(Username, Username), Seq>,
+}
+
+impl Held {
+    fn add(&mut self, delivery: &Delivery) {
+        let is_first = LogPlace::of(delivery).is_some_and(|place| place.offset == 1);
+        let begins = if is_first { Timestamp(0) } else { Timestamp(delivery.position.ms) };
+        self.begins.entry(delivery.position.partition).or_insert(begins);
+        let Ok(recorded) = &delivery.content else { return };
+        match &recorded.event {
+            Event::MessageSent(sent) => drop(self.messages.insert((recorded.id, sent.sender.clone()))),
+            Event::UserRegistered(registered) => drop(self.users.insert(registered.username.clone())),
+            Event::ConversationRead(read) => {
+                let mark = self.marks.entry((read.reader.clone(), read.peer.clone())).or_default();
+                *mark = read.seq.max(*mark);
+            }
+        }
+    }
+
+    fn has_forgotten(&self, partition: u16, at: Timestamp) -> bool {
+        self.begins.get(&partition).is_some_and(|begin| at < *begin)
+    }
+}
+
+/// Goes over the rows.
+struct Found<'a> {
+    held: Held,
+    /// Partitions.
+    all: u16,
+    lost: &'a mut Lost,
+    count: usize,
+}
+
+impl Found<'_> {
+    fn add(&mut self, row: ScannedRow) {
+        match row {
+            ScannedRow::Timeline { conversation, entry } => self.entry(conversation, entry),
+            ScannedRow::Inbox { owner, row, parked_seq: _ } => self.mark(owner, row),
+            ScannedRow::User(user) => {
+                let partition = Subject::User(user.username.clone()).partition(self.all);
+                let is_held = self.held.users.contains(&user.username)
+                    || self.held.has_forgotten(partition, user.registered_at);
+                if !is_held && self.is_of(partition) {
+                    self.lost.users.push(user.username);
+                }
+            }
+            ScannedRow::Parked { .. } | ScannedRow::Broken(_) => {}
+        }
+    }
+
+    /// Whether more of this partition can be noted.
+    fn is_of(&mut self, partition: u16) -> bool {
+        let is_lost = self.lost.partitions.contains_key(&partition);
+        self.count += usize::from(is_lost);
+        is_lost && self.count <= REPAIRED_EVENTS_MAX
+    }
+
+    fn entry(&mut self, conversation: Conversation, entry: TimelineEntry) {
+        let partition = Subject::Conversation(conversation.clone()).partition(self.all);
+        match entry {
+            TimelineEntry::Message(message) => {
+                let is_held = self.held.messages.contains(&(message.id, message.sender.clone()))
+                    || self.held.has_forgotten(partition, message.timestamp);
+                if !is_held && self.is_of(partition) {
+                    let (conversation, seq, id) = (conversation.to_string(), message.seq, message.id);
+                    self.lost.messages.push(LostMessage { conversation, seq, id, message });
+                }
+            }
+            TimelineEntry::Parked { seq } => {
+                if self.lost.partitions.contains_key(&partition) {
+                    self.lost.parked.push((conversation.to_string(), seq));
+                }
+            }
+        }
+    }
+
+    fn mark(&mut self, reader: Username, row: InboxRow) {
+        let partition = Subject::User(reader.clone()).partition(self.all);
+        let InboxRow { peer, read_mark: seq, .. } = row;
+        let held = self.held.marks.get(&(reader.clone(), peer.clone())).copied().unwrap_or(0);
+        if seq > held && self.is_of(partition) {
+            self.lost.read_marks.push(LostMark { reader, peer, seq });
+        }
+    }
+}
+
+impl Lost {
+    /// For a person.
+    #[must_use]
+    pub fn lines(&self) -> String {
+        let Self { generation, partitions, users, messages, read_marks, parked, repaired } = self;
+        if partitions.is_empty() {
+            return format!("the log holds all that generation {generation} has seen");
+        }
+        let mut lines: Vec<String> =
+            partitions.iter().map(|(partition, loss)| loss.text(*partition)).collect();
+        listed(&mut lines, "message", messages, |one| format!("{} {} {}", one.conversation, one.seq, one.id));
+        listed(&mut lines, "user", users, |user| format!("{user}: the password is in no view"));
+        listed(&mut lines, "read mark", read_marks, |one| format!("{} {} {}", one.reader, one.peer, one.seq));
+        let nothing_of_it = |(conversation, seq): &(String, Seq)| {
+            format!("{conversation} {seq}: it could not be read, and views have nothing of it")
+        };
+        listed(&mut lines, "parked event", parked, nothing_of_it);
+        let mut text = lines.join("\n");
+        let end = match repaired {
+            None => "\nnothing was done: --apply appends what is lost".to_owned(),
+            Some(Repaired { epoch, events }) => format!(
+                "\n{events} events were appended; the log is {epoch} from now on, and the views of these \
+                 partitions stand still: `projector rebuild` makes new ones"
+            ),
+        };
+        write!(text, "{end}").expect("a string takes what it is given");
+        text
+    }
+}
+
+fn listed<T>(lines: &mut Vec<String>, name: &str, all: &[T], line: impl Fn(&T) -> String) {
+    lines.extend(all.iter().take(DIFFERENCES_LISTED_MAX).map(|one| format!("{name} {}", line(one))));
+    if all.len() > DIFFERENCES_LISTED_MAX {
+        lines.push(format!("and {} more: --json lists all", all.len() - DIFFERENCES_LISTED_MAX));
+    }
+}
