@@ -1,10 +1,10 @@
 //! What `projector rebuild`, `generations`, `serve` and `drop` do and print: the outcome on standard output, how far it
 //! is on standard error.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
 use anyhow::{Result, ensure};
-use projector::{Bar, Built, Comparison, Rebuild};
+use projector::{Bar, Comparison, Rebuild};
 use serde::Serialize;
 use shared::generation::{Generation, State};
 
@@ -53,44 +53,13 @@ async fn build(rate: Option<u32>, json: bool, rebuild: &Rebuild) -> Result<()> {
 
 /// Waits until it is filled, and compares it with the log.
 async fn prove(generation: u32, rebuild: &Rebuild) -> Result<Comparison> {
-    let (verifier, standing) = ((rebuild.verifier)(generation), Standing::new());
-    let filled = rebuild.follow(&verifier, |built| standing.show(built)).await;
-    standing.end();
-    filled?;
-    let bar = Bar::new();
-    let compared = rebuild.prove(&verifier, &|step| bar.step(step)).await;
+    let (verifier, bar) = ((rebuild.verifier)(generation), Bar::new());
+    let compared = match rebuild.follow(&verifier, |built| bar.built(built)).await {
+        Ok(()) => rebuild.prove(&verifier, &|step| bar.step(step)).await,
+        Err(error) => Err(error),
+    };
     bar.finish();
     Ok(compared?)
-}
-
-/// One line that changes on a terminal, a line each elsewhere.
-struct Standing {
-    is_terminal: bool,
-}
-
-impl Standing {
-    fn new() -> Self {
-        Self { is_terminal: std::io::stderr().is_terminal() }
-    }
-
-    fn show(&self, built: &Built) {
-        let line = built.line();
-        let text = if self.is_terminal { format!("\r\x1b[K{} {line}", bar(built)) } else { line + "\n" };
-        // Whoever closed it does not want to know.
-        let _ = write!(std::io::stderr(), "{text}");
-    }
-
-    fn end(&self) {
-        if self.is_terminal {
-            let _ = writeln!(std::io::stderr());
-        }
-    }
-}
-
-fn bar(built: &Built) -> String {
-    const WIDTH: u64 = 20;
-    let done = WIDTH * built.applied / built.events.max(1);
-    (0..WIDTH).map(|place| if place < done { '#' } else { '.' }).collect()
 }
 
 pub(crate) async fn list(json: bool, rebuild: &Rebuild) -> Result<()> {

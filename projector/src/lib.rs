@@ -2,6 +2,7 @@
 //! answers nobody; it knows stores only as ports.
 
 mod backoff;
+mod bar;
 mod filling;
 mod pace;
 mod parked;
@@ -16,6 +17,7 @@ mod status;
 mod storm;
 mod verify;
 
+pub use bar::Bar;
 pub use filling::{Filler, Makes};
 pub use pace::Paced;
 pub use parked::{Listing, Parked, Retried, Shown, Which};
@@ -27,6 +29,4 @@ pub use restore::{Restorer, restore};
 pub use run::{Counters, Projector, run};
 pub use status::Report;
 pub use storm::{Storm, StormGuard};
-pub use verify::{
-    Bar, Comparison, Difference, Differences, Phase, Step, Tell, Verifier, VerifyError, verify,
-};
+pub use verify::{Comparison, Difference, Differences, Phase, Step, Tell, Verifier, VerifyError, verify};

@@ -4,11 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
 use shared::generation::{Generation, Generations, Groups, State};
 use shared::limits::{DROP_GRACE, PROGRESS_CHECK_INTERVAL, REBUILD_CAUGHT_UP};
 use shared::ports::{FeedMonitor, FeedStatus, StoreError};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 
 use crate::verify::{Comparison, Tell, Verifier, VerifyError, verify};
 
@@ -43,16 +42,15 @@ pub enum RebuildError {
 }
 
 /// How far a generation is.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Built {
     pub generation: u32,
     pub state: State,
     /// Events applied, of all that there are.
     pub applied: u64,
     pub events: u64,
-    pub per_second: u64,
-    /// At this rate; `None`: nothing moves.
-    pub seconds_left: Option<u64>,
+    /// Whether any was since the last look.
+    pub moves: bool,
     /// The partition with the most events left, and how many.
     pub slowest: (u16, u64),
 }
@@ -77,14 +75,15 @@ impl Rebuild {
         mut tell: impl FnMut(&Built),
     ) -> Result<(), RebuildError> {
         let Verifier { generation, monitor, .. } = verifier;
-        let mut speed = Speed::default();
+        let mut applied = 0;
         let mut looks = tokio::time::interval(PROGRESS_CHECK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
-            match self.look(*generation, &**monitor, &mut speed).await {
+            match self.look(*generation, &**monitor, applied).await {
                 Ok((built, behind)) => {
                     tell(&built);
+                    applied = built.applied;
                     if built.state == State::Building && behind < REBUILD_CAUGHT_UP {
                         return Ok(());
                     }
@@ -101,7 +100,7 @@ impl Rebuild {
         &self,
         number: u32,
         monitor: &dyn FeedMonitor,
-        speed: &mut Speed,
+        applied: u64,
     ) -> Result<(Built, Duration), RebuildError> {
         self.claim().await?;
         let Generation { state, .. } = self.find(number).await?;
@@ -109,7 +108,7 @@ impl Rebuild {
             return Err(RebuildError::Not { number, state, what: "be built" });
         }
         let status = monitor.status().await?;
-        Ok((speed.note(number, state, &status, Instant::now()), status.behind()))
+        Ok((Built::of(number, state, &status, applied), status.behind()))
     }
 
     /// Compares it with the log, all of it.
@@ -239,58 +238,44 @@ impl Rebuild {
     }
 }
 
-/// Events per second, over the looks so far: a rebuild is long, and its pace is steady.
-#[derive(Default)]
-struct Speed(Option<(Instant, u64)>);
-
-impl Speed {
-    fn note(&mut self, generation: u32, state: State, status: &FeedStatus, now: Instant) -> Built {
-        let events: u64 = status.partitions.iter().map(|partition| partition.head).sum();
+impl Built {
+    fn of(generation: u32, state: State, status: &FeedStatus, before: u64) -> Self {
+        let events = status.head();
         let applied = events - status.lag().min(events);
-        let (since, at_first) = *self.0.get_or_insert((now, applied));
-        let ms = u64::try_from(now.duration_since(since).as_millis()).unwrap_or(u64::MAX).max(1);
-        let per_second = applied.saturating_sub(at_first).saturating_mul(1_000) / ms;
         let slowest = status.partitions.iter().max_by_key(|partition| partition.lag);
-        Built {
+        Self {
             generation,
             state,
             applied,
             events,
-            per_second,
-            seconds_left: (per_second > 0).then(|| status.lag() / per_second),
+            moves: applied > before,
             slowest: slowest.map_or((0, 0), |partition| (partition.partition, partition.lag)),
+        }
+    }
+
+    /// What a person wants to know besides.
+    #[must_use]
+    pub fn note(&self) -> String {
+        let (partition, left) = self.slowest;
+        match left {
+            0 => String::new(),
+            _ if !self.moves && self.state == State::Building => {
+                "nothing moves: does a projector run?".to_owned()
+            }
+            _ => format!("partition {partition} has {left} left"),
         }
     }
 }
 
-impl Built {
-    /// For a person.
-    #[must_use]
-    pub fn line(&self) -> String {
-        let Self { generation, state, applied, events, per_second, seconds_left, slowest } = self;
-        let percent = applied * 100 / (*events).max(1);
-        let left = seconds_left.map_or_else(|| "nothing moves: does a projector run?".to_owned(), duration);
-        let (partition, behind) = slowest;
-        format!(
-            "generation {generation} {state}: {percent} %, {applied} of {events} events, {per_second}/s, {left}, \
-             partition {partition} has {behind} left"
-        )
-    }
-}
-
-fn duration(seconds: u64) -> String {
-    format!("{}:{:02} to go", seconds / 60, seconds % 60)
-}
-
 #[cfg(test)]
 mod tests {
-    use shared::ports::{ConsumerStatus, PartitionStatus};
+    use shared::ports::PartitionStatus;
 
     use super::*;
 
     #[test]
-    fn the_rate_is_that_of_all_looks() {
-        let standing = |lags: [u64; 2]| {
+    fn the_slowest_partition_is_told_while_anything_moves() {
+        let built = |lags: [u64; 2], before| {
             let partition = |(partition, lag)| PartitionStatus {
                 partition,
                 head: 1_000,
@@ -299,18 +284,13 @@ mod tests {
                 behind_ms: 5,
                 loss: None,
             };
-            let consumer = ConsumerStatus { name: "one".to_owned(), applied: 0, pending: 0 };
-            FeedStatus { partitions: (0..).zip(lags).map(partition).collect(), consumers: vec![consumer] }
+            let partitions = (0..).zip(lags).map(partition).collect();
+            Built::of(2, State::Building, &FeedStatus { partitions, consumers: Vec::new() }, before)
         };
-        let mut speed = Speed::default();
-        let start = Instant::now();
-        let first = speed.note(2, State::Building, &standing([1_000, 1_000]), start);
-        assert!(
-            first.line().ends_with("0/s, nothing moves: does a projector run?, partition 1 has 1000 left")
-        );
-        let later = speed.note(2, State::Building, &standing([900, 700]), start + Duration::from_secs(4));
-        let line =
-            "generation 2 building: 20 %, 400 of 2000 events, 100/s, 0:16 to go, partition 0 has 900 left";
-        assert_eq!(later.line(), line);
+        let standing = built([900, 700], 400);
+        assert_eq!((standing.applied, standing.events, standing.moves), (400, 2_000, false));
+        assert_eq!(standing.note(), "nothing moves: does a projector run?");
+        assert_eq!(built([900, 700], 0).note(), "partition 0 has 900 left");
+        assert_eq!(built([0, 0], 2_000).note(), "");
     }
 }

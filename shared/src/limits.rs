@@ -325,6 +325,9 @@ pub const BEHIND_MAX: Duration = Duration::from_secs(15);
 /// A projection that is behind and has applied nothing for so long does not advance.
 pub const STANDSTILL_MAX: Duration = Duration::from_secs(15);
 
+/// Where there is no terminal, how far a command is is told so often.
+pub const PROGRESS_TOLD_INTERVAL: Duration = Duration::from_secs(1);
+
 // Retries.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(50);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(2);

@@ -265,6 +265,12 @@ pub struct FeedStatus {
 }
 
 impl FeedStatus {
+    /// Events ever appended.
+    #[must_use]
+    pub fn head(&self) -> u64 {
+        self.partitions.iter().map(|partition| partition.head).sum()
+    }
+
     /// Events appended and not yet acknowledged.
     #[must_use]
     pub fn lag(&self) -> u64 {

@@ -15,7 +15,6 @@ use shared::limits::{VERIFY_POLL, VERIFY_ROWS_HELD_MAX, VERIFY_STANDSTILL_MAX};
 use shared::ports::{Delivery, FeedMonitor, LogScan, ScannedRow, ScannedTable, Span, StoreError, ViewScan};
 use tokio::time::Instant;
 
-mod bar;
 mod compare;
 mod facts;
 mod fold;
@@ -28,7 +27,6 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
-pub use bar::Bar;
 pub use report::{Comparison, Difference, Differences};
 
 use ledger::Ledger;
@@ -52,7 +50,7 @@ pub struct Step {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Partitions of the log, until the generation has acknowledged what they hold.
+    /// Events of the log, until the generation has acknowledged what it held at first.
     Waiting,
     /// Events.
     Log,
@@ -62,6 +60,19 @@ pub enum Phase {
     LogAgain,
     /// Parts of the timeline again.
     ViewsAgain,
+}
+
+impl Phase {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "events applied",
+            Self::Log => "events folded",
+            Self::Views => "parts of the tables compared",
+            Self::LogAgain => "events folded again, to name the differences",
+            Self::ViewsAgain => "parts of the timeline compared again",
+        }
+    }
 }
 
 /// Who is told how far it is, often.
@@ -118,13 +129,14 @@ async fn acknowledged(verifier: &Verifier, cut: &[Span], tell: Tell<'_>) -> Resu
         let first: HashMap<u16, Position> =
             first.into_iter().map(|position| (position.partition, position)).collect();
         let is_behind =
-            |span: &&Span| first.get(&span.last.partition).is_some_and(|first| *first <= span.last);
-        let (behind, of) = (cut.iter().filter(is_behind).count() as u64, cut.len() as u64);
-        tell(Step { phase: Phase::Waiting, done: of - behind, of });
-        if behind == 0 {
+            |span: &Span| first.get(&span.last.partition).is_some_and(|first| *first <= span.last);
+        if !cut.iter().any(is_behind) {
             return Ok(());
         }
-        let now_applied = read::retrying(|| monitor.status()).await?.applied();
+        let status = read::retrying(|| monitor.status()).await?;
+        let (lag, of) = (status.lag(), status.head());
+        tell(Step { phase: Phase::Waiting, done: of - lag.min(of), of });
+        let now_applied = status.applied();
         if now_applied != applied {
             (applied, since) = (now_applied, Instant::now());
         }
@@ -178,7 +190,7 @@ impl Verifier {
         tell: Tell<'_>,
     ) -> Result<(), StoreError> {
         let status = read::retrying(|| self.monitor.status()).await?;
-        let (mut done, of) = (0, status.partitions.iter().map(|partition| partition.head).sum());
+        let (mut done, of) = (0, status.head());
         let fold = |page: Vec<Delivery>| {
             page.iter().for_each(|delivery| pass.fold(delivery));
             done += page.len() as u64;
