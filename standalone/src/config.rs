@@ -8,6 +8,7 @@ use shared::process::auth::Access;
 use shared::process::config::{
     ConfigError, IdempotencyOptions, LimitOptions, PasswordOptions, ProcessOptions, StreamOptions,
 };
+use storage::embedded::Options;
 
 /// The whole chat system in one process, on a local directory
 #[derive(Debug, Clone, Parser)]
@@ -63,6 +64,14 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Build all views in the directory anew from its log, and read from those if they are what the log says.
+    /// Interrupted, it leaves the views as they were. Nothing may run on it
+    #[command(after_help = "Example: standalone rebuild --data-dir /var/lib/chat")]
+    Rebuild {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 impl Config {
@@ -78,6 +87,11 @@ impl Config {
             )));
         }
         Ok(())
+    }
+
+    pub(crate) fn store(&self) -> Options {
+        let idempotency_window = self.idempotency.idempotency_window;
+        Options { dir: self.data_dir.clone(), idempotency_window }
     }
 }
 

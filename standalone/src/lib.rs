@@ -5,7 +5,6 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::Context;
 use axum::Router;
 use command_api::{Blocklist, KnownUsers, Passwords};
 use projector::{Counters, Progress, Projector, StormGuard, Watched};
@@ -18,14 +17,16 @@ use shared::process::limits::{InFlight, LimitMetrics, Limits};
 use shared::process::sessions::RecentSessions;
 use shared::process::shutdown::Lifecycle;
 use shared::process::telemetry::Metrics;
-use storage::embedded::{Embedded, Options};
+use storage::embedded::Embedded;
 
 mod config;
 mod description;
+mod rebuild;
 mod verify;
 
 pub use config::{Command, Config};
 pub use description::describe;
+pub use rebuild::rebuild;
 pub use verify::verify;
 
 /// A running system.
@@ -37,21 +38,16 @@ pub struct Standalone {
 }
 
 impl Standalone {
-    /// Opens the directory, binds, and serves until shutdown. When this returns, requests are answered.
+    /// Opens the directory, binds, and serves until shutdown. When this returns, requests are answered. Views of
+    /// another shape are built anew before anybody can connect.
     ///
     /// # Errors
     /// When the settings contradict each other, the directory is damaged or in use, or an address cannot be bound.
     pub async fn start(config: &Config, clock: Clock, lifecycle: &Lifecycle) -> anyhow::Result<Self> {
         config.check()?;
-        let options = Options {
-            dir: config.data_dir.clone(),
-            idempotency_window: config.idempotency.idempotency_window,
-        };
-        let store = tokio::task::spawn_blocking({
-            let clock = clock.clone();
-            move || Embedded::open(&options, clock)
-        });
-        let store = Arc::new(store.await.context("opening the store")??);
+        let options = config.store();
+        rebuild::rebuild_if_other(&options, clock.clone()).await?;
+        let store = verify::open(&options, Embedded::open, clock.clone()).await?;
 
         let metrics = Metrics::default();
         store.register_metrics(&metrics);

@@ -24,6 +24,7 @@ async fn main() -> Result<()> {
             return Ok(());
         }
         Some(Command::Verify { json }) => return standalone::verify(&config, json).await,
+        Some(Command::Rebuild { json }) => return standalone::rebuild(&config, json).await,
         None => {}
     }
     let (lifecycle, signals) = (Lifecycle::default(), Signals::listen()?);

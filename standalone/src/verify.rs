@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use projector::{Bar, Comparison, Counters, Progress, Projector, StormGuard, Verifier};
 use shared::Clock;
+use shared::ports::StoreError;
 use shared::process::shutdown::Lifecycle;
 use storage::embedded::{Embedded, Options};
 
@@ -20,17 +21,35 @@ const GENERATION: u32 = 1;
 /// # Errors
 /// When the directory is damaged or in use, or the views differ.
 pub async fn verify(config: &Config, json: bool) -> anyhow::Result<()> {
-    let dir = config.data_dir.clone();
-    ensure!(dir.join("db").exists(), "there is no store in {}", dir.display());
-    let options = Options { dir, idempotency_window: config.idempotency.idempotency_window };
-    let store = tokio::task::spawn_blocking(move || Embedded::open(&options, Clock::system()));
-    let store = Arc::new(store.await.context("opening the store")??);
+    let store = open(&existing(config)?, Embedded::open, Clock::system()).await?;
+    print(json, &compare(store, Clock::system()).await?)
+}
+
+/// Of a directory that is there.
+pub(crate) fn existing(config: &Config) -> anyhow::Result<Options> {
+    let options = config.store();
+    ensure!(options.dir.join("db").exists(), "there is no store in {}", options.dir.display());
+    Ok(options)
+}
+
+pub(crate) async fn open(
+    options: &Options,
+    open: fn(&Options, Clock) -> Result<Embedded, StoreError>,
+    clock: Clock,
+) -> anyhow::Result<Arc<Embedded>> {
+    let options = options.clone();
+    let opened = tokio::task::spawn_blocking(move || open(&options, clock));
+    Ok(Arc::new(opened.await.context("opening the store")??))
+}
+
+/// Applies what the views have not, compares, and closes the store.
+pub(crate) async fn compare(store: Arc<Embedded>, clock: Clock) -> anyhow::Result<Comparison> {
     let lifecycle = Lifecycle::default();
     let projector = Projector {
         feed: Box::new(store.feed("standalone")),
         views: store.clone(),
         counters: Counters::default(),
-        clock: Clock::system(),
+        clock,
         guard: Some(StormGuard::default()),
         progress: Progress::default(),
     };
@@ -41,10 +60,10 @@ pub async fn verify(config: &Config, json: bool) -> anyhow::Result<()> {
     let compared = projector::verify(&verifier, &|step| bar.step(step)).await;
     bar.finish();
     lifecycle.drain().await;
-    print(json, &compared?)
+    Ok(compared?)
 }
 
-fn print(json: bool, comparison: &Comparison) -> anyhow::Result<()> {
+pub(crate) fn print(json: bool, comparison: &Comparison) -> anyhow::Result<()> {
     let text = if json { serde_json::to_string(comparison)? } else { comparison.lines() };
     writeln!(std::io::stdout(), "{}", text.trim_end())?;
     ensure!(comparison.is_clean(), "the views are not what the log says");

@@ -14,6 +14,10 @@ pub use parked::{ParkedChange, ParkedEvent, ParkedRow};
 pub use timeline::{TimelineChange, TimelineEntry};
 pub use users::{UserRow, UsersChange};
 
+/// Raised with every change of what the views hold, or of how a store keeps it. Views of another shape are not changed
+/// in place: they are built anew from the log.
+pub const SHAPE: u32 = 1;
+
 /// One change to one view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ViewChange {

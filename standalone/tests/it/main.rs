@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::{Command, Output};
 
 use e2e::ports::free_address;
 use e2e::process::Process;
@@ -16,6 +17,7 @@ mod lifecycle;
 mod logs;
 #[cfg(feature = "otel")]
 mod otel;
+mod rebuild;
 mod refused;
 mod rehash;
 mod streams;
@@ -68,4 +70,14 @@ fn spawn(name: &str, dir: &Path, address: SocketAddr, more: &[&str]) -> Process 
     arguments.extend(more);
     let arguments = arguments.into_iter().map(str::to_owned).collect();
     Process::start(name, Path::new(env!("CARGO_BIN_EXE_standalone")), arguments, dir).unwrap()
+}
+
+/// A command on a directory, to its end.
+fn command(command: &str, data: &Path, more: &[&str]) -> Output {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_standalone"));
+    program.arg(command).arg("--data-dir").arg(data).args(more).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }

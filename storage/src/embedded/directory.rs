@@ -5,7 +5,7 @@
 //! DIR/lock     held as long as the store lives, so that no second process opens it
 //! DIR/mark     up to where the log was acknowledged (see the `mark` module)
 //! DIR/db       fjall: journals and the keyspaces log and state
-//! DIR/views    fjall: journals and the keyspace views_1, all of it made from the log
+//! DIR/views    fjall: journals and the keyspace views_1, all of it made from the log (see the `place` module)
 //! DIR/torn-*   only after damage: the end of a journal of `db`, from its first damaged byte
 //! ```
 //!
@@ -26,6 +26,7 @@ use shared::limits::{DISK_FREE_BYTES_MIN, JOURNALS_BYTES_MAX, MEMTABLE_BYTES_MAX
 use shared::ports::StoreError;
 
 use super::mark::Mark;
+use super::place::{self, Place};
 use super::verify::{self, Last};
 use super::{STORE, damaged, journal, manifest, read_error, unavailable};
 
@@ -33,8 +34,6 @@ use super::{STORE, damaged, journal, manifest, read_error, unavailable};
 const VIEWS: &str = "views_1";
 /// log, state, and fjall's own.
 const LOG_KEYSPACES: u64 = 3;
-/// The views, and fjall's own.
-const VIEWS_KEYSPACES: u64 = 2;
 
 pub(super) struct Directory {
     log_database: Database,
@@ -63,14 +62,14 @@ pub(super) struct Opened {
 /// - [`StoreError::Unavailable`]: the directory is in use, or the system refused a file.
 /// - [`StoreError::Damaged`]: see [`verify`], [`journal`] and [`manifest`]. Nothing was changed; but the end of
 ///   the last journal may have been moved to a file of its own.
-pub(super) fn open(path: &Path, clock: &Clock) -> Result<Opened, StoreError> {
+pub(super) fn open(path: &Path, place: Place, clock: &Clock) -> Result<Opened, StoreError> {
     std::fs::create_dir_all(path).map_err(|error| in_directory(path, error))?;
     let lock = lock(path)?;
     let mark = Mark::open(&path.join("mark"))?;
     let kept = examine_log(path, mark.is_some(), clock)?;
-    examine_views(path)?;
+    let views = place::prepare(path, place)?;
     let acknowledged = mark.as_ref().map(|(_, offset)| *offset);
-    let directory = open_databases(path, lock).map_err(|error| {
+    let directory = open_databases(path, &views, lock).map_err(|error| {
         let up_to = acknowledged.unwrap_or(0);
         with(error, |what| format!("{what}, in {} (acknowledged up to log entry {up_to})", path.display()))
     })?;
@@ -175,7 +174,7 @@ fn refused(path: &Path) -> StoreError {
     StoreError::unavailable(STORE, what)
 }
 
-fn lock(path: &Path) -> Result<File, StoreError> {
+pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     let file = File::options().write(true).create(true).truncate(false).open(path.join("lock"));
     let file = file.map_err(|error| in_directory(path, error))?;
     match file.try_lock() {
@@ -210,37 +209,11 @@ fn examine_log(path: &Path, was_complete: bool, clock: &Clock) -> Result<Option<
     Ok(Some(copy))
 }
 
-/// Of the views nothing was acknowledged: what is cut of their journal is made again from the log.
-fn examine_views(path: &Path) -> Result<(), StoreError> {
-    let database = path.join("views");
-    if !database.exists() {
-        return create_views(path, &database);
-    }
-    let examine = || {
-        manifest::examine(&database, VIEWS_KEYSPACES)?;
-        let tail = journal::examine(&database)?;
-        tail.map_or(Ok(()), |tail| tail.cut().map_err(unavailable))
-    };
-    examine().map_err(|error| with(error, |what| format!("{what}; {REMOVABLE}")))
-}
-
-const REMOVABLE: &str = "the views are made again from the log if their directory is removed";
-
-/// Under another name at first, so that what has its name is complete.
-fn create_views(path: &Path, database: &Path) -> Result<(), StoreError> {
-    let new = path.join("views-new");
-    if new.exists() {
-        std::fs::remove_dir_all(&new).map_err(unavailable)?;
-    }
-    open_views(&new).map(drop).map_err(read_error)?;
-    std::fs::rename(&new, database).map_err(unavailable)
-}
-
-fn open_databases(path: &Path, lock: File) -> Result<Directory, StoreError> {
+fn open_databases(path: &Path, views: &Path, lock: File) -> Result<Directory, StoreError> {
     let open = || {
         let log_database = open_database(&path.join("db"))?;
         let (log, state) = (keyspace(&log_database, "log")?, keyspace(&log_database, "state")?);
-        let (views_database, views) = open_views(&path.join("views"))?;
+        let (views_database, views) = open_views(views)?;
         Ok((log_database, views_database, log, state, views))
     };
     // fjall asserts much of what it reads.
@@ -249,7 +222,7 @@ fn open_databases(path: &Path, lock: File) -> Result<Directory, StoreError> {
     Ok(Directory { log_database, views_database, log, state, views, path: path.to_owned(), lock })
 }
 
-fn open_views(path: &Path) -> fjall::Result<(Database, Keyspace)> {
+pub(super) fn open_views(path: &Path) -> fjall::Result<(Database, Keyspace)> {
     let database = open_database(path)?;
     let views = keyspace(&database, VIEWS)?;
     Ok((database, views))
@@ -272,6 +245,6 @@ fn in_directory(path: &Path, error: io::Error) -> StoreError {
 }
 
 /// Says more about damage.
-fn with(error: StoreError, say: impl FnOnce(&str) -> String) -> StoreError {
+pub(super) fn with(error: StoreError, say: impl FnOnce(&str) -> String) -> StoreError {
     if let StoreError::Damaged { what, .. } = &error { damaged(say(what)) } else { error }
 }

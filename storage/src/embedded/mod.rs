@@ -28,6 +28,7 @@ mod log;
 mod manifest;
 mod mark;
 mod parked;
+mod place;
 mod rows;
 mod scan;
 mod tail;
@@ -56,6 +57,8 @@ use tokio::sync::{broadcast, oneshot, watch};
 use directory::Directory;
 pub use feed::Feed;
 use feed::Progress;
+use place::Place;
+pub use place::{has_views_of_another_shape, replace_views};
 pub use tail::Tail;
 use views::Applying;
 use writer::{Command, Writer};
@@ -98,9 +101,24 @@ impl Embedded {
     /// # Errors
     /// - [`StoreError::Unavailable`]: the directory is in use by another process, or cannot be read or written.
     /// - [`StoreError::Damaged`]: something that was acknowledged is missing or altered. It says what.
-    /// - [`StoreError::Unfit`]: the directory was made by another version.
+    /// - [`StoreError::Unfit`]: the directory was made by another version, or its views are of another shape (see
+    ///   [`has_views_of_another_shape`]).
     pub fn open(options: &Options, clock: Clock) -> Result<Self, StoreError> {
-        let opened = directory::open(&options.dir, &clock)?;
+        Self::open_views(options, Place::Served, clock)
+    }
+
+    /// The same with empty views beside those of the directory, which stay as they are. Once all of the feed was
+    /// applied and the store is closed, [`replace_views`] puts them in their place; opened in any other way before, the
+    /// directory has them no more.
+    ///
+    /// # Errors
+    /// Those of [`Embedded::open`].
+    pub fn open_beside_views(options: &Options, clock: Clock) -> Result<Self, StoreError> {
+        Self::open_views(options, Place::Beside, clock)
+    }
+
+    fn open_views(options: &Options, place: Place, clock: Clock) -> Result<Self, StoreError> {
+        let opened = directory::open(&options.dir, place, &clock)?;
         let progress = Progress::load(&opened.directory.views)?;
         let writer = Writer::new(opened, clock.clone(), options.idempotency_window);
         let (directory, head) = (Arc::clone(writer.directory()), writer.head());

@@ -1,13 +1,14 @@
 //! A directory that is opened again, and who may open it.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use fjall::{Database, KeyspaceCreateOptions};
 use futures_util::TryStreamExt;
 use shared::clock::{Clock, Timestamp};
 use shared::event::{Event, RecordedEvent};
-use shared::limits::{SESSION_LIFETIME, SESSIONS_PER_USER_MAX};
+use shared::limits::{IDEMPOTENCY_WINDOW, SESSION_LIFETIME, SESSIONS_PER_USER_MAX};
 use shared::message::Message;
 use shared::ports::{
     Accounts, Append, AppendError, Appended, EventFeed, EventLog, FeedMonitor, Heads, Once, OnceKey, Probe,
@@ -15,7 +16,8 @@ use shared::ports::{
 };
 use shared::view::InboxChange;
 
-use super::super::{Embedded, directory, inbox, keys, mark as mark_file};
+use super::super::place::{Place, has_views_of_another_shape, replace_views};
+use super::super::{Embedded, Options, directory, inbox, keys, mark as mark_file};
 use super::{mark, message, name, next, open, open_at, pair, project, registration, send};
 
 #[tokio::test]
@@ -207,7 +209,7 @@ async fn an_interrupted_creation_is_begun_again() {
     }
     fs::rename(dir.path().join("views"), dir.path().join("views-new")).unwrap();
     fs::remove_file(dir.path().join("views-new/version")).unwrap();
-    let opened = directory::open(dir.path(), &Clock::system()).unwrap();
+    let opened = directory::open(dir.path(), Place::Served, &Clock::system()).unwrap();
     assert_eq!(opened.last.offset, 0);
 }
 
@@ -220,6 +222,74 @@ async fn views_whose_directory_was_removed_are_made_again() {
     drop(store);
     fs::remove_dir_all(dir.path().join("views")).unwrap();
     are_made_again(&open(dir.path()).unwrap()).await;
+}
+
+fn open_beside(dir: &Path) -> Result<Embedded, StoreError> {
+    let options = Options { dir: dir.to_owned(), idempotency_window: IDEMPOTENCY_WINDOW };
+    Embedded::open_beside_views(&options, Clock::system())
+}
+
+/// How many messages the views show of a conversation.
+async fn shown(store: &Embedded) -> usize {
+    store.timeline(&pair("samer", "peer0"), 1, 100).await.unwrap().len()
+}
+
+#[tokio::test]
+async fn views_are_replaced_by_others_that_are_complete_and_by_no_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (views, rebuilt) = (dir.path().join("views"), dir.path().join("views-rebuilt"));
+    let store = open(dir.path()).unwrap();
+    send(&store, 10).await;
+    project(&store, &next(&mut store.feed("one"), 5).await).await;
+    assert_eq!(shown(&store).await, 2);
+    drop(store);
+
+    // Killed before the others are complete.
+    let beside = open_beside(dir.path()).unwrap();
+    assert_eq!(shown(&beside).await, 0);
+    project(&beside, &next(&mut beside.feed("one"), 100).await).await;
+    assert_eq!(shown(&beside).await, 4);
+    assert!(replace_views(dir.path()).is_err(), "the directory is in use");
+    drop(beside);
+    assert_eq!(shown(&open(dir.path()).unwrap()).await, 2);
+    assert!(replace_views(dir.path()).is_err(), "whoever opened it has removed the others");
+    assert_eq!(shown(&open(dir.path()).unwrap()).await, 2);
+
+    // Killed while they take the place of those before.
+    let beside = open_beside(dir.path()).unwrap();
+    project(&beside, &next(&mut beside.feed("one"), 100).await).await;
+    drop(beside);
+    fs::rename(dir.path().join("views-new"), &rebuilt).unwrap();
+    fs::remove_file(views.join("version")).unwrap();
+    assert_eq!(shown(&open(dir.path()).unwrap()).await, 4);
+    assert!(!rebuilt.exists());
+    fs::rename(&views, &rebuilt).unwrap();
+    assert_eq!(shown(&open(dir.path()).unwrap()).await, 4);
+
+    drop(open_beside(dir.path()).unwrap());
+    replace_views(dir.path()).unwrap();
+    assert_eq!(shown(&open(dir.path()).unwrap()).await, 0, "complete is what the caller says");
+}
+
+#[tokio::test]
+async fn views_of_another_shape_are_refused_and_can_be_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let shape = dir.path().join("views/shape");
+    drop(open(dir.path()).unwrap());
+    for (text, is_other) in [("0", true), ("", true), ("2", true), ("1", false)] {
+        fs::write(&shape, text).unwrap();
+        assert_eq!(has_views_of_another_shape(dir.path()), is_other, "{text}");
+        assert_eq!(matches!(open(dir.path()), Err(StoreError::Unfit { .. })), is_other, "{text}");
+    }
+    // Of a program that did not write it down.
+    fs::remove_file(&shape).unwrap();
+    drop(open(dir.path()).unwrap());
+
+    fs::write(&shape, "0").unwrap();
+    drop(open_beside(dir.path()).unwrap());
+    replace_views(dir.path()).unwrap();
+    assert!(!has_views_of_another_shape(dir.path()));
+    drop(open(dir.path()).unwrap());
 }
 
 /// What was merged into it is not taken for written.
