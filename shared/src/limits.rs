@@ -250,6 +250,21 @@ pub const MIGRATION_STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
 /// again after this.
 pub const MIGRATION_LOCK_LIFETIME: Duration = Duration::from_secs(60);
 
+// The archive.
+/// Entries of one block: some 45 KB as a rule and a third of that compressed, 2 MB of the longest messages.
+pub const ARCHIVE_BLOCK_ENTRIES: u64 = 128;
+/// Blocks of one Cassandra partition: some 1 MB as a rule.
+pub const ARCHIVE_BLOCKS_PER_SPAN: u64 = 64;
+/// Of a compressed block, in one cell.
+pub const ARCHIVE_PART_BYTES_MAX: usize = 128 * 1024;
+/// Parts that one response brings.
+pub const ARCHIVE_PARTS_PER_REQUEST: i32 = 16;
+/// Blocks taken out of the archive by one consumer at once; it reads of them what fits into
+/// [`BATCH_EVENTS_BYTES_MAX`] at a time.
+pub const REPLAY_BLOCKS_MAX: usize = 32;
+/// A projector that is killed leaves its blocks to others after this.
+pub const REPLAY_LEASE: Duration = Duration::from_secs(10);
+
 // The embedded store.
 /// Commands written and synced as one.
 pub const APPENDS_PER_GROUP_MAX: usize = 512;

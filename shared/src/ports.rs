@@ -1,8 +1,8 @@
 //! What a service may ask of a store, one trait per role: command-api holds [`EventLog`], [`Accounts`],
 //! [`Sessions`], [`Heads`] and [`RateLimits`]; the projector [`EventFeed`] and [`ViewWriter`], and for its
 //! operator [`FeedMonitor`], [`SeenLog`], [`ParkedEvents`], [`LogReader`], [`LogScan`], [`ViewScan`] and,
-//! to repair the log, [`LogEpoch`] and [`EventLog`]; query-api
-//! [`ViewReader`], [`Heads`], [`Sessions`], [`Notices`] and [`LogTail`]. The doc comments are the contract;
+//! to repair the log, [`LogEpoch`] and [`EventLog`], and for the archive [`Archive`], [`HotLog`] and [`Backlog`];
+//! query-api [`ViewReader`], [`Heads`], [`Sessions`], [`Notices`] and [`LogTail`]. The doc comments are the contract;
 //! `storage::contract` checks it on every adapter.
 
 use std::sync::Arc;
@@ -18,9 +18,11 @@ use crate::ids::{Conversation, EventId, Position, Seq, Subject, TraceId, Usernam
 use crate::rate::{Counted, LoginKey, Rate, Taken};
 use crate::view::{InboxRow, ParkedEvent, ParkedRow, TimelineEntry, UserRow, ViewChange};
 
+mod archive;
 mod scan;
 mod seen;
 
+pub use archive::{Archive, Backlog, Block, HotLog, HotPartition, LogEntry, Trimmed};
 pub use scan::{LogScan, ScanCursor, ScanPage, ScannedRow, ScannedTable, ViewScan};
 pub use seen::{Epoch, LogEpoch, LogPlace, Loss, Seen, SeenLog};
 

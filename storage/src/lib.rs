@@ -5,6 +5,8 @@
 //! This crate decides nothing about messages and users: commands and projections do.
 
 #[cfg(feature = "cassandra")]
+pub mod archive;
+#[cfg(feature = "cassandra")]
 pub mod cassandra;
 #[cfg(feature = "contract")]
 pub mod contract;

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::starts::{self, Starts};
-use super::{Options, STORE, generations, inbox, parked, schema, seen, timeline, users};
+use super::{Options, STORE, archive, generations, inbox, parked, schema, seen, timeline, users};
 
 pub(super) struct Connection {
     /// The store, or why there is none.
@@ -42,6 +42,7 @@ pub(super) struct Store {
     pub(super) session: Session,
     pub(super) generations: generations::Table,
     pub(super) parked: parked::Table,
+    pub(super) archive: archive::Table,
     pub(super) seen: seen::Table,
     starts: starts::Table,
     pub(super) serving: u32,
@@ -156,6 +157,7 @@ impl Store {
         schema::check(&session, &options.keyspace).await?;
         let generations = generations::Table::prepare(&session, &options.keyspace).await?;
         let parked = parked::Table::prepare(&session, &options.keyspace).await?;
+        let archive = archive::Table::prepare(&session, &options.keyspace).await?;
         let seen = seen::Table::prepare(&session, &options.keyspace).await?;
         let starts = starts::Table::prepare(&session).await?;
         let listed = generations.list(&session).await?;
@@ -168,7 +170,7 @@ impl Store {
             let keyspace = generations::keyspace(&options.keyspace, generation.number);
             views.insert(generation.number, Views::prepare(&session, &keyspace).await?);
         }
-        Ok(Self { session, generations, parked, seen, starts, serving, listed, views })
+        Ok(Self { session, generations, parked, archive, seen, starts, serving, listed, views })
     }
 
     /// # Errors

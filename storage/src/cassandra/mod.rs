@@ -9,7 +9,8 @@
 //! once, at connect, and idempotent.
 //!
 //! **Reads** are single-partition `SELECT`s by full key or by a range of `seq`; only an operator's commands look at
-//! more than one partition: the list of parked events, and the scan of all tables (`scan.rs`).
+//! more than one partition: the list of parked events, and the scan of all tables (`scan.rs`). The archive of the
+//! log (`archive.rs`) is read block by block.
 //!
 //! **Consistency** is QUORUM for both, so that a read sees every answered write; of a single replica QUORUM is
 //! that one. The driver never repeats a write that timed out: the caller does, with a pause, as it does for every
@@ -36,6 +37,7 @@ use tokio_util::task::TaskTracker;
 
 use connection::Connection;
 
+mod archive;
 mod batch;
 mod connection;
 mod error;
@@ -51,6 +53,7 @@ mod statement;
 mod timeline;
 mod users;
 
+pub use archive::Archive;
 pub use generations::Generations;
 pub use scan::Scan;
 pub use schema::{Migrated, Migrator};
@@ -138,6 +141,12 @@ impl Cassandra {
     #[must_use]
     pub fn scan(&self, generation: u32) -> Scan {
         Scan::new(self.connection.clone(), &self.options.keyspace, generation)
+    }
+
+    /// The log's entries, as long as there have been any.
+    #[must_use]
+    pub fn archive(&self) -> Archive {
+        Archive { connection: self.connection.clone() }
     }
 
     #[must_use]

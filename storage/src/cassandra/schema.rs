@@ -28,6 +28,7 @@ const FILES: &[File] = &[
     File { version: 1, name: "0001_init.cql", text: include_str!("../../../cql/0001_init.cql") },
     File { version: 2, name: "0002_parked.cql", text: include_str!("../../../cql/0002_parked.cql") },
     File { version: 3, name: "0003_rebuild.cql", text: include_str!("../../../cql/0003_rebuild.cql") },
+    File { version: 4, name: "0004_archive.cql", text: include_str!("../../../cql/0004_archive.cql") },
     File { version: 5, name: "0005_seen.cql", text: include_str!("../../../cql/0005_seen.cql") },
 ];
 

@@ -1,0 +1,130 @@
+//! The archive: every entry of the log again, in blocks, so that the log itself may be short. A block has a fixed
+//! place: block k of a partition holds its entries 128·k + 1 to 128·(k + 1), counted from the first that ever was. So
+//! whoever archives writes the same blocks, any number of times; the last one grows, and the longer one wins.
+
+use async_trait::async_trait;
+
+use super::{Delivery, StoreError};
+use crate::ids::Position;
+use crate::limits::ARCHIVE_BLOCK_ENTRIES;
+
+/// An entry of the log as it lies there, readable or not: it can be put back exactly so.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LogEntry {
+    pub position: Position,
+    /// Name, value, name, value, …
+    pub fields: Vec<Vec<u8>>,
+}
+
+/// Without the fields: they hold what users wrote, and password hashes.
+impl std::fmt::Debug for LogEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogEntry").field("position", &self.position).finish_non_exhaustive()
+    }
+}
+
+impl LogEntry {
+    /// What it takes in memory, about.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        size_of::<Self>() + self.fields.iter().map(|field| size_of::<Vec<u8>>() + field.len()).sum::<usize>()
+    }
+}
+
+/// Consecutive entries of one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    pub partition: u16,
+    /// From 0, without gaps.
+    pub number: u64,
+    /// In log order; at most [`ARCHIVE_BLOCK_ENTRIES`], and fewer only in the last block.
+    pub entries: Vec<LogEntry>,
+}
+
+impl Block {
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.entries.len() as u64 >= ARCHIVE_BLOCK_ENTRIES
+    }
+
+    /// How many entries of the partition there are up to and with its last one.
+    #[must_use]
+    pub fn reach(&self) -> u64 {
+        self.number * ARCHIVE_BLOCK_ENTRIES + self.entries.len() as u64
+    }
+}
+
+/// The blocks, and how far they reach.
+#[async_trait]
+pub trait Archive: Send + Sync {
+    /// How many entries of the partition are archived: all from the first on. 0: none.
+    async fn reach(&self, partition: u16) -> Result<u64, StoreError>;
+
+    /// `None`: there is no such block. One that is not what was written is [`StoreError::Damaged`], by its name; one
+    /// that is being written just now may be [`StoreError::Unavailable`].
+    async fn block(&self, partition: u16, number: u64) -> Result<Option<Block>, StoreError>;
+
+    /// Writes it, and then has [`Archive::reach`] tell of it: all blocks before it are there. A shorter version of
+    /// the same block changes nothing.
+    async fn put(&self, block: &Block) -> Result<(), StoreError>;
+}
+
+/// The log as the archive needs it: entries as they are, and the end of what it may forget.
+#[async_trait]
+pub trait HotLog: Send + Sync {
+    /// Of each partition, in their order.
+    async fn standing(&self) -> Result<Vec<HotPartition>, StoreError>;
+
+    /// The entries behind `after` (`None`: from the first that is there), at most `entries_max`, in log order.
+    async fn entries(
+        &self,
+        partition: u16,
+        after: Option<Position>,
+        entries_max: usize,
+    ) -> Result<Vec<LogEntry>, StoreError>;
+
+    /// What the entry says.
+    fn read(&self, entry: LogEntry) -> Delivery;
+
+    /// Forgets the entries of the partition up to and with `last`, which ends the block before block `blocks`. In the
+    /// same step it looks whether it may: no group has any of them still to acknowledge, or has acknowledged them only
+    /// just now (see [`super::RecentEvents`]), and an entry stays.
+    async fn trim(&self, last: Position, blocks: u64) -> Result<Trimmed, StoreError>;
+}
+
+/// What the log holds of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HotPartition {
+    pub partition: u16,
+    /// The log's clock, in ms.
+    pub now_ms: u64,
+    /// Entries that are there.
+    pub entries: u64,
+    /// Memory that they take.
+    pub bytes: u64,
+    /// Blocks that were trimmed: they are in the archive alone.
+    pub blocks_trimmed: u64,
+    /// The last entry that is there.
+    pub last: Option<Position>,
+}
+
+/// What became of a trim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trimmed {
+    Done,
+    /// This group has not acknowledged all of it, or only just now. Nothing was done.
+    Held {
+        group: String,
+    },
+}
+
+/// What a generation has yet to read from the archive: what was trimmed before its group was made.
+#[async_trait]
+pub trait Backlog: Send + Sync {
+    /// Blocks for this caller to apply, all of one partition, at most `blocks_max`; none: nobody has any left to
+    /// give. They are another's after [`crate::limits::REPLAY_LEASE`], unless they are done by then.
+    async fn take(&self, blocks_max: usize) -> Result<Vec<(u16, u64)>, StoreError>;
+
+    /// The views hold these blocks of the partition, `events` in all.
+    async fn done(&self, partition: u16, blocks: &[u64], events: u64) -> Result<(), StoreError>;
+}

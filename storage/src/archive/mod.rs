@@ -1,0 +1,3 @@
+//! What the archive is made of, whichever store keeps it: how a block is written ([`block`]).
+
+pub mod block;
