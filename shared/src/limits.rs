@@ -259,9 +259,34 @@ pub const ARCHIVE_BLOCKS_PER_SPAN: u64 = 64;
 pub const ARCHIVE_PART_BYTES_MAX: usize = 128 * 1024;
 /// Parts that one response brings.
 pub const ARCHIVE_PARTS_PER_REQUEST: i32 = 16;
+/// Between two looks at what the log has gained.
+pub const ARCHIVE_INTERVAL: Duration = Duration::from_secs(1);
+/// Partitions that one projector archives at once.
+pub const ARCHIVE_PARTITIONS_AT_ONCE: usize = 4;
+/// Blocks of one partition that are archived, and that are trimmed, before the others get their turn again.
+pub const ARCHIVE_BLOCKS_PER_LOOK: u64 = 256;
+/// What is trimmed has been in the archive for so long: more than a store with a periodic commit log loses with its
+/// machine.
+pub const ARCHIVE_SETTLED_AFTER: Duration = Duration::from_secs(15);
+/// How often it is noted how far a partition is archived.
+pub const ARCHIVE_NOTED_EVERY: Duration = Duration::from_secs(5);
+/// What was acknowledged in so many of the last spans ([`ACK_TRAIL_SPAN`]) is not trimmed, as it may have to be applied
+/// again: 15 s at least.
+pub const TRIM_TRAIL_SPANS: u64 = 4;
+/// What is to be trimmed and is held up for so long is an alarm. Longer than what was acknowledged last is kept.
+pub const TRIM_HELD_MAX: Duration = Duration::from_secs(40);
+/// Of the log, kept in memory: the longest time and the least memory that can be configured.
+pub const HOT_WINDOW_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
+pub const HOT_WINDOW_BYTES_MIN: u64 = 1024 * 1024;
 /// Blocks taken out of the archive by one consumer at once; it reads of them what fits into
 /// [`BATCH_EVENTS_BYTES_MAX`] at a time.
 pub const REPLAY_BLOCKS_MAX: usize = 32;
+/// A batch out of the archive is of one partition, so it may have so many times more of it than one of the stream.
+pub const REPLAY_WIDTH: usize = 8;
+/// How long a consumer that follows the stream reads from the archive before it looks at the stream again.
+pub const REPLAY_TURN: Duration = Duration::from_secs(2);
+/// How often it looks whether there is anything to be read from the archive.
+pub const REPLAY_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// A projector that is killed leaves its blocks to others after this.
 pub const REPLAY_LEASE: Duration = Duration::from_secs(10);
 

@@ -5,7 +5,7 @@ use redis::Value;
 use shared::Seq;
 use shared::event::{Envelope, Event, Malformed, RecordedEvent, SCHEMA_VERSION};
 use shared::ids::{Conversation, Position, TraceId};
-use shared::ports::{Delivery, Unreadable};
+use shared::ports::{Delivery, LogEntry, Unreadable};
 
 use super::keys::field;
 
@@ -29,8 +29,18 @@ pub(super) fn id(position: &Position) -> String {
 /// The entries of one stream as Redis answers them: `[[id, [name, value, …]], …]`. `None` for anything else. An
 /// entry that was deleted while it was pending comes without fields.
 pub(super) fn deliveries(partition: u16, entries: Value) -> Option<Vec<Delivery>> {
+    Some(raw(partition, entries)?.into_iter().map(open).collect())
+}
+
+/// The same entries as they are.
+pub(super) fn raw(partition: u16, entries: Value) -> Option<Vec<LogEntry>> {
     let Value::Array(entries) = entries else { return None };
-    entries.into_iter().map(|entry| delivery(partition, entry)).collect()
+    entries.into_iter().map(|entry| raw_entry(partition, entry)).collect()
+}
+
+/// What an entry says.
+pub(crate) fn open(entry: LogEntry) -> Delivery {
+    Fields(entry.fields).delivery(entry.position)
 }
 
 /// What a read of several streams answers: `[[key, entries], …]`, in the order of the streams asked, which are those
@@ -56,7 +66,7 @@ pub(super) fn deleted(partition: u16, id: &str) -> Option<Delivery> {
     Some(Fields(Vec::new()).delivery(position(partition, id)?))
 }
 
-fn delivery(partition: u16, entry: Value) -> Option<Delivery> {
+fn raw_entry(partition: u16, entry: Value) -> Option<LogEntry> {
     let Value::Array(entry) = entry else { return None };
     let [id, fields] = <[Value; 2]>::try_from(entry).ok()?;
     let position = position(partition, &redis::from_redis_value::<String>(id).ok()?)?;
@@ -65,7 +75,7 @@ fn delivery(partition: u16, entry: Value) -> Option<Delivery> {
         Value::Nil => Vec::new(),
         _ => return None,
     };
-    Some(Fields(fields).delivery(position))
+    Some(LogEntry { position, fields })
 }
 
 fn bytes(value: Value) -> Option<Vec<u8>> {
@@ -76,7 +86,7 @@ fn bytes(value: Value) -> Option<Vec<u8>> {
 }
 
 /// What it takes in memory, about.
-pub(super) fn size(delivery: &Delivery) -> usize {
+pub(crate) fn size(delivery: &Delivery) -> usize {
     let text = match &delivery.content {
         Ok(recorded) => match &recorded.event {
             Event::MessageSent(sent) => sent.content.len(),

@@ -40,17 +40,22 @@ const FIRST: &str = "0-0";
 
 const ACK: &str = include_str!("ack.lua");
 
-/// KEYS: events, heads. ARGV: group. Answers 2: the group is made, 1: it was there, 0: the stream is gone, with its
-/// entries.
+/// KEYS: events, heads, trimmed, backlog. ARGV: group. Answers 2: the group is made, 1: it was there, 0: the stream is
+/// gone, with its entries. What was trimmed it has yet to read from the archive.
 const MAKE_GROUP: &str = "#!lua
 if redis.call('HEXISTS', KEYS[2], '#') == 1 and redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
-if not made.err then return 2 end
+if not made.err then
+  redis.call('DEL', KEYS[4])
+  local blocks = redis.call('HGET', KEYS[3], 'blocks')
+  if blocks then redis.call('HSET', KEYS[4], 'blocks', blocks, 'next', 0, 'done', 0) end
+  return 2
+end
 return string.find(made.err, '^BUSYGROUP') and 1 or made
 ";
 
 /// The name of a generation's group.
-pub(super) fn group(generation: u32) -> String {
+pub(crate) fn group(generation: u32) -> String {
     format!("g{generation}")
 }
 
@@ -263,10 +268,10 @@ impl Feed {
             pipeline
                 .cmd("EVAL")
                 .arg(MAKE_GROUP)
-                .arg(2)
+                .arg(4)
                 .arg(keys.events(partition))
                 .arg(keys.heads(partition));
-            pipeline.arg(&self.group);
+            pipeline.arg(keys.trimmed(partition)).arg(keys.backlog(partition, &self.group)).arg(&self.group);
         }
         let answers: Vec<u64> = self.ask(&pipeline).await.map_err(unavailable)?;
         let made = answers.iter().filter(|answer| **answer == 2).count();

@@ -122,6 +122,19 @@ impl Keys {
         name
     }
 
+    /// Hash: `blocks` of the archive that the stream has no more, `first` and `last` id of what was trimmed.
+    pub(super) fn trimmed(&self, partition: u16) -> String {
+        self.named(partition, "trimmed")
+    }
+
+    /// Hash: `blocks` of the archive that the group has to read, the `next` to be given out, how many are `done`, and
+    /// `lease:N` → until when block N is somebody's, in ms of Redis' clock.
+    pub(super) fn backlog(&self, partition: u16, group: &str) -> String {
+        let mut name = self.named(partition, "backlog:");
+        name.push_str(group);
+        name
+    }
+
     /// String: the last turn that a consumer of the group was given.
     pub(super) fn turn(&self, group: &str) -> String {
         self.named(0, &format!("turn:{group}"))

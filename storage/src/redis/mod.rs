@@ -7,7 +7,7 @@
 //! | accounts, heads | HGET, HEXISTS | written by the script in the same slot, read in one round trip |
 //! | sessions | GET and PTTL; SET PX, GETDEL, DEL; a sorted set per user | a session ends by itself; the index bounds and closes them |
 //! | limits | EVAL `take.lua`, `login.lua`: GET, SET PX | one round trip by Redis' clock; what is full again ends by itself |
-//! | feed | XREADGROUP, XGROUP CREATE … 0 MKSTREAM; `ack.lua`: XACK, HSET | any number of consumers, nothing lost with one; what was acknowledged last can be found; never XDEL or XTRIM |
+//! | feed | XREADGROUP, XGROUP CREATE … 0 MKSTREAM; `ack.lua`: XACK, HSET | any number of consumers, nothing lost with one; what was acknowledged last can be found; never XDEL |
 //! | heartbeat | XREADGROUP behind the last possible id | Redis notes when it heard of a consumer; nothing is written |
 //! | takeover | XINFO CONSUMERS, then XPENDING, XCLAIM, XGROUP DELCONSUMER in a script | check and act are one step, so nothing is taken from the living and nothing is lost with the dead |
 //! | notices | PUBLISH, SUBSCRIBE | a hint that may be lost |
@@ -16,6 +16,8 @@
 //! | reader | XRANGE | an entry that was read before, by its id |
 //! | tail | XREVRANGE, XINFO STREAM; XREAD | all that is appended, without a group: nothing is noted |
 //! | scan | XRANGE, XREVRANGE | all of the log, page by page, beside every group |
+//! | hot end | XRANGE, XLEN, MEMORY USAGE; `trim.lua`: XTRIM MINID | what the archive has and nobody waits for goes, whole blocks at a time |
+//! | backlog | `EVAL`: HSET, HDEL | who reads which block of the archive, and how many are done |
 //! | durability | INFO, CONFIG GET | what the server keeps, asked at every connect |
 //!
 //! Redis 7.0 is enough. Its clock gives the events their time; ids, not times, decide the order. [`connect`]
@@ -38,13 +40,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 mod accounts;
+mod backlog;
 mod command;
 mod durability;
-mod entry;
+pub(crate) mod entry;
 mod epoch;
 mod feed;
 mod groups;
 mod heartbeat;
+mod hot;
 mod inspection;
 mod keys;
 mod limits;
@@ -61,9 +65,11 @@ mod server;
 mod tail;
 
 pub use accounts::Accounts;
+pub use backlog::Backlog;
 pub use epoch::Epoch;
 pub use feed::Feed;
 pub use groups::Groups;
+pub use hot::Hot;
 pub use limits::RateLimits;
 pub use log::Log;
 pub use monitor::Monitor;
@@ -255,6 +261,18 @@ impl Redis {
     pub fn scan(&self) -> Scan {
         let link = Link::keep(Arc::clone(&self.server), FEED_TIMEOUT, &self.tasks, self.stop.clone());
         Scan { server: Arc::clone(&self.server), link }
+    }
+
+    /// Entries as they are, and their end.
+    #[must_use]
+    pub fn hot(&self) -> Hot {
+        Hot { server: Arc::clone(&self.server), link: self.link.clone() }
+    }
+
+    /// What this consumer may take of what the generation has yet to read from the archive.
+    #[must_use]
+    pub fn backlog(&self, generation: u32, consumer: &str) -> Backlog {
+        Backlog::new(Arc::clone(&self.server), self.link.clone(), feed::group(generation), consumer)
     }
 
     /// Subscribes when first asked.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use redis::Pipeline;
 use shared::ids::Position;
+use shared::limits::ARCHIVE_BLOCK_ENTRIES;
 use shared::ports::{
     ConsumerStatus, FeedMonitor, FeedStatus, Loss, PartitionStatus, Seen, SeenLog, StoreError,
 };
@@ -16,9 +17,10 @@ use super::inspection;
 use super::link::Link;
 use super::server::{Server, unavailable, unexpected};
 
-/// KEYS: events, heads, applied. ARGV: group. Answers head, offset of the last delivered, pending, age of the oldest
-/// that is not acknowledged (ms, 0: none), then the consumers as name, pending, …, then name, applied, …. One script,
-/// so that the numbers are of one moment.
+/// KEYS: events, heads, applied, trimmed, backlog. ARGV: group, entries of a block. Answers head, offset of the last
+/// delivered, pending, age of the oldest that is not acknowledged (ms, 0: none), how many it has yet to read from the
+/// archive, then the consumers as name, pending, …, then name, applied, …. One script, so that the numbers are of one
+/// moment.
 ///
 /// The offset is in the entry that was delivered last or, if that one is gone or unreadable, follows from a
 /// neighbour.
@@ -53,13 +55,15 @@ local function delivered(last)
   return #after == 0 and head or 0
 end
 
--- Of the first pending one and of the first that was not delivered.
-local function behind(last)
+-- Of the first that was trimmed if it is not applied, of the first pending one, of the first that was not delivered.
+local function behind(last, archived)
   local now, oldest = redis.call('TIME'), nil
   now = now[1] * 1000 + math.floor(now[2] / 1000)
   local undelivered = redis.call('XRANGE', events, '(' .. last, '+', 'COUNT', 1)
   local pending = last ~= '0-0' and redis.call('XPENDING', events, group) or {0}
-  for _, id in ipairs({undelivered[1] and undelivered[1][1] or '', pending[1] > 0 and pending[2] or ''}) do
+  local ids = {undelivered[1] and undelivered[1][1] or '', pending[1] > 0 and pending[2] or ''}
+  ids[3] = archived and redis.call('HGET', KEYS[4], 'first') or ''
+  for _, id in ipairs(ids) do
     local ms = tonumber(string.match(id, '^(%d+)-'))
     if ms then oldest = math.min(ms, oldest or ms) end
   end
@@ -67,11 +71,15 @@ local function behind(last)
 end
 
 local offset, pending, consumers, last = 0, 0, {}, '0-0'
+-- Without a group everything is yet to be read, and counted as not delivered.
+local archived, has_group = 0, false
 if redis.call('EXISTS', events) == 1 then
   for _, info in ipairs(redis.call('XINFO', 'GROUPS', events)) do
     info = fields(info)
     if info.name == group then
-      last = info['last-delivered-id']
+      last, has_group = info['last-delivered-id'], true
+      local blocks = redis.call('HMGET', KEYS[5], 'blocks', 'done')
+      archived = ((tonumber(blocks[1]) or 0) - (tonumber(blocks[2]) or 0)) * ARGV[2]
       offset, pending = delivered(last), info.pending
       for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', events, group)) do
         consumer = fields(consumer)
@@ -81,23 +89,27 @@ if redis.call('EXISTS', events) == 1 then
     end
   end
 end
-return {head, offset, pending, behind(last), consumers, redis.call('HGETALL', applied)}
+local age = behind(last, archived > 0 or not has_group)
+return {head, offset, pending, age, archived, consumers, redis.call('HGETALL', applied)}
 ";
 
-/// KEYS: events. ARGV: group. Answers the id of the first entry that the group has not acknowledged, or nothing: what
-/// is pending comes before what was not delivered.
+/// KEYS: events, trimmed, backlog. ARGV: group. Answers the id of the first entry that the group has not acknowledged, or
+/// nothing: what was trimmed comes before what is pending, and that before what was not delivered.
 const FIRST_UNACKNOWLEDGED: &str = "#!lua flags=no-writes
 local events, group = KEYS[1], ARGV[1]
 if redis.call('EXISTS', events) == 0 then return false end
-local last = '0-0'
+local last, first = '0-0', redis.call('HGET', KEYS[2], 'first')
 for _, info in ipairs(redis.call('XINFO', 'GROUPS', events)) do
   local fields = {}
   for at = 1, #info, 2 do fields[info[at]] = info[at + 1] end
   if fields.name == group then
+    if redis.call('EXISTS', KEYS[3]) == 0 then first = false end
+    if first then return first end
     if fields.pending > 0 then return redis.call('XPENDING', events, group)[2] end
     last = fields['last-delivered-id']
   end
 end
+if first then return first end
 local undelivered = redis.call('XRANGE', events, '(' .. last, '+', 'COUNT', 1)
 return undelivered[1] and undelivered[1][1] or false
 ";
@@ -113,7 +125,7 @@ pub struct Monitor {
     pub(super) known: Arc<Mutex<Vec<Seen>>>,
 }
 
-type Answer = (u64, u64, u64, u64, Vec<(String, u64)>, Vec<(String, u64)>);
+type Answer = (u64, u64, u64, u64, u64, Vec<(String, u64)>, Vec<(String, u64)>);
 
 impl Monitor {
     /// As [`Feed::guarded`](super::Feed::guarded).
@@ -147,8 +159,9 @@ impl FeedMonitor for Monitor {
         let keys = &self.server.keys;
         let mut pipeline = Pipeline::with_capacity(usize::from(keys.partitions));
         for partition in 0..keys.partitions {
-            pipeline.cmd("EVAL").arg(STATUS).arg(3).arg(keys.events(partition)).arg(keys.heads(partition));
-            pipeline.arg(keys.applied(partition, &self.group)).arg(&self.group);
+            pipeline.cmd("EVAL").arg(STATUS).arg(5).arg(keys.events(partition)).arg(keys.heads(partition));
+            pipeline.arg(keys.applied(partition, &self.group)).arg(keys.trimmed(partition));
+            pipeline.arg(keys.backlog(partition, &self.group)).arg(&self.group).arg(ARCHIVE_BLOCK_ENTRIES);
         }
         let answers: Vec<Answer> = self.link.read(&pipeline).await?;
         Ok(status(answers, losses))
@@ -158,8 +171,8 @@ impl FeedMonitor for Monitor {
         let keys = &self.server.keys;
         let mut pipeline = Pipeline::with_capacity(usize::from(keys.partitions));
         for partition in 0..keys.partitions {
-            pipeline.cmd("EVAL").arg(FIRST_UNACKNOWLEDGED).arg(1).arg(keys.events(partition));
-            pipeline.arg(&self.group);
+            pipeline.cmd("EVAL").arg(FIRST_UNACKNOWLEDGED).arg(3).arg(keys.events(partition));
+            pipeline.arg(keys.trimmed(partition)).arg(keys.backlog(partition, &self.group)).arg(&self.group);
         }
         let answers: Vec<Option<String>> = self.link.read(&pipeline).await?;
         let read = |(partition, id): (u16, Option<String>)| {
@@ -175,8 +188,8 @@ fn status(answers: Vec<Answer>, losses: Vec<Option<Loss>>) -> FeedStatus {
     let mut partitions = Vec::with_capacity(answers.len());
     let mut consumers: BTreeMap<String, ConsumerStatus> = BTreeMap::new();
     for ((partition, loss), answer) in (0..).zip(losses).zip(answers) {
-        let (head, delivered, pending, behind_ms, waiting, applied) = answer;
-        let lag = head.saturating_sub(delivered) + pending;
+        let (head, delivered, pending, behind_ms, archived, waiting, applied) = answer;
+        let lag = head.saturating_sub(delivered) + pending + archived;
         partitions.push(PartitionStatus { partition, head, pending, lag, behind_ms, loss });
         let mut add = |name: String, pending, applied| {
             let known = consumers.entry(name.clone());

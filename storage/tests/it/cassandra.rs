@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cassandra_node;
 
+mod archive;
 mod generations;
 
 storage::views_contract!(open);

@@ -31,6 +31,7 @@ mod recent;
 mod server;
 mod slow;
 mod takeover;
+mod trim;
 
 storage::log_contract!(open);
 storage::malformed_contract!(open);

@@ -1,0 +1,105 @@
+//! The log as the archive needs it: entries as they lie there, few at a time, and the end of those that may go. Only here are entries removed from a stream, and only in `trim.lua`.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use redis::{Pipeline, Value};
+use shared::ids::Position;
+use shared::limits::{ACK_TRAIL_SPAN, TRIM_TRAIL_SPANS};
+use shared::ports::{Delivery, HotLog, HotPartition, LogEntry, StoreError, Trimmed};
+
+use super::link::Link;
+use super::server::{Server, unavailable, unexpected};
+use super::{STORE, entry};
+
+const TRIM: &str = include_str!("trim.lua");
+
+/// Commands of [`Hot::standing`] per partition.
+const ASKED: usize = 4;
+
+/// On the shared connection.
+#[derive(Clone)]
+pub struct Hot {
+    pub(super) server: Arc<Server>,
+    pub(super) link: Link,
+}
+
+#[async_trait]
+impl HotLog for Hot {
+    async fn standing(&self) -> Result<Vec<HotPartition>, StoreError> {
+        let keys = &self.server.keys;
+        let mut pipeline = Pipeline::with_capacity(1 + ASKED * usize::from(keys.partitions));
+        pipeline.cmd("TIME");
+        for partition in 0..keys.partitions {
+            let events = keys.events(partition);
+            pipeline.cmd("XLEN").arg(&events);
+            pipeline.cmd("MEMORY").arg("USAGE").arg(&events);
+            pipeline.cmd("HGET").arg(keys.trimmed(partition)).arg("blocks");
+            pipeline.cmd("XREVRANGE").arg(&events).arg("+").arg("-").arg("COUNT").arg(1);
+        }
+        let mut answers = self.link.read::<Vec<Value>>(&pipeline).await?.into_iter();
+        let (seconds, micros): (u64, u64) = read(answers.next().unwrap_or(Value::Nil))?;
+        let now_ms = seconds * 1_000 + micros / 1_000;
+        let mut standing = Vec::with_capacity(usize::from(keys.partitions));
+        for partition in 0..keys.partitions {
+            let mut next = || answers.next().unwrap_or(Value::Nil);
+            let (entries, bytes) = (read(next())?, read::<Option<u64>>(next())?.unwrap_or(0));
+            let blocks_trimmed = read::<Option<u64>>(next())?.unwrap_or(0);
+            let newest = entry::raw(partition, next()).ok_or_else(|| unavailable(unexpected()))?;
+            let last = newest.first().map(|entry| entry.position);
+            standing.push(HotPartition { partition, now_ms, entries, bytes, blocks_trimmed, last });
+        }
+        Ok(standing)
+    }
+
+    async fn entries(
+        &self,
+        partition: u16,
+        after: Option<Position>,
+        entries_max: usize,
+    ) -> Result<Vec<LogEntry>, StoreError> {
+        let first = after.map_or_else(|| "-".to_owned(), |after| format!("({}", entry::id(&after)));
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.cmd("XRANGE").arg(self.server.keys.events(partition));
+        pipeline.arg(first).arg("+").arg("COUNT").arg(entries_max);
+        let (entries,): (Value,) = self.link.read(&pipeline).await?;
+        entry::raw(partition, entries).ok_or_else(|| unavailable(unexpected()))
+    }
+
+    fn read(&self, entry: LogEntry) -> Delivery {
+        entry::open(entry)
+    }
+
+    async fn trim(&self, last: Position, blocks: u64) -> Result<Trimmed, StoreError> {
+        let keys = &self.server.keys;
+        let counter = last.counter.checked_add(1);
+        let counter = counter.ok_or_else(|| StoreError::Damaged { store: STORE, what: format!("{last}") })?;
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline
+            .cmd("EVAL")
+            .arg(TRIM)
+            .arg(2)
+            .arg(keys.events(last.partition))
+            .arg(keys.trimmed(last.partition));
+        pipeline.arg(entry::id(&last)).arg(entry::id(&Position { counter, ..last })).arg(blocks);
+        pipeline.arg(keys.trail(last.partition, ""));
+        pipeline.arg(ACK_TRAIL_SPAN.as_secs()).arg(TRIM_TRAIL_SPANS);
+        let (held,): (Option<String>,) = self.link.write(&pipeline).await?;
+        Ok(held.map_or(Trimmed::Done, |group| Trimmed::Held { group }))
+    }
+}
+
+impl Hot {
+    /// The last entry that was trimmed, and of how many blocks it ends the last; `None`: none was.
+    pub(crate) async fn trimmed(&self, partition: u16) -> Result<Option<(Position, u64)>, StoreError> {
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.cmd("HMGET").arg(self.server.keys.trimmed(partition)).arg("last").arg("blocks");
+        let ((last, blocks),): ((Option<String>, Option<u64>),) = self.link.read(&pipeline).await?;
+        let last = last.and_then(|id| entry::position(partition, &id));
+        Ok(last.zip(blocks))
+    }
+}
+
+fn read<T: redis::FromRedisValue>(value: Value) -> Result<T, StoreError> {
+    redis::from_redis_value(value).map_err(|error| unavailable(error.into()))
+}
