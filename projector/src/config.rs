@@ -1,12 +1,13 @@
 //! The settings of the program `projector`.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use projector::Which;
+use projector::{HotWindow, Which};
 use shared::Position;
-use shared::limits::{PARKED_LISTED_DEFAULT, PARKED_LISTED_MAX};
-use shared::process::config::{LogOptions, ProcessOptions, ViewOptions};
+use shared::limits::{HOT_WINDOW_BYTES_MIN, HOT_WINDOW_MAX, PARKED_LISTED_DEFAULT, PARKED_LISTED_MAX};
+use shared::process::config::{self, ConfigError, LogOptions, ProcessOptions, ViewOptions};
 
 /// Reads the log, projects every event and writes the views
 #[derive(Debug, Parser)]
@@ -67,6 +68,9 @@ pub(crate) struct Run {
     pub(crate) park_storms: bool,
 
     #[command(flatten)]
+    pub(crate) hot: Hot,
+
+    #[command(flatten)]
     pub(crate) log: LogOptions,
 
     #[command(flatten)]
@@ -74,6 +78,31 @@ pub(crate) struct Run {
 
     #[command(flatten)]
     pub(crate) process: ProcessOptions,
+}
+
+/// What stays in Redis of what the archive has. Without either nothing is trimmed.
+#[derive(Debug, Args)]
+pub(crate) struct Hot {
+    /// Trim events that are older than this, such as `24h`, once the archive has them and every generation has applied
+    /// them
+    #[arg(long, env = "CHAT_HOT_WINDOW", value_name = "TIME", value_parser = hot_window)]
+    pub(crate) hot_window: Option<Duration>,
+
+    /// Likewise, the oldest events while the streams of all partitions together take more memory than this
+    #[arg(long, env = "CHAT_HOT_WINDOW_BYTES", value_name = "BYTES",
+          value_parser = clap::value_parser!(u64).range(HOT_WINDOW_BYTES_MIN..))]
+    pub(crate) hot_window_bytes: Option<u64>,
+}
+
+impl Hot {
+    pub(crate) fn window(&self) -> Option<HotWindow> {
+        let Self { hot_window: time, hot_window_bytes: bytes } = *self;
+        (time.is_some() || bytes.is_some()).then_some(HotWindow { time, bytes })
+    }
+}
+
+fn hot_window(text: &str) -> Result<Duration, ConfigError> {
+    config::time(text, HOT_WINDOW_MAX)
 }
 
 #[derive(Debug, Args)]

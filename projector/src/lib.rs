@@ -1,6 +1,7 @@
 //! Reads the log, projects every event, writes the views, acknowledges: in that order. It decides nothing and
 //! answers nobody; it knows stores only as ports.
 
+mod archiving;
 mod backoff;
 mod bar;
 mod filling;
@@ -17,6 +18,7 @@ mod status;
 mod storm;
 mod verify;
 
+pub use archiving::{ArchiveCounters, Archiver, HotWindow, keep_archive};
 pub use bar::Bar;
 pub use filling::{Filler, Makes};
 pub use pace::Paced;
@@ -27,6 +29,6 @@ pub use rebuild::{Built, Rebuild, RebuildError};
 pub use repair::{Lost, Repair, RepairError, Repaired};
 pub use restore::{Restorer, restore};
 pub use run::{Counters, Projector, run};
-pub use status::Report;
+pub use status::{Archived, Report};
 pub use storm::{Storm, StormGuard};
 pub use verify::{Comparison, Difference, Differences, Phase, Step, Tell, Verifier, VerifyError, verify};

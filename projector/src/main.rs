@@ -11,13 +11,13 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use config::{Asked, Command, Config, Migrate, Numbered, Of, Run, Status};
 use projector::{
-    Counters, Filler, Lost, Makes, Paced, Parked, Progress, Projector, Rebuild, Repair, Report, Restorer,
-    StormGuard, Verifier, Watched,
+    ArchiveCounters, Archived, Archiver, Counters, Filler, Lost, Makes, Paced, Parked, Progress, Projector,
+    Rebuild, Repair, Report, Restorer, StormGuard, Verifier, Watched, keep_archive,
 };
 use shared::Clock;
 use shared::generation::{Generation, Generations, State};
-use shared::limits::{COMMAND_DEADLINE, CONSUMERS_PER_PROJECTOR, PARKED_COUNTED_MAX};
-use shared::ports::{FeedMonitor, ParkedEvents, Probe, SeenLog, StoreError};
+use shared::limits::{ARCHIVE_BLOCK_ENTRIES, COMMAND_DEADLINE, CONSUMERS_PER_PROJECTOR, PARKED_COUNTED_MAX};
+use shared::ports::{Archive, FeedMonitor, HotLog, HotPartition, ParkedEvents, Probe, SeenLog, StoreError};
 use shared::process::{
     config::{LogOptions, ViewOptions},
     health::Health,
@@ -25,6 +25,7 @@ use shared::process::{
     shutdown::{Lifecycle, Signals},
     telemetry,
 };
+use storage::archive;
 use storage::cassandra::{self, Cassandra, Migrator};
 use storage::redis::{self, Redis};
 
@@ -68,6 +69,19 @@ async fn run(options: Run) -> Result<()> {
             .watching(Arc::new(progress.clone()));
     let operations = http::bind(options.metrics_listen).await?;
     http::serve(operations, telemetry::operations(metrics.clone(), health.clone()), &lifecycle);
+    let (of_redis, name) = (redis.clone(), options.name.clone());
+    let archiver = Archiver {
+        log: Arc::new(redis.hot()),
+        archive: Arc::new(cassandra.archive()),
+        generations: Arc::new(cassandra.generations()),
+        monitor: Box::new(move |generation| Arc::new(of_redis.monitor(generation))),
+        name,
+        window: options.hot.window(),
+        starts: cassandra.starts(),
+        counters: ArchiveCounters::new(&metrics),
+        progress: progress.clone(),
+    };
+    lifecycle.spawn(keep_archive(archiver, lifecycle.shutdown.clone()));
     let filler = Filler {
         generations: Arc::new(cassandra.generations()),
         makes: Box::new(Consumers {
@@ -108,8 +122,10 @@ impl Makes for Consumers {
         let Generation { number, state, rate } = generation;
         let guard = (!self.park_storms).then(StormGuard::default);
         let projector = |consumer| {
-            let feed = self.redis.feed(number, &format!("{}/{consumer}", self.name));
-            let feed = Box::new(feed.guarded(Arc::new(self.cassandra.seen(number))));
+            let consumer = format!("{}/{consumer}", self.name);
+            let stream = self.redis.feed(number, &consumer).guarded(Arc::new(self.cassandra.seen(number)));
+            let backlog = self.redis.backlog(number, &consumer);
+            let feed = Box::new(archive::Feed::new(stream, backlog, Arc::new(self.cassandra.archive())));
             Projector {
                 feed: match state {
                     State::Building => Box::new(Paced::new(feed, self.progress.clone(), rate)),
@@ -216,9 +232,21 @@ async fn report(stores: &Stores) -> Result<Report> {
             monitor(&stores.redis, &stores.cassandra, generation.number).status().await?,
         );
     }
+    report.add_archive(archived(stores).await?);
     let parked = stores.cassandra.parked(stores.serving().await?);
     report.add_parked(&parked.parked(None, PARKED_COUNTED_MAX).await?);
     Ok(report)
+}
+
+async fn archived(stores: &Stores) -> Result<Vec<Archived>> {
+    let (hot, archive) = (stores.redis.hot(), stores.cassandra.archive());
+    let mut partitions = Vec::new();
+    for HotPartition { partition, blocks_trimmed, bytes, .. } in hot.standing().await? {
+        let archived = archive.reach(partition).await?;
+        let trimmed = blocks_trimmed * ARCHIVE_BLOCK_ENTRIES;
+        partitions.push(Archived { partition, archived, trimmed, hot_bytes: bytes });
+    }
+    Ok(partitions)
 }
 
 async fn parked(command: config::Parked) -> Result<()> {
@@ -231,7 +259,11 @@ async fn parked(command: config::Parked) -> Result<()> {
     let parked = Parked {
         generation,
         events: Arc::new(stores.cassandra.parked(generation)),
-        log: Arc::new(stores.redis.reader()),
+        log: Arc::new(archive::Reader::new(
+            stores.redis.reader(),
+            stores.redis.hot(),
+            Arc::new(stores.cassandra.archive()),
+        )),
         views: Arc::new(stores.cassandra.writer(generation)),
     };
     let done = command.run(&parked).await;
@@ -248,10 +280,15 @@ async fn verify(options: Of) -> Result<()> {
     done
 }
 
+/// Archive and stream.
+fn whole_log(redis: &Redis, cassandra: &Cassandra) -> archive::Scan {
+    archive::Scan::new(redis.scan(), redis.hot(), Arc::new(cassandra.archive()))
+}
+
 fn verifier(redis: &Redis, cassandra: &Cassandra, generation: u32) -> Verifier {
     Verifier {
         generation,
-        log: Arc::new(redis.scan()),
+        log: Arc::new(whole_log(redis, cassandra)),
         views: Arc::new(cassandra.scan(generation)),
         monitor: Arc::new(monitor(redis, cassandra, generation)),
     }
@@ -263,7 +300,7 @@ async fn repair(options: config::Repair) -> Result<()> {
     let others = with_views(cassandra).await?.into_iter().filter(|other| other.number != generation);
     let repair = Repair {
         generation,
-        log: Arc::new(redis.scan()),
+        log: Arc::new(whole_log(redis, cassandra)),
         appends: Arc::new(redis.log()),
         epoch: Arc::new(redis.epoch()),
         monitor: Arc::new(monitor(redis, cassandra, generation)),

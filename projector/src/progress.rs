@@ -55,6 +55,8 @@ struct State {
     lost: BTreeMap<u16, Loss>,
     /// When that was last said.
     alarmed_at: Option<Instant>,
+    /// Why the log is not archived or trimmed.
+    held: Option<String>,
 }
 
 impl Progress {
@@ -129,13 +131,24 @@ impl Progress {
         }
     }
 
+    /// The log grows beyond what it should: it cannot be archived or trimmed, and why. `None`: it can.
+    pub(crate) fn note_held(&self, held: Option<String>) {
+        let mut state = self.state();
+        if let Some(why) = &held
+            && state.held.is_none()
+        {
+            tracing::error!(why, "the log cannot be trimmed and grows");
+        }
+        state.held = held;
+    }
+
     /// Age of the oldest event that is not acknowledged and can be, when it was last looked.
     pub(crate) fn behind(&self) -> Duration {
         self.state().behind
     }
 
     fn judge(&self, now: Instant) -> Result<(), StoreError> {
-        let State { storm, advanced_at, behind, ref lost, .. } = *self.state();
+        let State { storm, advanced_at, behind, ref lost, ref held, .. } = *self.state();
         if let Some(storm) = storm {
             return Err(StoreError::Unfit { store: "this projector", what: storm.to_string() });
         }
@@ -145,6 +158,10 @@ impl Progress {
         let stands_for = advanced_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         if behind > BEHIND_MAX && stands_for > STANDSTILL_MAX {
             return Err(StoreError::unavailable(PROJECTION, "it is behind and does not advance"));
+        }
+        if let Some(why) = held {
+            let what = format!("it cannot be trimmed and grows: {why}");
+            return Err(StoreError::Unfit { store: "the log", what });
         }
         Ok(())
     }
@@ -248,6 +265,16 @@ mod tests {
         let expected = "the log is damaged: partition 0 ends at offset 5, and the views have seen 7";
         assert_eq!(said.to_string(), expected);
         progress.note(&standing(0, Duration::ZERO, 7), Instant::now());
+        assert!(progress.judge(Instant::now()).is_ok());
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_trimmed_is_told_while_it_is() {
+        let progress = Progress::default();
+        progress.note_held(Some("partition 3: group g2".to_owned()));
+        let expected = "the log does not fit: it cannot be trimmed and grows: partition 3: group g2";
+        assert_eq!(progress.judge(Instant::now()).unwrap_err().to_string(), expected);
+        progress.note_held(None);
         assert!(progress.judge(Instant::now()).is_ok());
     }
 

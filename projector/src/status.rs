@@ -16,6 +16,19 @@ pub struct Report {
     /// are counted.
     parked: usize,
     oldest_parked_at: Option<Timestamp>,
+    archive: Vec<Archived>,
+}
+
+/// Of one partition of the log, counted from the first event that ever was.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Archived {
+    pub partition: u16,
+    /// Events that are in the archive.
+    pub archived: u64,
+    /// Events that are in the archive alone.
+    pub trimmed: u64,
+    /// Memory that the others take.
+    pub hot_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -38,6 +51,10 @@ impl Report {
     pub fn add_parked(&mut self, events: &[ParkedEvent]) {
         self.parked = events.len();
         self.oldest_parked_at = events.iter().map(|event| event.parked_at).min();
+    }
+
+    pub fn add_archive(&mut self, archive: Vec<Archived>) {
+        self.archive = archive;
     }
 
     /// Lines for a person.
@@ -64,6 +81,11 @@ impl Report {
             }
             line(&mut text, &[]);
         }
+        line(&mut text, &[&"partition", &"archived", &"trimmed", &"hot bytes"]);
+        for Archived { partition, archived, trimmed, hot_bytes } in &self.archive {
+            line(&mut text, &[partition, archived, trimmed, hot_bytes]);
+        }
+        line(&mut text, &[]);
         let since = self.oldest_parked_at.map_or_else(String::new, |at| format!(", the oldest since {at}"));
         line(&mut text, &[&format!("parked events: {}{since}", self.parked)]);
         text
@@ -137,6 +159,7 @@ mod tests {
             place: None,
         };
         report.add_parked(&[parked(2_000), parked(1_000)]);
+        report.add_archive(vec![Archived { partition: 0, archived: 6, trimmed: 5, hot_bytes: 4_321 }]);
         report
     }
 
@@ -147,6 +170,7 @@ mod tests {
         assert_eq!(lines[0].join(" "), "generation 1: lag 3 events, 1.2 s behind");
         assert!(lines.contains(&vec!["0", "7", "1", "3", "1.2", "s"]), "{table}");
         assert!(lines.contains(&vec!["one/1", "4", "1"]), "{table}");
+        assert!(lines.contains(&vec!["0", "6", "5", "4321"]), "{table}");
         assert!(!table.contains("lost"), "{table}");
         let last = "parked events: 2, the oldest since 1970-01-01T00:00:01.000Z";
         assert_eq!(lines.last().unwrap().join(" "), last);

@@ -25,7 +25,7 @@ pub(crate) mod read;
 mod report;
 mod rows;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use report::{Comparison, Difference, Differences};
 

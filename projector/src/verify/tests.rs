@@ -35,7 +35,7 @@ fn delivery(offset: u64, seq: Seq, event: Event) -> Delivery {
     Delivery { position, content: Ok(RecordedEvent { position, offset, seq, id, at, trace: None, event }) }
 }
 
-pub(super) fn registered(user: &str, offset: u64) -> Delivery {
+pub(crate) fn registered(user: &str, offset: u64) -> Delivery {
     let event = UserRegistered { username: name(user), password_hash: "$argon2id$".to_owned() };
     delivery(offset, 1, Event::UserRegistered(event))
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::limits::{
-    IDEMPOTENCY_WINDOW, LOGIN_RATE, PARTITIONS_DEFAULT, PARTITIONS_MAX, REGISTER_RATE, REPLICAS_MAX,
-    REQUESTS_IN_FLIGHT_PER_USER, SEND_RATE, STREAMS_PER_USER,
+    IDEMPOTENCY_WINDOW, IDEMPOTENCY_WINDOW_MAX, LOGIN_RATE, PARTITIONS_DEFAULT, PARTITIONS_MAX,
+    REGISTER_RATE, REPLICAS_MAX, REQUESTS_IN_FLIGHT_PER_USER, SEND_RATE, STREAMS_PER_USER,
 };
 use crate::network::Network;
 use crate::rate::Rate;
@@ -258,8 +258,18 @@ fn keyspace(text: &str) -> Result<String, ConfigError> {
 
 /// Whole seconds, minutes or hours.
 fn window(text: &str) -> Result<Duration, ConfigError> {
+    time(text, IDEMPOTENCY_WINDOW_MAX)
+}
+
+/// A time as settings have it, at most `longest`, which is whole hours.
+///
+/// # Errors
+/// For anything else, saying what is expected.
+pub fn time(text: &str, longest: Duration) -> Result<Duration, ConfigError> {
+    let hours_max = longest.as_secs() / 3_600;
     let wrong = || {
-        ConfigError("a whole number with s, m or h, such as 90s or 1h; at least 1s, at most 24h".to_owned())
+        let expected = "a whole number with s, m or h, such as 90s or 1h; at least 1s, at most";
+        ConfigError(format!("{expected} {hours_max}h"))
     };
     let units = [('s', 1), ('m', 60), ('h', 3_600)];
     let (number, seconds_per_unit) = units
@@ -268,7 +278,7 @@ fn window(text: &str) -> Result<Duration, ConfigError> {
         .ok_or_else(wrong)?;
     let number: u32 = number.parse().map_err(|_| wrong())?;
     let seconds = u64::from(number) * seconds_per_unit;
-    if (1..=24 * 3_600).contains(&seconds) { Ok(Duration::from_secs(seconds)) } else { Err(wrong()) }
+    if (1..=hours_max * 3_600).contains(&seconds) { Ok(Duration::from_secs(seconds)) } else { Err(wrong()) }
 }
 
 #[cfg(test)]

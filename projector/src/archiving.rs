@@ -1,0 +1,241 @@
+//! Copies every entry of the log into the archive, and has the log forget what is there and is older than the hot window.
+//! Every projector archives the partitions that are its own among those that live; of one that two hold to be theirs
+//! nobody notices, as both write the same blocks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use shared::generation::{Generations, State};
+use shared::limits::{ARCHIVE_INTERVAL, ARCHIVE_PARTITIONS_AT_ONCE, TRIM_HELD_MAX};
+use shared::ports::{Archive, FeedMonitor, HotLog, HotPartition, StoreError};
+use shared::process::telemetry::Metrics;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::progress::Progress;
+
+mod partition;
+mod window;
+
+pub use window::HotWindow;
+
+use partition::Partition;
+
+/// What one projector does for archive and log.
+pub struct Archiver {
+    pub log: Arc<dyn HotLog>,
+    pub archive: Arc<dyn Archive>,
+    pub generations: Arc<dyn Generations>,
+    /// Of a generation: who works on it.
+    pub monitor: Box<dyn Fn(u32) -> Arc<dyn FeedMonitor> + Send + Sync>,
+    pub name: String,
+    /// `None`: nothing is trimmed.
+    pub window: Option<HotWindow>,
+    /// How many starts of the archive's store were seen.
+    pub starts: watch::Receiver<u64>,
+    pub counters: ArchiveCounters,
+    pub progress: Progress,
+}
+
+/// What was archived and trimmed by this process, and how its partitions stand.
+#[derive(Debug, Clone, Default)]
+pub struct ArchiveCounters {
+    archived: Counter,
+    trimmed: Counter,
+    hot_bytes: Gauge,
+    held: Gauge,
+}
+
+impl ArchiveCounters {
+    #[must_use]
+    pub fn new(metrics: &Metrics) -> Self {
+        let counters = Self::default();
+        metrics.register(|registry| {
+            let Self { archived, trimmed, hot_bytes, held } = counters.clone();
+            registry.register("projector_archived_events", "Events copied into the archive", archived);
+            let help = "Events removed from the log, which the archive has";
+            registry.register("projector_trimmed_events", help, trimmed);
+            let help = "Memory that the streams of all partitions take, in bytes";
+            registry.register("projector_hot_bytes", help, hot_bytes);
+            let help =
+                "Partitions of this projector that are not archived, or not trimmed, as they should be";
+            registry.register("projector_held_partitions", help, held);
+        });
+        counters
+    }
+}
+
+/// Why a partition does not get on, and since when.
+struct Hold {
+    why: String,
+    since: Instant,
+}
+
+/// Until shutdown. What fails is tried again with the next look; nothing is trimmed for it meanwhile.
+pub async fn keep_archive(mut archiver: Archiver, shutdown: CancellationToken) {
+    let (mut partitions, mut holds) = (BTreeMap::new(), BTreeMap::new());
+    let mut looks = tokio::time::interval(ARCHIVE_INTERVAL);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while shutdown.run_until_cancelled(looks.tick()).await.is_some() {
+        if archiver.starts.has_changed().unwrap_or(false) {
+            archiver.starts.mark_unchanged();
+            partitions.values_mut().for_each(Partition::go_back);
+        }
+        let look = archiver.look(&mut partitions, &mut holds);
+        match shutdown.run_until_cancelled(look).await {
+            Some(Ok(())) => {}
+            // A store that is away is told by its own probe.
+            Some(Err(error)) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "cannot look at the log");
+            }
+            None => return,
+        }
+    }
+}
+
+impl Archiver {
+    async fn look(
+        &self,
+        partitions: &mut BTreeMap<u16, Partition>,
+        holds: &mut BTreeMap<u16, Hold>,
+    ) -> Result<(), StoreError> {
+        let standing = self.log.standing().await?;
+        let names = self.living().await?;
+        let bytes = standing.iter().map(|one| one.bytes).sum::<u64>();
+        self.counters.hot_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let own = |one: &HotPartition| owner(&names, one.partition) == Some(self.name.as_str());
+        let own: Vec<_> = standing.iter().copied().filter(own).collect();
+        let is_own = |partition: &u16| own.iter().any(|one| one.partition == *partition);
+        partitions.retain(|partition, _| is_own(partition));
+        holds.retain(|partition, _| is_own(partition));
+        let of_all = Share { bytes, partitions: standing.len() as u64 };
+        let work = own.into_iter().map(|standing| {
+            let partition = partitions.remove(&standing.partition);
+            async move { (standing.partition, self.attend(standing, partition, of_all).await) }
+        });
+        let mut work = stream::iter(work).buffer_unordered(ARCHIVE_PARTITIONS_AT_ONCE);
+        let mut attended = Vec::new();
+        while let Some(one) = work.next().await {
+            attended.push(one);
+        }
+        drop(work);
+        let now = Instant::now();
+        for (number, attended) in attended {
+            let why = match attended {
+                Ok((partition, why)) => {
+                    partitions.insert(number, partition);
+                    why
+                }
+                // That a store is away its own probe says.
+                Err(error) if error.is_retryable() => continue,
+                Err(error) => Some(error.to_string()),
+            };
+            hold(holds, number, why, now);
+        }
+        self.tell(holds, now);
+        Ok(())
+    }
+
+    /// Archives what the partition has gained, and trims it. Returns why it was not trimmed as it should be.
+    async fn attend(
+        &self,
+        standing: HotPartition,
+        partition: Option<Partition>,
+        of_all: Share,
+    ) -> Result<(Partition, Option<String>), StoreError> {
+        let mut partition = match partition {
+            Some(partition) => partition,
+            None => Partition::begin(&*self.archive, standing.partition).await?,
+        };
+        let archived = partition.archive(&*self.log, &*self.archive, standing.blocks_trimmed).await?;
+        self.counters.archived.inc_by(archived);
+        let Some(window) = &self.window else { return Ok((partition, None)) };
+        let trimmed = partition.trim(&*self.log, &*self.archive, window, standing, of_all).await?;
+        self.counters.trimmed.inc_by(trimmed.events);
+        Ok((partition, trimmed.held))
+    }
+
+    /// The names of the projectors that are heard of, or were until just now.
+    async fn living(&self) -> Result<BTreeSet<String>, StoreError> {
+        let generations = self.generations.list().await?;
+        let serving = generations.iter().find(|one| one.state == State::Serving);
+        let mut names = BTreeSet::from([self.name.clone()]);
+        if let Some(serving) = serving {
+            let status = (self.monitor)(serving.number).status().await?;
+            let of = |consumer: &str| consumer.rsplit_once('/').map(|(name, _)| name.to_owned());
+            names.extend(status.consumers.iter().filter_map(|consumer| of(&consumer.name)));
+        }
+        Ok(names)
+    }
+
+    fn tell(&self, holds: &BTreeMap<u16, Hold>, now: Instant) {
+        self.counters.held.set(i64::try_from(holds.len()).unwrap_or(i64::MAX));
+        let longest = holds.iter().min_by_key(|(_, hold)| hold.since);
+        let alarm = longest.filter(|(_, hold)| now.duration_since(hold.since) > TRIM_HELD_MAX);
+        self.progress
+            .note_held(alarm.map(|(partition, hold)| format!("partition {partition}: {}", hold.why)));
+    }
+}
+
+/// What all partitions have, of which each may have an equal share.
+#[derive(Clone, Copy)]
+struct Share {
+    bytes: u64,
+    partitions: u64,
+}
+
+/// Whoever of them all says so himself: the highest of a hash of name and partition, so that one that comes or goes
+/// moves only its own partitions.
+fn owner(names: &BTreeSet<String>, partition: u16) -> Option<&str> {
+    let rank = |name: &&String| xxhash_rust::xxh3::xxh3_64_with_seed(name.as_bytes(), partition.into());
+    names.iter().max_by_key(rank).map(String::as_str)
+}
+
+fn hold(holds: &mut BTreeMap<u16, Hold>, partition: u16, why: Option<String>, now: Instant) {
+    match why {
+        None => drop(holds.remove(&partition)),
+        Some(why) => {
+            let hold = holds.entry(partition).or_insert_with(|| {
+                tracing::warn!(partition, why, "a partition is not archived or not trimmed as it should be");
+                Hold { why: String::new(), since: now }
+            });
+            hold.why = why;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn every_partition_has_one_owner_and_a_new_projector_moves_only_its_own() {
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+        let (two, three) = (names(&["one", "two"]), names(&["one", "two", "three"]));
+        let mut moved = 0;
+        for partition in 0..1_000 {
+            let (before, after) = (owner(&two, partition).unwrap(), owner(&three, partition).unwrap());
+            assert!(before == after || after == "three");
+            moved += usize::from(before != after);
+        }
+        assert!((250..450).contains(&moved), "{moved}");
+        assert_eq!(owner(&names(&[]), 0), None);
+    }
+
+    #[test]
+    fn a_hold_is_as_old_as_it_began_and_ends_when_it_goes_on() {
+        let (mut holds, start) = (BTreeMap::new(), Instant::now());
+        let why = |text: &str| Some(text.to_owned());
+        hold(&mut holds, 3, why("g2"), start);
+        hold(&mut holds, 3, why("g3"), start + Duration::from_secs(9));
+        assert_eq!((holds[&3].why.as_str(), holds[&3].since), ("g3", start));
+        hold(&mut holds, 3, None, start);
+        assert!(holds.is_empty());
+    }
+}

@@ -1,0 +1,257 @@
+//! One partition on its way into the archive and out of the log. The entries are counted, and each that can be read has
+//! to carry the number that follows: where it does not, the log and the archive are not of one piece, and nothing more
+//! is archived or trimmed.
+
+use std::collections::VecDeque;
+
+use shared::ids::Position;
+use shared::limits::{
+    ARCHIVE_BLOCK_ENTRIES, ARCHIVE_BLOCKS_PER_LOOK, ARCHIVE_NOTED_EVERY, ARCHIVE_SETTLED_AFTER,
+};
+use shared::ports::{Archive, Block, Delivery, HotLog, HotPartition, StoreError, Trimmed};
+use tokio::time::Instant;
+
+use super::Share;
+use super::window::HotWindow;
+
+pub(super) struct Partition {
+    /// The one that is being filled.
+    block: Block,
+    /// The last entry that is archived.
+    last: Option<Position>,
+    numbers: Numbers,
+    /// When it was noted how many entries were archived, oldest first.
+    noted: VecDeque<(Instant, u64)>,
+    /// The archive may have lost what it had acknowledged last.
+    goes_back: bool,
+}
+
+/// What one look has trimmed.
+pub(super) struct Gone {
+    pub(super) events: u64,
+    /// Why it was not as much as it should be.
+    pub(super) held: Option<String>,
+}
+
+impl Partition {
+    /// Behind what the archive has.
+    pub(super) async fn begin(archive: &dyn Archive, partition: u16) -> Result<Self, StoreError> {
+        let reach = archive.reach(partition).await?;
+        Self::behind(archive, partition, reach).await
+    }
+
+    async fn behind(archive: &dyn Archive, partition: u16, reach: u64) -> Result<Self, StoreError> {
+        let noted = VecDeque::new();
+        if reach == 0 {
+            let (block, numbers) = (Block { partition, number: 0, entries: Vec::new() }, Numbers::default());
+            return Ok(Self { block, last: None, numbers, noted, goes_back: false });
+        }
+        let number = (reach - 1) / ARCHIVE_BLOCK_ENTRIES;
+        let block = archive.block(partition, number).await?.filter(|block| block.reach() >= reach);
+        let block = block.ok_or_else(|| damaged(partition, &format!("block {number} is not whole")))?;
+        let last = block.entries.last().map(|entry| entry.position);
+        Ok(Self { block, last, numbers: Numbers::unknown(), noted, goes_back: false })
+    }
+
+    pub(super) fn go_back(&mut self) {
+        self.goes_back = true;
+    }
+
+    /// Copies what the log has gained, at most so much that others get their turn. Returns how many entries.
+    pub(super) async fn archive(
+        &mut self,
+        log: &dyn HotLog,
+        archive: &dyn Archive,
+        blocks_trimmed: u64,
+    ) -> Result<u64, StoreError> {
+        if self.goes_back {
+            let reach = self.settled().max(blocks_trimmed * ARCHIVE_BLOCK_ENTRIES);
+            *self = Self::behind(archive, self.block.partition, reach).await?;
+        }
+        self.learn_numbers(log)?;
+        let mut archived = 0;
+        for _ in 0..ARCHIVE_BLOCKS_PER_LOOK {
+            if self.block.is_full() {
+                self.block.number += 1;
+                self.block.entries.clear();
+            }
+            let room = ARCHIVE_BLOCK_ENTRIES as usize - self.block.entries.len();
+            let gained = log.entries(self.block.partition, self.last, room).await?;
+            let Some(last) = gained.last().map(|entry| entry.position) else { break };
+            let (count, is_all) = (gained.len() as u64, gained.len() < room);
+            let mut numbers = self.numbers;
+            for entry in &gained {
+                numbers.note(&log.read(entry.clone()))?;
+            }
+            let known = self.block.entries.len();
+            self.block.entries.extend(gained);
+            if let Err(error) = archive.put(&self.block).await {
+                self.block.entries.truncate(known);
+                return Err(error);
+            }
+            (self.last, self.numbers) = (Some(last), numbers);
+            archived += count;
+            if is_all {
+                break;
+            }
+        }
+        self.note(Instant::now());
+        Ok(archived)
+    }
+
+    /// From the block at hand, after a start.
+    fn learn_numbers(&mut self, log: &dyn HotLog) -> Result<(), StoreError> {
+        if self.numbers == Numbers::unknown() {
+            let mut numbers = self.numbers;
+            for entry in &self.block.entries {
+                numbers.note(&log.read(entry.clone()))?;
+            }
+            self.numbers = numbers;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, now: Instant) {
+        let is_due = |(at, _): &(Instant, u64)| now.duration_since(*at) >= ARCHIVE_NOTED_EVERY;
+        if self.noted.back().is_none_or(is_due) {
+            self.noted.push_back((now, self.block.reach()));
+        }
+        // Of those that are old enough the newest counts.
+        while self.noted.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= ARCHIVE_SETTLED_AFTER) {
+            self.noted.pop_front();
+        }
+    }
+
+    /// How many entries the archive has had for long enough.
+    fn settled(&self) -> u64 {
+        let settled = self.noted.front().filter(|(at, _)| at.elapsed() >= ARCHIVE_SETTLED_AFTER);
+        settled.map_or(0, |(_, reach)| *reach)
+    }
+
+    /// Has the log forget whole blocks that are beyond the window, each after it was read from the archive.
+    pub(super) async fn trim(
+        &mut self,
+        log: &dyn HotLog,
+        archive: &dyn Archive,
+        window: &HotWindow,
+        standing: HotPartition,
+        of_all: Share,
+    ) -> Result<Gone, StoreError> {
+        let HotPartition { partition, now_ms, entries, bytes, blocks_trimmed, last: newest } = standing;
+        let of_block = bytes * ARCHIVE_BLOCK_ENTRIES / entries.max(1);
+        let mut excess = window.excess(bytes, of_all.bytes, of_all.partitions);
+        let (mut gone, settled) = (Gone { events: 0, held: None }, self.settled() / ARCHIVE_BLOCK_ENTRIES);
+        for number in blocks_trimmed..settled.min(blocks_trimmed + ARCHIVE_BLOCKS_PER_LOOK) {
+            let Some(block) = archive.block(partition, number).await?.filter(Block::is_full) else {
+                *self = Self::behind(archive, partition, number * ARCHIVE_BLOCK_ENTRIES).await?;
+                gone.held = Some(format!("block {number} was lost by the archive; it is written again"));
+                return Ok(gone);
+            };
+            let Some(last) = block.entries.last().map(|entry| entry.position) else { break };
+            let is_beyond = excess >= of_block.max(1) || window.is_older(now_ms, last.ms);
+            if !is_beyond || newest.is_none_or(|newest| last >= newest) {
+                return Ok(gone);
+            }
+            match log.trim(last, number + 1).await? {
+                Trimmed::Done => gone.events += ARCHIVE_BLOCK_ENTRIES,
+                Trimmed::Held { group } => {
+                    // As long as it gets on it may be held up by what was acknowledged only just now.
+                    if gone.events == 0 {
+                        gone.held = Some(format!("group {group} has not acknowledged what is to be trimmed"));
+                    }
+                    return Ok(gone);
+                }
+            }
+            excess = excess.saturating_sub(of_block);
+        }
+        if gone.events == 0 && excess > of_block.saturating_mul(2) {
+            gone.held = Some("the archive has too little of it yet".to_owned());
+        }
+        Ok(gone)
+    }
+}
+
+/// Whether entries are numbered 1, 2, 3, …
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Numbers {
+    /// Of the last entry that could be read; `None`: of none yet, and anything may follow.
+    last: Option<u64>,
+    /// Entries since then that could not be read.
+    unreadable: u64,
+    begun: bool,
+}
+
+impl Numbers {
+    /// Somewhere in the log.
+    fn unknown() -> Self {
+        Self { last: None, unreadable: 0, begun: true }
+    }
+
+    /// An entry that cannot be read takes a number, or is one that somebody put there by hand.
+    fn note(&mut self, delivery: &Delivery) -> Result<(), StoreError> {
+        let Ok(recorded) = &delivery.content else {
+            self.unreadable += 1;
+            return Ok(());
+        };
+        let last = if self.begun { self.last } else { Some(0) };
+        let found = recorded.offset;
+        if let Some(last) = last
+            && !(last + 1..=last + 1 + self.unreadable).contains(&found)
+        {
+            let expected = last + 1 + self.unreadable;
+            let what =
+                format!("event {found} at {} stands where event {expected} belongs", recorded.position);
+            return Err(damaged(recorded.position.partition, &what));
+        }
+        *self = Self { last: Some(found), unreadable: 0, begun: true };
+        Ok(())
+    }
+}
+
+fn damaged(partition: u16, what: &str) -> StoreError {
+    StoreError::Damaged { store: "the log or its archive", what: format!("partition {partition}: {what}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::event::Malformed;
+    use shared::ports::Unreadable;
+
+    use super::*;
+    use crate::verify::tests::registered;
+
+    fn unreadable() -> Delivery {
+        let position = Position { partition: 0, ms: 2, counter: 0 };
+        let (cause, bytes) = (Malformed::UnknownKind("x".to_owned()), Vec::new());
+        Delivery { position, content: Err(Unreadable { cause, place: None, bytes }) }
+    }
+
+    #[test]
+    fn a_gap_or_another_log_is_told() {
+        let says = |numbers: Numbers, entries: &[Option<u64>]| {
+            let mut numbers = numbers;
+            let note = |entry: &Option<u64>| {
+                numbers.note(&entry.map_or_else(unreadable, |offset| registered("samer", offset)))
+            };
+            entries.iter().try_for_each(note).is_ok()
+        };
+        let (first, unknown) = (Numbers::default(), Numbers::unknown());
+        assert!(says(first, &[Some(1), Some(2), None, Some(4)]));
+        assert!(says(first, &[None, Some(2), None, None, Some(4)]), "one of them was put there by hand");
+        assert!(!says(first, &[Some(2)]) && !says(first, &[Some(1), Some(3)]));
+        assert!(!says(first, &[Some(1), Some(2), Some(1)]), "another log");
+        assert!(says(unknown, &[None, Some(900), Some(901)]) && !says(unknown, &[Some(900), Some(1)]));
+    }
+
+    #[test]
+    fn what_is_archived_only_just_now_is_not_settled() {
+        let (block, start) = (Block { partition: 0, number: 2, entries: Vec::new() }, Instant::now());
+        let (numbers, noted) = (Numbers::default(), VecDeque::new());
+        let mut partition = Partition { block, last: None, numbers, noted, goes_back: false };
+        let old = start.checked_sub(ARCHIVE_SETTLED_AFTER).unwrap_or(start);
+        partition.note(old);
+        partition.block.number = 3;
+        partition.note(start);
+        assert_eq!(partition.settled(), if old < start { 2 * ARCHIVE_BLOCK_ENTRIES } else { 0 });
+    }
+}
