@@ -199,11 +199,11 @@ fn hold(holds: &mut BTreeMap<u16, Hold>, partition: u16, why: Option<String>, no
     match why {
         None => drop(holds.remove(&partition)),
         Some(why) => {
-            let hold = holds.entry(partition).or_insert_with(|| {
+            let hold = holds.entry(partition).or_insert(Hold { why: String::new(), since: now });
+            if hold.why != why {
                 tracing::warn!(partition, why, "a partition is not archived or not trimmed as it should be");
-                Hold { why: String::new(), since: now }
-            });
-            hold.why = why;
+                hold.why = why;
+            }
         }
     }
 }

@@ -34,6 +34,8 @@ mod transcripts;
 mod verify;
 
 #[cfg(feature = "real")]
+mod archive;
+#[cfg(feature = "real")]
 mod durability;
 #[cfg(feature = "real")]
 mod edge;

@@ -1,0 +1,116 @@
+//! The log is copied into the archive and forgotten by Redis, and nobody misses anything: a new generation is built from
+//! both, compared with both, and what holds up the trimming is told.
+
+use std::time::Duration;
+
+use e2e::traffic::Pair;
+use e2e::{Shape, TestApp, within};
+use serde_json::Value;
+
+e2e::real_scenarios!(what_was_trimmed_is_rebuilt_and_a_generation_that_stands_still_holds_it_up);
+
+/// Until what is archived counts as settled, and what is acknowledged is old enough: 20 s each.
+const TRIMMED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Messages of each conversation: several blocks of the archive.
+const MESSAGES: usize = 300;
+
+async fn stored(app: &TestApp) -> usize {
+    let sums = app.processes().stored().await;
+    sums.values().map(|sum| usize::try_from(sum.count).unwrap()).sum()
+}
+
+/// Of both projectors together.
+async fn metric(app: &TestApp, name: &str) -> u64 {
+    let mut sum = 0;
+    for projector in ["projector-1", "projector-2"] {
+        let page = app.processes().operations_of(projector).await.get("/metrics").send().await.expect(200);
+        let text = String::from_utf8(page.body.to_vec()).unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)).expect("the metric");
+        sum += value.trim().parse::<u64>().unwrap();
+    }
+    sum
+}
+
+async fn done(app: &TestApp, command: &[&str]) -> Value {
+    let output = app.processes().projector(&[command, &["--json"]].concat()).await;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {errors}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {errors}"))
+}
+
+async fn send_many(pairs: &[Pair]) {
+    let send = async |pair: &Pair| {
+        for _ in 0..MESSAGES {
+            pair.sender.send(&pair.recipient, "kept for ever").await;
+        }
+    };
+    let [one, two, three, four] = pairs else { panic!("four pairs") };
+    tokio::join!(send(one), send(two), send(three), send(four));
+}
+
+async fn what_was_trimmed_is_rebuilt_and_a_generation_that_stands_still_holds_it_up() {
+    let app = TestApp::real(Shape { command_apis: 1, query_apis: 1, ..Shape::default() }).await;
+    let pairs = Pair::of(&app.users(4).await, 4);
+    send_many(&pairs).await;
+    let all = pairs.len() * MESSAGES;
+    assert_eq!(stored(&app).await, all, "nothing is trimmed unless it is asked for");
+
+    for projector in ["projector-1", "projector-2"] {
+        app.processes().terminate(projector).await;
+        app.processes().restart_with(projector, "--hot-window=1s").await;
+    }
+    within(TRIMMED_WITHIN, "most of it is trimmed", async || {
+        (metric(&app, "projector_trimmed_events_total ").await * 2 > all as u64).then_some(())
+    })
+    .await;
+    let hot = stored(&app).await;
+    assert!(0 < hot && hot * 2 < all, "{hot} are left");
+
+    // One of two that fill it is killed while they do.
+    let rebuild = app.processes().begin("rebuild", &["rebuild", "--rate", "500"]);
+    within(TRIMMED_WITHIN, "it is being built", async || {
+        rebuild.output().contains("generation 2 building: ").then_some(())
+    })
+    .await;
+    app.processes().kill("projector-2").await;
+    within(TRIMMED_WITHIN, "it is built and proved", async || {
+        rebuild.output().contains("generation 2 is complete").then_some(())
+    })
+    .await;
+    app.processes().start_again("projector-2").await;
+    app.processes().ready("projector-2").await;
+    done(&app, &["serve", "2"]).await;
+    let compared = done(&app, &["verify"]).await;
+    let folded = (&compared["generation"], &compared["differences"], &compared["rows"]);
+    let rows = all + 2 * pairs.len() + 4;
+    assert_eq!(folded, (&2.into(), &0.into(), &rows.into()), "{compared}");
+    within(TRIMMED_WITHIN, "readers follow", async || {
+        let page = pairs[0].sender.page(&pairs[0].recipient, "limit=100").await;
+        (page.items().len() == 100).then_some(())
+    })
+    .await;
+
+    // A generation that stands still.
+    let mut stalled = app.processes().begin("stalled", &["rebuild", "--rate", "1"]);
+    within(TRIMMED_WITHIN, "it is being built", async || {
+        let status = app.processes().status().await;
+        let mut generations = status["generations"].as_array().unwrap().iter();
+        let consumers = &generations.find(|one| one["generation"] == 3)?["consumers"];
+        (!consumers.as_array().unwrap().is_empty()).then_some(())
+    })
+    .await;
+    assert_eq!(done(&app, &["rebuild", "--pause"]).await["state"], "paused");
+    stalled.kill().unwrap();
+    send_many(&pairs).await;
+    let why = "group g3 has not acknowledged what is to be trimmed";
+    within(TRIMMED_WITHIN, "it is told", async || {
+        let is_held = metric(&app, "projector_held_partitions ").await > 0;
+        let logs = if is_held { app.processes().logs().await } else { return None };
+        logs.values().any(|log| log.contains(why)).then_some(())
+    })
+    .await;
+    assert!(stored(&app).await >= all, "nothing is trimmed that it has not applied");
+    done(&app, &["rebuild", "--cancel"]).await;
+    app.finish().await;
+}
