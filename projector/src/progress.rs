@@ -50,6 +50,8 @@ struct State {
     applied: u64,
     /// When `applied` last changed, or nothing waited.
     advanced_at: Option<Instant>,
+    /// Whether anything was applied between the last two looks.
+    moves: bool,
     behind: Duration,
     /// By partition.
     lost: BTreeMap<u16, Loss>,
@@ -97,7 +99,7 @@ impl Progress {
         }
     }
 
-    fn note(&self, all: &[FeedStatus], now: Instant) {
+    pub(crate) fn note(&self, all: &[FeedStatus], now: Instant) {
         let sum = |of: fn(&FeedStatus) -> u64| all.iter().map(of).sum::<u64>();
         let (lag, applied) = (sum(FeedStatus::lag), sum(FeedStatus::applied));
         let behind = all.iter().map(FeedStatus::behind).max().unwrap_or_default();
@@ -114,6 +116,7 @@ impl Progress {
             state.advanced_at = Some(now);
         }
         state.behind = all.iter().map(FeedStatus::moving_behind).max().unwrap_or_default();
+        state.moves = applied != state.applied;
         (state.applied, state.lost) = (applied, lost);
     }
 
@@ -145,6 +148,11 @@ impl Progress {
     /// Age of the oldest event that is not acknowledged and can be, when it was last looked.
     pub(crate) fn behind(&self) -> Duration {
         self.state().behind
+    }
+
+    /// Whether anything was applied between the last two looks: somebody uses the system.
+    pub(crate) fn moves(&self) -> bool {
+        self.state().moves
     }
 
     fn judge(&self, now: Instant) -> Result<(), StoreError> {

@@ -227,6 +227,11 @@ pub const VIEWS_RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 pub const GENERATION_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// While the serving generation is behind by more than this, another one is not built.
 pub const REBUILD_YIELDS_AT: Duration = Duration::from_secs(1);
+/// Of each partition in one batch, while anything else is applied: some milliseconds of work.
+pub const REBUILD_BITE_EVENTS_MAX: usize = 8;
+/// How many times as long as a batch took a consumer rests after it then: both consumers of a projector together work for
+/// half of the time.
+pub const REBUILD_RESTS_FOR: u32 = 3;
 /// A killed rebuild can be gone on with after this.
 pub const REBUILD_CLAIM_LIFETIME: Duration = Duration::from_secs(10);
 /// A generation that is built has caught up when the oldest event that it lacks is younger.
