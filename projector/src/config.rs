@@ -30,7 +30,7 @@ pub(crate) enum Command {
     Parked(Parked),
     /// Compare all views with the log, while both go on; 1 if they differ
     #[command(after_help = "Example: projector verify --generation 2 --json")]
-    Verify(Of),
+    Verify(Verify),
     /// Build a new generation of views from the whole log, beside the one that is read
     #[command(after_help = "Example: projector rebuild && projector serve 2")]
     Rebuild(Rebuild),
@@ -219,6 +219,16 @@ pub(crate) struct Of {
 
     #[command(flatten)]
     pub(crate) asked: Asked,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Events per second that it reads of the log at most; as many as it can, unless told otherwise
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) rate: Option<u32>,
+
+    #[command(flatten)]
+    pub(crate) of: Of,
 }
 
 #[derive(Debug, Args)]

@@ -21,7 +21,7 @@ mod verify;
 pub use archiving::{ArchiveCounters, Archiver, HotWindow, keep_archive};
 pub use bar::Bar;
 pub use filling::{Filler, Makes};
-pub use pace::Paced;
+pub use pace::{Paced, PacedScan};
 pub use parked::{Listing, Parked, Retried, Shown, Which};
 pub use progress::{Progress, Watched};
 pub use projections::project;

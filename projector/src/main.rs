@@ -11,8 +11,8 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use config::{Asked, Command, Config, Migrate, Numbered, Of, Run, Status};
 use projector::{
-    ArchiveCounters, Archived, Archiver, Counters, Filler, Lost, Makes, Paced, Parked, Progress, Projector,
-    Rebuild, Repair, Report, Restorer, StormGuard, Verifier, Watched, keep_archive,
+    ArchiveCounters, Archived, Archiver, Counters, Filler, Lost, Makes, Paced, PacedScan, Parked, Progress,
+    Projector, Rebuild, Repair, Report, Restorer, StormGuard, Verifier, Watched, keep_archive,
 };
 use shared::Clock;
 use shared::generation::{Generation, Generations, State};
@@ -271,11 +271,15 @@ async fn parked(command: config::Parked) -> Result<()> {
     done
 }
 
-async fn verify(options: Of) -> Result<()> {
-    let stores = Stores::open(&options.asked).await?;
-    let generation = stores.known(options.generation).await?;
-    let verifier = verifier(&stores.redis, &stores.cassandra, generation);
-    let done = commands::verify(&verifier, options.asked.json).await;
+async fn verify(options: config::Verify) -> Result<()> {
+    let Of { generation, asked } = options.of;
+    let stores = Stores::open(&asked).await?;
+    let generation = stores.known(generation).await?;
+    let mut verifier = verifier(&stores.redis, &stores.cassandra, generation);
+    if let Some(rate) = options.rate {
+        verifier.log = Arc::new(PacedScan::new(verifier.log.clone(), rate));
+    }
+    let done = commands::verify(&verifier, asked.json).await;
     stores.lifecycle.drain().await;
     done
 }

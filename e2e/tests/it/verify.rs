@@ -1,6 +1,8 @@
 //! The views are compared with the log: while both go on they are the same, and whatever is not is named.
 
 use std::sync::Arc;
+#[cfg(feature = "real")]
+use std::time::{Duration, Instant};
 
 use e2e::comparison::compare;
 use e2e::traffic::{Pair, Traffic, assert_all_visible};
@@ -22,7 +24,7 @@ e2e::scenarios!(views_under_load_are_what_the_log_says, a_parked_event_is_a_diff
 e2e::embedded_scenarios!(rows_that_are_not_the_logs_are_named_on_a_directory);
 
 #[cfg(feature = "real")]
-e2e::real_scenarios!(rows_that_are_not_the_logs_are_named);
+e2e::real_scenarios!(rows_that_are_not_the_logs_are_named, the_log_is_read_no_faster_than_told);
 
 async fn views_under_load_are_what_the_log_says(app: &TestApp) {
     let users = app.users(5).await;
@@ -144,6 +146,17 @@ async fn rows_that_are_not_the_logs_are_named() {
     assert!(out.starts_with("timeline lena:samer 2: other content\n"), "{out}");
     assert!(out.ends_with("\n11 differences\n") && !out.contains("forged"), "{out}");
     assert!(err.contains("generation 1 is not what the log says"), "{err}");
+    app.finish().await;
+}
+
+#[cfg(feature = "real")]
+async fn the_log_is_read_no_faster_than_told() {
+    let app = TestApp::start(e2e::Backend::Real).await;
+    app.users(6).await;
+    let begun = Instant::now();
+    let output = app.processes().verify(&["--rate", "4"]).await;
+    assert!(output.status.success(), "{output:?}");
+    assert!(begun.elapsed() >= Duration::from_millis(1_400), "six events, in {:?}", begun.elapsed());
     app.finish().await;
 }
 
