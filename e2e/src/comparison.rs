@@ -35,18 +35,36 @@ pub async fn compare(verifier: &Verifier) -> Comparison {
     projector::verify(verifier, &|_| ()).await.expect("a comparison")
 }
 
-/// Runs statements on Cassandra; `{views}` stands for the keyspace of the first generation.
+/// Runs statements on Cassandra; `{views}` stands for the keyspace of the first generation, `{keyspace}` for the one that
+/// all their names begin with.
 #[cfg(feature = "real")]
 pub async fn spoil(system: &crate::real::System, statements: &[&str]) {
-    use scylla::client::session_builder::SessionBuilder;
-
-    let (node, views) = system.services().first_views();
-    let session = SessionBuilder::new().known_node(node).build().await.expect("Cassandra is there");
+    let (session, keyspace) = cassandra(system).await;
     for statement in statements {
-        let statement = statement.replace("{views}", &views);
+        let statement = statement.replace("{views}", "{keyspace}_g1").replace("{keyspace}", &keyspace);
         session
             .query_unpaged(statement.as_str(), ())
             .await
             .unwrap_or_else(|error| panic!("{statement}: {error}"));
     }
+}
+
+/// Whether the tables of a generation are there.
+#[cfg(feature = "real")]
+pub async fn has_views(system: &crate::real::System, generation: u32) -> bool {
+    let (session, keyspace) = cassandra(system).await;
+    let select = format!(
+        "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = '{keyspace}_g{generation}'"
+    );
+    let rows = session.query_unpaged(select, ()).await.expect("an answer").into_rows_result().expect("rows");
+    rows.rows_num() > 0
+}
+
+#[cfg(feature = "real")]
+async fn cassandra(system: &crate::real::System) -> (scylla::client::session::Session, String) {
+    use scylla::client::session_builder::SessionBuilder;
+
+    let (node, keyspace) = system.services().views_place();
+    let session = SessionBuilder::new().known_node(node).build().await.expect("Cassandra is there");
+    (session, keyspace.to_owned())
 }

@@ -75,6 +75,27 @@ impl System {
         count
     }
 
+    /// What Redis keeps for a generation: its groups, and keys whose names end with that of the group.
+    ///
+    /// # Panics
+    /// When Redis is away.
+    pub async fn kept_in_log_for(&self, generation: u32) -> Vec<String> {
+        let (mut redis, group) = (self.redis().await, format!("g{generation}"));
+        let pattern = format!("{}*:{group}*", self.services().key_prefix());
+        let mut kept: Vec<_> = redis.ask(&["KEYS", &pattern]).await.array().iter().map(Reply::text).collect();
+        for partition in 0..PARTITIONS_DEFAULT {
+            let stream = self.key(partition, "events");
+            if redis.ask(&["EXISTS", &stream]).await.text() == "0" {
+                continue;
+            }
+            let groups = redis.ask(&["XINFO", "GROUPS", &stream]).await.array();
+            // Pairs of a name and a value; the first is the group's own name.
+            let names = groups.into_iter().map(|group| group.array()[1].text());
+            kept.extend(names.filter(|name| *name == group).map(|name| format!("{stream} {name}")));
+        }
+        kept
+    }
+
     /// A partition's stream under another name: out of the way, or back.
     ///
     /// # Panics

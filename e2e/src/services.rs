@@ -134,10 +134,10 @@ impl Services {
         Process::start(name, &self.binaries.join("projector"), arguments, dir)
     }
 
-    /// A node of Cassandra, and the keyspace of the first generation there.
+    /// A node of Cassandra, and what the names of all keyspaces there begin with.
     #[cfg(feature = "real")]
-    pub(crate) fn first_views(&self) -> (&str, String) {
-        (&self.cassandra_node, format!("{}_g1", self.keyspace))
+    pub(crate) fn views_place(&self) -> (&str, &str) {
+        (&self.cassandra_node, &self.keyspace)
     }
 
     /// One service, on ports of its own.

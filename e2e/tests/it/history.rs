@@ -13,6 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 e2e::scenarios!(readers_see_what_was_acknowledged);
 
+#[cfg(feature = "real")]
+e2e::real_scenarios!(readers_see_what_was_acknowledged_over_generations);
+
 const CLIENTS: usize = 16;
 const CALM: Duration = Duration::from_secs(4);
 const KILLS: u128 = 6;
@@ -38,8 +41,30 @@ struct Reader {
 }
 
 async fn readers_see_what_was_acknowledged(app: &TestApp) {
+    let (shown, refused) = readers_see(app, CLIENTS, disturb(app)).await;
+    assert!(refused * 4 < shown, "{refused} refused beside {shown} shown");
+}
+
+/// While another generation is built, served, and served back; what a busy machine refuses by itself is little.
+#[cfg(feature = "real")]
+async fn readers_see_what_was_acknowledged_over_generations() {
+    let app = TestApp::start(Backend::Real).await;
+    let switch = async {
+        for command in [&["rebuild"][..], &["serve", "2"], &["serve", "1"], &["serve", "2"], &["drop", "1"]] {
+            let output = app.processes().projector(command).await;
+            assert!(output.status.success(), "{command:?}: {output:?}");
+            tokio::time::sleep(AWAY).await;
+        }
+    };
+    let (shown, refused) = readers_see(&app, CLIENTS / 2, switch).await;
+    assert!(refused * 100 < shown, "{refused} refused beside {shown} shown");
+    app.finish().await;
+}
+
+/// How many pages were shown and refused meanwhile.
+async fn readers_see(app: &TestApp, clients: usize, meanwhile: impl Future<Output = ()>) -> (usize, usize) {
     let pairs: Arc<[Pair]> = Pair::of(&app.users(6).await, 8).into();
-    let traffic = Traffic::start(&pairs, CLIENTS).await;
+    let traffic = Traffic::start(&pairs, clients).await;
     traffic.go_on_for(200).await;
     let reader = Reader {
         pairs: pairs.clone(),
@@ -48,11 +73,11 @@ async fn readers_see_what_was_acknowledged(app: &TestApp) {
         end: CancellationToken::new(),
     };
     let mut readers = JoinSet::new();
-    for number in 0..CLIENTS {
+    for number in 0..clients {
         let reader = reader.clone();
         readers.spawn(async move { reader.run(number).await });
     }
-    disturb(app).await;
+    meanwhile.await;
     traffic.go_on_for(50).await;
     reader.end.cancel();
     while let Some(ended) = readers.join_next().await {
@@ -68,7 +93,7 @@ async fn readers_see_what_was_acknowledged(app: &TestApp) {
         sent.len()
     );
     assert!(count(fresh) > 100 && count(own) > 100 && count(walks) > 10, "too few reads");
-    assert!(refused * 4 < shown, "{refused} refused beside {shown} shown");
+    (shown, refused)
 }
 
 /// On the real backend one process after the other, in no order.

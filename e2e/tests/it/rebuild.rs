@@ -4,15 +4,18 @@
 use std::process::Output;
 use std::time::Duration;
 
+use e2e::comparison::{has_views, spoil};
 use e2e::process::Process;
 use e2e::traffic::{Pair, Readers, Traffic, assert_all_visible, assert_unnoticed};
 use e2e::{Backend, TestApp, eventually, within};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 e2e::real_scenarios!(
     a_generation_is_built_and_served_and_dropped_under_load,
     a_killed_rebuild_is_gone_on_with_and_a_second_one_is_refused,
     a_rebuild_is_paused_resumed_and_cancelled,
+    killed_at_every_stage_it_is_finished_right,
+    planted_rows_keep_a_generation_from_serving,
 );
 
 /// Readers follow this soon.
@@ -70,6 +73,7 @@ async fn a_generation_is_built_and_served_and_dropped_under_load() {
     assert_eq!(states(&app).await, ["dropped", "serving"]);
     refused(&app, &["serve", "1"], "generation 1 is dropped, so it cannot serve").await;
     assert_eq!(done(&app, &["drop", "1"]).await["state"], "dropped");
+    nothing_is_left_of(&app, 1).await;
 
     let (sent, reads) = (traffic.end().await, reads.end().await);
     assert_unnoticed(&sent, &reads);
@@ -140,9 +144,120 @@ async fn a_rebuild_is_paused_resumed_and_cancelled() {
     assert!(!ended(&mut rebuild).await, "{}", rebuild.output());
     assert!(rebuild.output().contains("so it cannot be built"), "{}", rebuild.output());
     assert_eq!(states(&app).await, ["serving", "dropped"]);
+    nothing_is_left_of(&app, 2).await;
 
     // A number is never used twice.
     assert_eq!(done(&app, &["rebuild"]).await["generation"], 3);
     assert_eq!(samer.conversation(&lena).await.len(), 20);
+    app.finish().await;
+}
+
+/// But its number.
+async fn nothing_is_left_of(app: &TestApp, generation: u32) {
+    assert!(!has_views(app.processes(), generation).await, "its tables are there");
+    assert_eq!(app.processes().kept_in_log_for(generation).await, [""; 0]);
+}
+
+/// A killed command holds the right to rebuild for 10 s; here it does not.
+async fn forget_claim(app: &TestApp) {
+    spoil(app.processes(), &["DELETE FROM {keyspace}.locks WHERE name = 'rebuild' IF EXISTS"]).await;
+}
+
+/// The last share of the events that a rebuild has told; `None`: it has told something else since.
+fn percent(rebuild: &Process) -> Option<u64> {
+    let output = rebuild.output();
+    let told = output.lines().last()?.strip_prefix("generation 2 building: ")?;
+    told.split(' ').next()?.parse().ok()
+}
+
+async fn killed_at_every_stage_it_is_finished_right() {
+    const MESSAGES: usize = 400;
+    let app = TestApp::start(Backend::Real).await;
+    let pairs = Pair::of(&app.users(4).await, 6);
+    let traffic = Traffic::start(&pairs, 8).await;
+    traffic.go_on_for(MESSAGES).await;
+    let sent = traffic.end().await;
+
+    // At most 60 events a second of each projector.
+    let mut rebuild = app.processes().begin("rebuild-1", &["rebuild", "--rate", "60"]);
+    let reaches = async |rebuild: &Process, share: u64| {
+        within(Duration::from_secs(30), "it is so far", async || {
+            let is_through = rebuild.output().contains("events ");
+            (is_through || percent(rebuild)? >= share).then_some(())
+        })
+        .await;
+    };
+    for (share, projector) in [(10, "projector-1"), (50, "projector-2")] {
+        reaches(&rebuild, share).await;
+        app.processes().kill(projector).await;
+        app.processes().restart(projector).await;
+    }
+    reaches(&rebuild, 99).await;
+    rebuild.kill().unwrap();
+    app.processes().kill("projector-1").await;
+    app.processes().restart("projector-1").await;
+    assert_eq!(states(&app).await, ["serving", "building"]);
+    forget_claim(&app).await;
+
+    let mut rebuild = app.processes().begin("rebuild-2", &["rebuild"]);
+    within(Duration::from_secs(30), "it compares", async || {
+        rebuild.output().contains("events folded: ").then_some(())
+    })
+    .await;
+    // It may be through by now.
+    let _ = rebuild.kill();
+    forget_claim(&app).await;
+    if states(&app).await == ["serving", "building"] {
+        assert_eq!(done(&app, &["rebuild"]).await["differences"], 0);
+    }
+    for pause in [0, 20, 60, 200] {
+        let mut serve = app.processes().begin("serve", &["serve", "2"]);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        let _ = serve.kill();
+        let states = states(&app).await;
+        assert!(states == ["serving", "projecting"] || states == ["projecting", "serving"], "{states:?}");
+    }
+    done(&app, &["serve", "2"]).await;
+    assert_eq!(states(&app).await, ["projecting", "serving"]);
+    assert_eq!(app.compare().await["listed"], json!([]));
+    tokio::time::sleep(FOLLOWED_WITHIN).await;
+    assert_all_visible(&pairs, &sent).await;
+    app.finish().await;
+}
+
+async fn planted_rows_keep_a_generation_from_serving() {
+    let app = TestApp::start(Backend::Real).await;
+    let (samer, lena) = (app.register("samer").await, app.register("lena").await);
+    for _ in 0..20 {
+        samer.send(&lena, "hi").await;
+    }
+    let mut rebuild = app.processes().begin("rebuild", &["rebuild", "--rate", "2"]);
+    eventually("it is being built", async || {
+        rebuild.output().contains("generation 2 building: ").then_some(())
+    })
+    .await;
+    // Above the timestamp of whatever a projector will write there.
+    let place = "WHERE conversation = 'lena:samer' AND bucket = 0 AND seq =";
+    let wrong =
+        format!("UPDATE {{keyspace}}_g2.timeline USING TIMESTAMP 9999 SET content = 'forged' {place} 12");
+    let missing = format!("DELETE FROM {{keyspace}}_g2.timeline USING TIMESTAMP 9999 {place} 15");
+    let extra = "INSERT INTO {keyspace}_g2.timeline (conversation, bucket, seq, id, sender, content, sent_at) \
+                 VALUES ('lena:samer', 0, 77, '01KAQ3V6B4Y6V3Z9T8S7R6Q5P4', 'lena', 'forged', 0) USING TIMESTAMP 9999";
+    spoil(app.processes(), &[&wrong, &missing, extra]).await;
+    assert!(!ended(&mut rebuild).await, "{}", rebuild.output());
+    let output = rebuild.output();
+    for said in [
+        "timeline lena:samer 12: other content",
+        "timeline lena:samer 15: missing",
+        "timeline lena:samer 77: extra: not in the log",
+        "3 differences",
+        "so it stays building",
+    ] {
+        assert!(output.contains(said), "{said}: {output}");
+    }
+    refused(&app, &["serve", "2"], "generation 2 is building, so it cannot serve").await;
+    assert_eq!(samer.conversation(&lena).await.len(), 20);
+    assert_eq!(done(&app, &["rebuild", "--cancel"]).await["state"], "dropped");
+    nothing_is_left_of(&app, 2).await;
     app.finish().await;
 }
