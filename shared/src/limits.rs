@@ -309,7 +309,7 @@ pub const JOURNALS_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// Events that the projector is given at once: more of them cost no less each, and take longer to be seen.
 pub const PROJECTED_PER_BATCH_MAX: usize = 128;
 /// The same while at least so many wait, as when views are built anew: nobody waits for the first of them then, and
-/// together they cost up to a quarter less.
+/// together they cost a tenth less.
 pub const PROJECTED_WHEN_BEHIND_MAX: usize = 512;
 /// Rows of inboxes whose numbers are remembered: about 150 bytes each.
 pub const RECENT_ROWS_MAX: usize = 65_536;
