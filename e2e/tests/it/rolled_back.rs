@@ -6,11 +6,12 @@ use std::fs;
 use std::path::Path;
 
 use e2e::traffic::{Pair, Traffic, assert_all_visible};
-use e2e::{Shape, TestApp, eventually, seqs};
+use e2e::{Shape, TestApp, User, eventually, seqs};
 use serde_json::{Value, json};
 use shared::Conversation;
 use shared::ids::Subject;
 use shared::limits::PARTITIONS_DEFAULT;
+use xtask::servers::{Options, Redis};
 
 use crate::outage::{own_redis, start};
 
@@ -41,6 +42,15 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// The same Redis, with this copy of its data.
+async fn replaced(mut redis: Redis, options: &Options, copy: &Path) -> Redis {
+    redis.kill().expect("it ran");
+    drop(redis);
+    fs::remove_dir_all(&options.dir).expect("it can be removed");
+    fs::rename(copy, &options.dir).expect("the copy is put in its place");
+    start(options.clone()).await
+}
+
 /// `/readyz` of a projector says this of the log.
 async fn told(app: &TestApp, projector: &str, said: &str) {
     let operations = app.processes().operations_of(projector).await;
@@ -60,7 +70,7 @@ async fn lost(app: &TestApp) -> Vec<Value> {
 }
 
 async fn a_log_that_was_put_back_stops_where_it_lost_events() {
-    let (mut redis, options, dir) = own_redis().await;
+    let (redis, options, dir) = own_redis().await;
     let app = TestApp::real(Shape { redis_url: Some(redis.url()), ..Shape::default() }).await;
     let pairs = Pair::of(&app.users(6).await, 15);
     let traffic = Traffic::start(&pairs, 8).await;
@@ -82,11 +92,7 @@ async fn a_log_that_was_put_back_stops_where_it_lost_events() {
         .expect("a number");
 
     let held = app.processes().entries(partition).await;
-    redis.kill().expect("it ran");
-    drop(redis);
-    fs::remove_dir_all(&options.dir).expect("it can be removed");
-    fs::rename(&older, &options.dir).expect("the copy is put in its place");
-    let _redis = start(options.clone()).await;
+    let _redis = replaced(redis, &options, &older).await;
     let said = format!("partition {partition} ends at offset {}, and the views have seen {seen}", seen - 3);
     for projector in PROJECTORS {
         told(&app, projector, &said).await;
@@ -134,7 +140,7 @@ async fn an_empty_log_beside_views_is_not_followed() {
     drop(redis);
     let kept = dir.path().join("kept");
     fs::rename(&options.dir, &kept).expect("it is put aside");
-    let mut redis = start(options.clone()).await;
+    let redis = start(options.clone()).await;
 
     // Who knew the log refuses another; who comes now asks the views.
     for name in ["projector-1", "command-api-1"] {
@@ -162,11 +168,7 @@ async fn an_empty_log_beside_views_is_not_followed() {
     assert_eq!(one.send(&other, "of another log").await["seq"], 1);
     assert_eq!(lost(&app).await.len(), usize::from(PARTITIONS_DEFAULT));
 
-    redis.kill().expect("it ran");
-    drop(redis);
-    fs::remove_dir_all(&options.dir).expect("it can be removed");
-    fs::rename(&kept, &options.dir).expect("it is put back");
-    let _redis = start(options).await;
+    let _redis = replaced(redis, &options, &kept).await;
     for name in ["command-api-1", "projector-1"] {
         app.processes().kill(name).await;
         app.processes().restart(name).await;
@@ -180,7 +182,7 @@ async fn an_empty_log_beside_views_is_not_followed() {
 
 /// The log was put back and has gone on before anybody looked.
 async fn what_the_log_has_lost_is_appended_again_and_nothing_is_overwritten() {
-    let (mut redis, options, dir) = own_redis().await;
+    let (redis, options, dir) = own_redis().await;
     let app = TestApp::real(Shape { redis_url: Some(redis.url()), ..Shape::default() }).await;
     let (samer, lena) = (app.register("samer").await, app.register("lena").await);
     for n in 1..=3 {
@@ -189,22 +191,9 @@ async fn what_the_log_has_lost_is_appended_again_and_nothing_is_overwritten() {
     assert_eq!(lena.conversation(&samer).await.len(), 3);
     let older = dir.path().join("older");
     copy(&options.dir, &older);
-    let mut lost = Vec::new();
-    for n in 1..=3 {
-        lost.push(samer.send(&lena, &format!("lost {n}")).await);
-    }
-    let omar = app.register("omar").await;
-    lost.push(omar.send(&lena, "lost too").await);
-    lena.mark_read(&samer, 5).await;
-    assert_eq!(lena.conversation(&samer).await.len(), 6);
-    assert_eq!(lena.conversation(&omar).await.len(), 1);
-    eventually("all of it is in the views", async || (app.standing().await.lag == 0).then_some(())).await;
+    let (omar, lost) = say_what_is_lost_then(&app, &samer, &lena).await;
 
-    redis.kill().expect("it ran");
-    drop(redis);
-    fs::remove_dir_all(&options.dir).expect("it can be removed");
-    fs::rename(&older, &options.dir).expect("the copy is put in its place");
-    let mut redis = start(options.clone()).await;
+    let mut redis = replaced(redis, &options, &older).await;
     let again = eventually("the log is back", async || {
         let id = e2e::new_id();
         let answer = samer.put_message(id, &lena, "in the place of a lost one").send().await;
@@ -233,13 +222,7 @@ async fn what_the_log_has_lost_is_appended_again_and_nothing_is_overwritten() {
     assert_eq!(done["repaired"]["events"], 6, "four messages, a user and a mark: {done}");
     assert_eq!(repair(&app, &["--apply"]).await["partitions"], json!({}), "once is enough");
 
-    for arguments in [&["rebuild"][..], &["serve", "2"], &["drop", "1"]] {
-        let output = app.processes().projector(arguments).await;
-        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
-    }
-    for projector in PROJECTORS {
-        app.processes().ready(projector).await;
-    }
+    read_new_views(&app).await;
     let shown = eventually("the new views are read", async || {
         let shown = lena.conversation(&samer).await;
         (shown.len() == 7).then_some(shown)
@@ -265,6 +248,31 @@ async fn what_the_log_has_lost_is_appended_again_and_nothing_is_overwritten() {
     let verified = app.processes().verify(&[]).await;
     assert!(verified.status.success(), "{}", text(&verified.stdout));
     app.finish().await;
+}
+
+/// Three messages, a user with one of his own, and a mark; all of it is in the views.
+async fn say_what_is_lost_then(app: &TestApp, samer: &User, lena: &User) -> (User, Vec<Value>) {
+    let mut lost = Vec::new();
+    for n in 1..=3 {
+        lost.push(samer.send(lena, &format!("lost {n}")).await);
+    }
+    let omar = app.register("omar").await;
+    lost.push(omar.send(lena, "lost too").await);
+    lena.mark_read(samer, 5).await;
+    assert_eq!(lena.conversation(samer).await.len(), 6);
+    assert_eq!(lena.conversation(&omar).await.len(), 1);
+    eventually("all of it is in the views", async || (app.standing().await.lag == 0).then_some(())).await;
+    (omar, lost)
+}
+
+async fn read_new_views(app: &TestApp) {
+    for arguments in [&["rebuild"][..], &["serve", "2"], &["drop", "1"]] {
+        let output = app.processes().projector(arguments).await;
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    }
+    for projector in PROJECTORS {
+        app.processes().ready(projector).await;
+    }
 }
 
 fn text(bytes: &[u8]) -> String {
