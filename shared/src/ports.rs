@@ -213,12 +213,6 @@ pub struct Span {
 }
 
 impl Span {
-    /// Whether it begins right behind `position`.
-    #[must_use]
-    pub fn is_behind(&self, position: Position) -> bool {
-        position.counter.checked_add(1).is_some_and(|counter| self.first == Position { counter, ..position })
-    }
-
     /// What is left of it behind `position`.
     #[must_use]
     pub fn behind(self, position: Position) -> Option<Self> {

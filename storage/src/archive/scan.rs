@@ -35,7 +35,7 @@ impl Scan {
     ) -> Result<Vec<Delivery>, StoreError> {
         let partition = span.first.partition;
         let next = self.next.lock().unwrap_or_else(PoisonError::into_inner).get(&partition).copied();
-        let block = match next.filter(|(after, block)| span.is_behind(*after) && *block < blocks) {
+        let block = match next.filter(|(after, block)| begins_behind(span, *after) && *block < blocks) {
             Some((_, number)) => existing(&*self.archive, partition, number).await?,
             None => match block_at(&*self.archive, span.first, blocks).await? {
                 Some(block) => block,
@@ -54,6 +54,10 @@ impl Scan {
         }
         Ok(page)
     }
+}
+
+fn begins_behind(span: &Span, position: Position) -> bool {
+    position.counter.checked_add(1).is_some_and(|counter| span.first == Position { counter, ..position })
 }
 
 #[async_trait]
