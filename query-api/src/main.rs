@@ -37,7 +37,7 @@ async fn main() -> anyhow::Result<()> {
         stores_stop.clone(),
     )?;
     let metrics = telemetry::Metrics::default();
-    let accounts = Arc::new(redis.accounts());
+    let accounts = Arc::new(redis.accounts().silent_about(cassandra.lost()));
     let sessions = Arc::new(RecentSessions::new(accounts.clone()).outlasting_the_store());
     let limits = LimitMetrics::new(&metrics);
     let streams = InFlight::of_streams(config.in_flight.rate_limits, &config.streams, &limits);

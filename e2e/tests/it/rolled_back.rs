@@ -208,7 +208,12 @@ async fn what_the_log_has_lost_is_appended_again_and_nothing_is_overwritten() {
     })
     .await;
     assert_eq!(said["loss"]["what"], "back");
-    let page = lena.page(&samer, "").await.expect(200).items();
+    let page = eventually("readers are told that it cannot be known", async || {
+        let page = lena.page(&samer, "").await.expect(200);
+        (page.header("chat-behind") == Some("unknown")).then(|| page.items())
+    })
+    .await;
+    assert_eq!(page.len(), 6, "as the views are");
     assert_eq!(page[3]["content"], "lost 1", "nothing is overwritten");
 
     let refused = app.processes().projector(&["rebuild"]).await;

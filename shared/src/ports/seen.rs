@@ -18,6 +18,9 @@ pub trait SeenLog: Send + Sync {
 
     /// These partitions are of this log, and of no earlier epoch of it. That of a later one stays.
     async fn follow(&self, partitions: &[u16], epoch: &Epoch) -> Result<(), StoreError>;
+
+    /// Those are known to have lost events, and those to have lost none. The last word counts.
+    async fn tell(&self, lost: &[u16], whole: &[u16]) -> Result<(), StoreError>;
 }
 
 /// Which log it is, for whoever repairs it.
@@ -37,6 +40,8 @@ pub struct Seen {
     pub epoch: Option<Epoch>,
     /// The highest that was seen. `None`: there was no event.
     pub last: Option<LogPlace>,
+    /// Whether somebody has told that it has lost events.
+    pub is_told_lost: bool,
 }
 
 /// Where an event stands in its partition, by id and by number. Both rise together.

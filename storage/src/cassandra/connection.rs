@@ -2,7 +2,7 @@
 //! right. The driver reconnects by itself too, but waits up to 10 s between two attempts; service has to be back
 //! within 2 s. It repeats no call: callers do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -29,13 +29,18 @@ use super::{Options, STORE, archive, generations, inbox, parked, schema, seen, t
 
 pub(super) struct Connection {
     /// The store, or why there is none.
-    store: watch::Receiver<Result<Arc<Store>, StoreError>>,
+    store: watch::Receiver<Found>,
     doubt: Arc<Notify>,
     /// Of the last store that was there; 0 before the first.
     serving: Arc<AtomicU32>,
     /// How many starts of nodes were seen.
     pub(super) starts: watch::Receiver<u64>,
+    /// Partitions of the log of which the serving generation is told so.
+    pub(super) lost: watch::Receiver<BTreeSet<u16>>,
 }
+
+/// The store, or why there is none.
+type Found = Result<Arc<Store>, StoreError>;
 
 /// A session with every statement prepared.
 pub(super) struct Store {
@@ -63,13 +68,14 @@ impl Connection {
         let doubt = Arc::new(Notify::new());
         let doubted = doubt.clone();
         let (seen, starts) = Starts::new();
+        let (losses, lost) = watch::channel(BTreeSet::new());
         let serving = Arc::new(AtomicU32::new(0));
         let served = serving.clone();
         tracker.spawn(async move {
-            let keeping = keep(&options, (&sender, &served), &doubted, seen);
+            let keeping = keep(&options, (&sender, &served, &losses), &doubted, seen);
             shutdown.run_until_cancelled(keeping).await
         });
-        Arc::new(Self { store, doubt, serving, starts })
+        Arc::new(Self { store, doubt, serving, starts, lost })
     }
 
     pub(super) fn serving(&self) -> u32 {
@@ -105,7 +111,7 @@ impl Connection {
 /// Publishes a store, and the next one when it is lost.
 async fn keep(
     options: &Options,
-    (published, serving): (&watch::Sender<Result<Arc<Store>, StoreError>>, &AtomicU32),
+    (published, serving, lost): (&watch::Sender<Found>, &AtomicU32, &watch::Sender<BTreeSet<u16>>),
     doubt: &Notify,
     mut starts: Starts,
 ) {
@@ -121,7 +127,8 @@ async fn keep(
                 published.send_modify(|last| *last = Ok(store.clone()));
                 // Afterwards: who knows of the new generation reads no other.
                 serving.store(store.serving, Ordering::Release);
-                store.outlived(doubt, &mut starts).await;
+                store.look_for_losses(lost).await;
+                store.outlived(doubt, &mut starts, lost).await;
                 tracing::warn!(keyspace = options.keyspace, "connecting to cassandra anew");
             }
             Err(error) => {
@@ -186,7 +193,7 @@ impl Store {
     }
 
     /// Returns when this store should be replaced: it does not answer, twice, or the register has changed.
-    async fn outlived(&self, doubt: &Notify, starts: &mut Starts) {
+    async fn outlived(&self, doubt: &Notify, starts: &mut Starts, lost: &watch::Sender<BTreeSet<u16>>) {
         loop {
             // Without any doubt it is looked at now and then, for the register's sake.
             let _ = timeout(GENERATION_CHECK_INTERVAL, doubt.notified()).await;
@@ -201,7 +208,15 @@ impl Store {
             if let Ok(start) = self.starts.read(&self.session).await {
                 starts.note(start);
             }
+            self.look_for_losses(lost).await;
         }
+    }
+
+    /// What is not known stays as it was.
+    async fn look_for_losses(&self, lost: &watch::Sender<BTreeSet<u16>>) {
+        let Ok(seen) = self.seen.list(&self.session, self.serving).await else { return };
+        let told = seen.into_iter().filter(|seen| seen.is_told_lost).map(|seen| seen.partition).collect();
+        lost.send_if_modified(|known| std::mem::replace(known, told) != *known);
     }
 }
 

@@ -21,6 +21,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm, clippy::match_wildcard_for_single_variants)]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -160,6 +161,12 @@ impl Cassandra {
         self.connection.starts.clone()
     }
 
+    /// The partitions of the log that have lost events which the serving generation has seen, as projectors found it.
+    #[must_use]
+    pub fn lost(&self) -> watch::Receiver<BTreeSet<u16>> {
+        self.connection.lost.clone()
+    }
+
     #[must_use]
     pub fn probe(&self) -> Readiness {
         Readiness { connection: self.connection.clone() }
@@ -278,6 +285,12 @@ impl ports::SeenLog for SeenLog {
     async fn follow(&self, partitions: &[u16], epoch: &Epoch) -> Result<(), StoreError> {
         let store = self.connection.current()?;
         let result = store.seen.follow(&store.session, self.generation, partitions, epoch).await;
+        self.connection.heed(result)
+    }
+
+    async fn tell(&self, lost: &[u16], whole: &[u16]) -> Result<(), StoreError> {
+        let store = self.connection.current()?;
+        let result = store.seen.tell(&store.session, self.generation, (lost, whole)).await;
         self.connection.heed(result)
     }
 }

@@ -17,12 +17,13 @@ use super::statement::{bigint, prepare, read, unsigned};
 pub(super) struct Table {
     note: PreparedStatement,
     follow: PreparedStatement,
+    tell: PreparedStatement,
     select: PreparedStatement,
     /// Of a whole generation.
     remove: PreparedStatement,
 }
 
-type Row = (i32, Option<String>, Option<i64>, Option<i64>, Option<i64>);
+type Row = (i32, Option<String>, Option<i64>, Option<i64>, Option<i64>, Option<bool>);
 
 impl Table {
     pub(super) async fn prepare(session: &Session, keyspace: &str) -> Result<Self, StoreError> {
@@ -31,12 +32,14 @@ impl Table {
         let note =
             format!("INSERT INTO {keyspace}.seen ({key}, {place}) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?");
         let follow = format!("INSERT INTO {keyspace}.seen ({key}, epoch) VALUES (?, ?, ?) USING TIMESTAMP ?");
+        let tell = format!("INSERT INTO {keyspace}.seen ({key}, lost) VALUES (?, ?, ?)");
         let select =
-            format!("SELECT log_partition, epoch, {place} FROM {keyspace}.seen WHERE generation = ?");
+            format!("SELECT log_partition, epoch, {place}, lost FROM {keyspace}.seen WHERE generation = ?");
         let remove = format!("DELETE FROM {keyspace}.seen WHERE generation = ?");
         Ok(Self {
             note: prepare(session, &note).await?,
             follow: prepare(session, &follow).await?,
+            tell: prepare(session, &tell).await?,
             select: prepare(session, &select).await?,
             remove: prepare(session, &remove).await?,
         })
@@ -70,6 +73,17 @@ impl Table {
         let row = |partition: &u16| (generation.cast_signed(), i32::from(*partition), text.as_str(), version);
         let rows: Vec<_> = partitions.iter().map(row).collect();
         write(session, &self.follow, &rows).await
+    }
+
+    pub(super) async fn tell(
+        &self,
+        session: &Session,
+        generation: u32,
+        (lost, whole): (&[u16], &[u16]),
+    ) -> Result<(), StoreError> {
+        let row = |is_lost| move |partition: &u16| (generation.cast_signed(), i32::from(*partition), is_lost);
+        let rows: Vec<_> = lost.iter().map(row(true)).chain(whole.iter().map(row(false))).collect();
+        write(session, &self.tell, &rows).await
     }
 
     /// By partition.
@@ -111,7 +125,7 @@ fn highest(read: &[Delivery]) -> impl Iterator<Item = LogPlace> {
     highest.into_values()
 }
 
-fn seen((partition, epoch, offset, ms, counter): Row) -> Result<Seen, StoreError> {
+fn seen((partition, epoch, offset, ms, counter, lost): Row) -> Result<Seen, StoreError> {
     let broken = || error::damaged(format_args!("what was seen of partition {partition}"));
     let partition = u16::try_from(partition).map_err(|_| broken())?;
     let epoch = epoch.map(|text| text.parse().map_err(|_| broken())).transpose()?;
@@ -123,5 +137,5 @@ fn seen((partition, epoch, offset, ms, counter): Row) -> Result<Seen, StoreError
         }
         (Some(_) | None, _, _) => return Err(broken()),
     };
-    Ok(Seen { partition, epoch, last })
+    Ok(Seen { partition, epoch, last, is_told_lost: lost.unwrap_or(false) })
 }

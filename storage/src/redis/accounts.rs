@@ -5,6 +5,7 @@
 //! and "log out everywhere"; it is written before the session, so that no session is ever missing from it.
 //! Time is Redis' own.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,6 +13,7 @@ use shared::Seq;
 use shared::ids::{Conversation, Subject, Username};
 use shared::limits::{SESSION_LIFETIME, SESSION_RENEWAL_AFTER, SESSIONS_PER_USER_MAX};
 use shared::ports::{self, SessionKey, StoreError};
+use tokio::sync::watch;
 
 use super::STORE;
 use super::keys::{self, Keys};
@@ -56,6 +58,17 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 pub struct Accounts {
     pub(super) server: Arc<Server>,
     pub(super) link: Link,
+    /// Partitions.
+    pub(super) lost: watch::Receiver<BTreeSet<u16>>,
+}
+
+impl Accounts {
+    /// Does not say how far conversations in these partitions are, as if the log were away: views have seen more of
+    /// them, and maybe something else.
+    #[must_use]
+    pub fn silent_about(self, lost: watch::Receiver<BTreeSet<u16>>) -> Self {
+        Self { lost, ..self }
+    }
 }
 
 #[async_trait]
@@ -140,8 +153,12 @@ impl ports::Sessions for Accounts {
 impl ports::Heads for Accounts {
     async fn head(&self, conversation: &Conversation) -> Result<Seq, StoreError> {
         let subject = Subject::Conversation(conversation.clone());
+        let partition = self.keys().partition_of(&subject);
+        if self.lost.borrow().contains(&partition) {
+            return Err(StoreError::unavailable(STORE, "the partition has lost events"));
+        }
         let mut read = redis::pipe();
-        read.cmd("HGET").arg(self.keys().heads(self.keys().partition_of(&subject))).arg(subject.to_string());
+        read.cmd("HGET").arg(self.keys().heads(partition)).arg(subject.to_string());
         let (head,): (Option<Seq>,) = self.link.read(&read).await?;
         Ok(head.unwrap_or(0))
     }

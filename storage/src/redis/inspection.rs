@@ -15,13 +15,16 @@ const COMMANDS: usize = 4;
 
 /// What is known of each partition before anything is.
 pub(super) fn unknown(partitions: u16) -> Vec<Seen> {
-    (0..partitions).map(|partition| Seen { partition, epoch: None, last: None }).collect()
+    (0..partitions)
+        .map(|partition| Seen { partition, epoch: None, last: None, is_told_lost: false })
+        .collect()
 }
 
 /// `known` with what was heard of it. What was seen in an earlier epoch counts no more.
 pub(super) fn learn(known: &mut [Seen], heard: Vec<Seen>) {
     for heard in heard {
         let Some(known) = known.get_mut(usize::from(heard.partition)) else { continue };
+        known.is_told_lost = heard.is_told_lost;
         if known.epoch != heard.epoch {
             *known = heard;
         } else if known.last.map(|last| last.offset) < heard.last.map(|last| last.offset) {
@@ -148,9 +151,13 @@ mod tests {
         Some(text.parse().unwrap())
     }
 
+    fn seen(partition: u16, text: &str, last: Option<LogPlace>) -> Seen {
+        Seen { partition, epoch: epoch(text), last, is_told_lost: false }
+    }
+
     /// Seen up to number 5, at 50.
     fn loss(head: Option<u64>, around: [Option<Delivery>; 2]) -> Option<Loss> {
-        let seen = Seen { partition: 0, epoch: epoch("a"), last: Some(place(50, 5)) };
+        let seen = seen(0, "a", Some(place(50, 5)));
         Found { head, is_there: head.is_some(), around }.loss(&seen, epoch("a").as_ref())
     }
 
@@ -188,7 +195,7 @@ mod tests {
 
     #[test]
     fn another_log_is_not_followed() {
-        let seen = Seen { partition: 0, epoch: epoch("a.1"), last: None };
+        let seen = seen(0, "a.1", None);
         let found = Found { head: None, is_there: false, around: [None, None] };
         for (is, followed) in [("a.1", true), ("a", false), ("a.2", false), ("b", false)] {
             assert_eq!(found.loss(&seen, epoch(is).as_ref()).is_none(), followed, "{is}");
@@ -202,7 +209,7 @@ mod tests {
 
     #[test]
     fn the_highest_counts_within_an_epoch() {
-        let seen = |text: &str, last| Seen { partition: 1, epoch: epoch(text), last };
+        let seen = |text: &str, last| seen(1, text, last);
         let mut known = unknown(2);
         let mut learned = |heard: Seen| {
             learn(&mut known, vec![heard]);

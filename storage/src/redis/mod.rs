@@ -25,6 +25,7 @@
 //! connection is made in the background. A log that does not fit (another number of partitions, another layout,
 //! another epoch than before, a server that may lose what is acknowledged) refuses every call.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -36,6 +37,7 @@ use shared::limits::{
 use shared::ports::StoreError;
 use shared::process::config::{ConfigError, DurabilityOptions, LogOptions};
 use shared::process::telemetry::Metrics;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -200,7 +202,8 @@ impl Redis {
     /// Accounts, sessions and heads.
     #[must_use]
     pub fn accounts(&self) -> Accounts {
-        Accounts { server: Arc::clone(&self.server), link: self.link.clone() }
+        let (_, lost) = watch::channel(BTreeSet::new());
+        Accounts { server: Arc::clone(&self.server), link: self.link.clone(), lost }
     }
 
     #[must_use]

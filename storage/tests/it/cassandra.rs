@@ -382,11 +382,13 @@ async fn the_highest_that_was_seen_stays_and_so_does_the_newest_epoch() {
     for batch in [&[read(3, 5), read(3, 6), read(0, 1)][..], &[read(3, 4)]] {
         writer.apply(&[], batch).await.unwrap();
     }
+    log.tell(&[3, 7], &[0]).await.unwrap();
+    log.tell(&[], &[3]).await.unwrap();
     let last = |read: Delivery| LogPlace::of(&read);
     let expected = [
-        Seen { partition: 0, epoch: None, last: last(read(0, 1)) },
-        Seen { partition: 3, epoch: Some(epoch("log.2")), last: last(read(3, 6)) },
-        Seen { partition: 7, epoch: Some(epoch("log")), last: None },
+        Seen { partition: 0, epoch: None, last: last(read(0, 1)), is_told_lost: false },
+        Seen { partition: 3, epoch: Some(epoch("log.2")), last: last(read(3, 6)), is_told_lost: false },
+        Seen { partition: 7, epoch: Some(epoch("log")), last: None, is_told_lost: true },
     ];
     assert_eq!(log.seen().await.unwrap(), expected);
     assert_eq!(cassandra.seen(2).seen().await.unwrap(), [], "each generation for itself");

@@ -44,9 +44,27 @@ impl Feed {
                 self.tell(partition, loss);
             }
         }
+        self.tell_readers(&losses).await;
         let is_back = partitions.iter().any(|partition| !self.partitions.contains(partition));
         (self.partitions, self.inspected_at) = (partitions, Some(Instant::now()));
         Ok(is_back)
+    }
+
+    /// What they were not told yet, or were told otherwise. If it fails, the next look does it.
+    async fn tell_readers(&mut self, losses: &[Option<Loss>]) {
+        let (mut lost, mut whole) = (Vec::new(), Vec::new());
+        for (seen, loss) in self.known.iter().zip(losses) {
+            match (seen.is_told_lost, loss) {
+                (false, Some(_)) => lost.push(seen.partition),
+                (true, None) => whole.push(seen.partition),
+                (false, None) | (true, Some(_)) => {}
+            }
+        }
+        if let Some(seen) = self.seen.as_ref().filter(|_| !(lost.is_empty() && whole.is_empty()))
+            && let Err(error) = seen.tell(&lost, &whole).await
+        {
+            tracing::debug!(error = &error as &dyn std::error::Error, "readers cannot be told of losses now");
+        }
     }
 
     fn tell(&self, partition: u16, loss: &Loss) {
