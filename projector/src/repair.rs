@@ -57,6 +57,9 @@ pub struct Lost {
     pub partitions: BTreeMap<u16, Loss>,
     /// Their names can be kept; their passwords are in no view.
     pub users: Vec<Username>,
+    /// Whose names were registered anew after the loss, by themselves or by somebody else: nobody can tell, so what
+    /// they wrote and were sent is not given to whoever has the name now.
+    pub registered_again: BTreeSet<Username>,
     /// By conversation and number, as they were.
     pub messages: Vec<LostMessage>,
     pub read_marks: Vec<LostMark>,
@@ -169,8 +172,8 @@ impl Repair {
             let (username, password_hash) = (user.clone(), NO_PASSWORD.to_owned());
             append(self.clock.new_id(), Event::UserRegistered(UserRegistered { username, password_hash }))
         });
-        let messages = lost.messages.iter().map(|LostMessage { message, .. }| {
-            let Message { id, sender, recipient, content, .. } = message.clone();
+        let messages = lost.messages.iter().filter(|lost_one| !lost.is_withheld(lost_one)).map(|lost_one| {
+            let Message { id, sender, recipient, content, .. } = lost_one.message.clone();
             append(id, Event::MessageSent(MessageSent { sender, recipient, content }))
         });
         let marks = lost.read_marks.iter().map(|LostMark { reader, peer, seq }| {
@@ -203,7 +206,8 @@ struct Held {
     /// Of each partition, from when on it holds everything: what is older was trimmed, not lost.
     begins: BTreeMap<u16, Timestamp>,
     messages: BTreeSet<(EventId, Username)>,
-    users: BTreeSet<Username>,
+    /// When each was registered; `None`: by a repair.
+    users: BTreeMap<Username, Option<Timestamp>>,
     marks: BTreeMap<(Username, Username), Seq>,
 }
 
@@ -215,7 +219,10 @@ impl Held {
         let Ok(recorded) = &delivery.content else { return };
         match &recorded.event {
             Event::MessageSent(sent) => drop(self.messages.insert((recorded.id, sent.sender.clone()))),
-            Event::UserRegistered(registered) => drop(self.users.insert(registered.username.clone())),
+            Event::UserRegistered(registered) => {
+                let at = (registered.password_hash != NO_PASSWORD).then_some(recorded.at);
+                self.users.entry(registered.username.clone()).or_insert(at);
+            }
             Event::ConversationRead(read) => {
                 let mark = self.marks.entry((read.reader.clone(), read.peer.clone())).or_default();
                 *mark = read.seq.max(*mark);
@@ -244,10 +251,12 @@ impl Found<'_> {
             ScannedRow::Inbox { owner, row, parked_seq: _ } => self.mark(owner, row),
             ScannedRow::User(user) => {
                 let partition = Subject::User(user.username.clone()).partition(self.all);
-                let is_held = self.held.users.contains(&user.username)
-                    || self.held.has_forgotten(partition, user.registered_at);
-                if !is_held && self.is_of(partition) {
-                    self.lost.users.push(user.username);
+                match self.held.users.get(&user.username).copied() {
+                    Some(at) if at.is_none_or(|at| at == user.registered_at) => {}
+                    Some(_) => drop(self.lost.registered_again.insert(user.username)),
+                    None if self.held.has_forgotten(partition, user.registered_at) => {}
+                    None if self.is_of(partition) => self.lost.users.push(user.username),
+                    None => {}
                 }
             }
             ScannedRow::Parked { .. } | ScannedRow::Broken(_) => {}
@@ -291,10 +300,16 @@ impl Found<'_> {
 }
 
 impl Lost {
+    fn is_withheld(&self, lost: &LostMessage) -> bool {
+        let Message { sender, recipient, .. } = &lost.message;
+        self.registered_again.contains(sender) || self.registered_again.contains(recipient)
+    }
+
     /// For a person.
     #[must_use]
     pub fn lines(&self) -> String {
-        let Self { generation, partitions, users, messages, read_marks, parked, repaired } = self;
+        let Self { generation, partitions, users, registered_again, messages, read_marks, parked, repaired } =
+            self;
         if partitions.is_empty() {
             return format!("the log holds all that generation {generation} has seen");
         }
@@ -302,6 +317,12 @@ impl Lost {
             partitions.iter().map(|(partition, loss)| loss.text(*partition)).collect();
         listed(&mut lines, "message", messages, |one| format!("{} {} {}", one.conversation, one.seq, one.id));
         listed(&mut lines, "user", users, |user| format!("{user}: the password is in no view"));
+        let again: Vec<_> = registered_again.iter().collect();
+        listed(&mut lines, "user", &again, |user| {
+            format!(
+                "{user}: registered again since, maybe by somebody else; messages with this name stay lost"
+            )
+        });
         listed(&mut lines, "read mark", read_marks, |one| format!("{} {} {}", one.reader, one.peer, one.seq));
         let nothing_of_it = |(conversation, seq): &(String, Seq)| {
             format!("{conversation} {seq}: it could not be read, and views have nothing of it")

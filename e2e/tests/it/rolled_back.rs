@@ -216,10 +216,11 @@ async fn what_the_log_has_lost_is_appended_again_and_nothing_is_overwritten() {
     assert_eq!(page.len(), 6, "as the views are");
     assert_eq!(page[3]["content"], "lost 1", "nothing is overwritten");
 
+    let other_zoe = app.register("zoe").await;
     let refused = app.processes().projector(&["rebuild"]).await;
     assert!(!refused.status.success() && text(&refused.stderr).contains("`projector repair` first"));
     let dry = repair(&app, &[]).await;
-    assert_eq!(ids(&dry["messages"]), ids(&json!(lost)));
+    assert_eq!((ids(&dry["messages"]).len(), &dry["registered_again"]), (lost.len() + 1, &json!(["zoe"])));
     assert_eq!((&dry["users"], &dry["repaired"]), (&json!(["omar"]), &Value::Null));
     let done = repair(&app, &["--apply"]).await;
     let epoch = done["repaired"]["epoch"].as_str().expect("an epoch").to_owned();
@@ -237,6 +238,7 @@ async fn what_the_log_has_lost_is_appended_again_and_nothing_is_overwritten() {
     assert_eq!(shown[3], again);
     assert_eq!(ids(&json!(shown[4..])), ids(&json!(lost[..3])));
     assert_eq!(ids(&json!(lena.conversation(&omar).await)), ids(&json!(lost[3..])));
+    assert_eq!(other_zoe.conversation(&lena).await, [] as [Value; 0], "what is another's");
     let body = json!({ "username": "omar", "password": "somebody else's" });
     app.post("/register").json(&body).send().await.expect_problem(409, "username_taken");
 
@@ -263,9 +265,13 @@ async fn say_what_is_lost_then(app: &TestApp, samer: &User, lena: &User) -> (Use
     }
     let omar = app.register("omar").await;
     lost.push(omar.send(lena, "lost too").await);
+    let zoe = app.register("zoe").await;
+    zoe.send(lena, "of the first one of this name").await;
     lena.mark_read(samer, 5).await;
     assert_eq!(lena.conversation(samer).await.len(), 6);
-    assert_eq!(lena.conversation(&omar).await.len(), 1);
+    for peer in [&omar, &zoe] {
+        assert_eq!(lena.conversation(peer).await.len(), 1);
+    }
     eventually("all of it is in the views", async || (app.standing().await.lag == 0).then_some(())).await;
     (omar, lost)
 }
