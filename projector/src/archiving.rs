@@ -149,9 +149,9 @@ impl Archiver {
     ) -> Result<(Partition, Option<String>), StoreError> {
         let mut partition = match partition {
             Some(partition) => partition,
-            None => Partition::begin(&*self.archive, standing.partition).await?,
+            None => Partition::begin(&*self.archive, standing).await?,
         };
-        let archived = partition.archive(&*self.log, &*self.archive, standing.blocks_trimmed).await?;
+        let archived = partition.archive(&*self.log, &*self.archive, standing).await?;
         self.counters.archived.inc_by(archived);
         let Some(window) = &self.window else { return Ok((partition, None)) };
         let trimmed = partition.trim(&*self.log, &*self.archive, window, standing, of_all).await?;

@@ -242,7 +242,7 @@ async fn archived(stores: &Stores) -> Result<Vec<Archived>> {
     let (hot, archive) = (stores.redis.hot(), stores.cassandra.archive());
     let mut partitions = Vec::new();
     for HotPartition { partition, blocks_trimmed, bytes, .. } in hot.standing().await? {
-        let archived = archive.reach(partition).await?;
+        let archived = archive.reach(partition).await?.entries;
         let trimmed = blocks_trimmed * ARCHIVE_BLOCK_ENTRIES;
         partitions.push(Archived { partition, archived, trimmed, hot_bytes: bytes });
     }

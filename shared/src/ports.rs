@@ -22,7 +22,7 @@ mod archive;
 mod scan;
 mod seen;
 
-pub use archive::{Archive, Backlog, Block, HotLog, HotPartition, LogEntry, Trimmed};
+pub use archive::{Archive, Backlog, Block, HotLog, HotPartition, LogEntry, Reach, Trimmed};
 pub use scan::{LogScan, ScanCursor, ScanPage, ScannedRow, ScannedTable, ViewScan};
 pub use seen::{Epoch, LogEpoch, LogPlace, Loss, Seen, SeenLog};
 

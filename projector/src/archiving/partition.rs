@@ -24,6 +24,8 @@ pub(super) struct Partition {
     noted: VecDeque<(Instant, u64)>,
     /// The archive may have lost what it had acknowledged last.
     goes_back: bool,
+    /// How often the log that it is archived from had been repaired.
+    repairs: u32,
 }
 
 /// What one look has trimmed.
@@ -34,23 +36,35 @@ pub(super) struct Gone {
 }
 
 impl Partition {
-    /// Behind what the archive has.
-    pub(super) async fn begin(archive: &dyn Archive, partition: u16) -> Result<Self, StoreError> {
+    /// Behind what the archive has of this log. Of one that was repaired it has what is trimmed, and the rest is archived
+    /// again: some of it may have been lost, and be other entries now.
+    pub(super) async fn begin(archive: &dyn Archive, standing: HotPartition) -> Result<Self, StoreError> {
+        let HotPartition { partition, blocks_trimmed, repairs, .. } = standing;
         let reach = archive.reach(partition).await?;
-        Self::behind(archive, partition, reach).await
+        if reach.repairs > repairs {
+            return Err(damaged(partition, "the log is one from before it was repaired"));
+        }
+        let is_of_it = reach.repairs == repairs;
+        let entries = if is_of_it { reach.entries } else { blocks_trimmed * ARCHIVE_BLOCK_ENTRIES };
+        Self::behind(archive, partition, entries, repairs).await
     }
 
-    async fn behind(archive: &dyn Archive, partition: u16, reach: u64) -> Result<Self, StoreError> {
+    async fn behind(
+        archive: &dyn Archive,
+        partition: u16,
+        reach: u64,
+        repairs: u32,
+    ) -> Result<Self, StoreError> {
         let noted = VecDeque::new();
         if reach == 0 {
             let (block, numbers) = (Block { partition, number: 0, entries: Vec::new() }, Numbers::default());
-            return Ok(Self { block, last: None, numbers, noted, goes_back: false });
+            return Ok(Self { block, last: None, numbers, noted, goes_back: false, repairs });
         }
         let number = (reach - 1) / ARCHIVE_BLOCK_ENTRIES;
         let block = archive.block(partition, number).await?.filter(|block| block.reach() >= reach);
         let block = block.ok_or_else(|| damaged(partition, &format!("block {number} is not whole")))?;
         let last = block.entries.last().map(|entry| entry.position);
-        Ok(Self { block, last, numbers: Numbers::unknown(), noted, goes_back: false })
+        Ok(Self { block, last, numbers: Numbers::unknown(), noted, goes_back: false, repairs })
     }
 
     pub(super) fn go_back(&mut self) {
@@ -62,11 +76,14 @@ impl Partition {
         &mut self,
         log: &dyn HotLog,
         archive: &dyn Archive,
-        blocks_trimmed: u64,
+        standing: HotPartition,
     ) -> Result<u64, StoreError> {
+        if standing.repairs != self.repairs {
+            *self = Self::begin(archive, standing).await?;
+        }
         if self.goes_back {
-            let reach = self.settled().max(blocks_trimmed * ARCHIVE_BLOCK_ENTRIES);
-            *self = Self::behind(archive, self.block.partition, reach).await?;
+            let reach = self.settled().max(standing.blocks_trimmed * ARCHIVE_BLOCK_ENTRIES);
+            *self = Self::behind(archive, self.block.partition, reach, self.repairs).await?;
         }
         self.learn_numbers(log)?;
         let mut archived = 0;
@@ -85,7 +102,7 @@ impl Partition {
             }
             let known = self.block.entries.len();
             self.block.entries.extend(gained);
-            if let Err(error) = archive.put(&self.block).await {
+            if let Err(error) = archive.put(&self.block, self.repairs).await {
                 self.block.entries.truncate(known);
                 return Err(error);
             }
@@ -137,13 +154,14 @@ impl Partition {
         standing: HotPartition,
         of_all: Share,
     ) -> Result<Gone, StoreError> {
-        let HotPartition { partition, now_ms, entries, bytes, blocks_trimmed, last: newest } = standing;
+        let HotPartition { partition, now_ms, entries, bytes, blocks_trimmed, last: newest, .. } = standing;
         let of_block = bytes * ARCHIVE_BLOCK_ENTRIES / entries.max(1);
         let mut excess = window.excess(bytes, of_all.bytes, of_all.partitions);
         let (mut gone, settled) = (Gone { events: 0, held: None }, self.settled() / ARCHIVE_BLOCK_ENTRIES);
         for number in blocks_trimmed..settled.min(blocks_trimmed + ARCHIVE_BLOCKS_PER_LOOK) {
             let Some(block) = archive.block(partition, number).await?.filter(Block::is_full) else {
-                *self = Self::behind(archive, partition, number * ARCHIVE_BLOCK_ENTRIES).await?;
+                *self =
+                    Self::behind(archive, partition, number * ARCHIVE_BLOCK_ENTRIES, self.repairs).await?;
                 gone.held = Some(format!("block {number} was lost by the archive; it is written again"));
                 return Ok(gone);
             };
@@ -247,7 +265,7 @@ mod tests {
     fn what_is_archived_only_just_now_is_not_settled() {
         let (block, start) = (Block { partition: 0, number: 2, entries: Vec::new() }, Instant::now());
         let (numbers, noted) = (Numbers::default(), VecDeque::new());
-        let mut partition = Partition { block, last: None, numbers, noted, goes_back: false };
+        let mut partition = Partition { block, last: None, numbers, noted, goes_back: false, repairs: 0 };
         let old = start.checked_sub(ARCHIVE_SETTLED_AFTER).unwrap_or(start);
         partition.note(old);
         partition.block.number = 3;

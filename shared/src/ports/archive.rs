@@ -54,19 +54,27 @@ impl Block {
     }
 }
 
+/// How much of a partition is archived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reach {
+    /// All from the first on. 0: none.
+    pub entries: u64,
+    /// How often the log had been repaired (see [`super::Epoch`]) when the last of them was archived.
+    pub repairs: u32,
+}
+
 /// The blocks, and how far they reach.
 #[async_trait]
 pub trait Archive: Send + Sync {
-    /// How many entries of the partition are archived: all from the first on. 0: none.
-    async fn reach(&self, partition: u16) -> Result<u64, StoreError>;
+    async fn reach(&self, partition: u16) -> Result<Reach, StoreError>;
 
     /// `None`: there is no such block. One that is not what was written is [`StoreError::Damaged`], by its name; one
     /// that is being written just now may be [`StoreError::Unavailable`].
     async fn block(&self, partition: u16, number: u64) -> Result<Option<Block>, StoreError>;
 
     /// Writes it, and then has [`Archive::reach`] tell of it: all blocks before it are there. A shorter version of
-    /// the same block changes nothing.
-    async fn put(&self, block: &Block) -> Result<(), StoreError>;
+    /// the same block changes nothing, nor does one of a log with fewer `repairs`: what that one had is not the log.
+    async fn put(&self, block: &Block, repairs: u32) -> Result<(), StoreError>;
 }
 
 /// The log as the archive needs it: entries as they are, and the end of what it may forget.
@@ -106,6 +114,8 @@ pub struct HotPartition {
     pub blocks_trimmed: u64,
     /// The last entry that is there.
     pub last: Option<Position>,
+    /// How often the log was repaired.
+    pub repairs: u32,
 }
 
 /// What became of a trim.

@@ -13,12 +13,15 @@ use scylla::statement::prepared::PreparedStatement;
 use shared::limits::{
     ARCHIVE_BLOCKS_PER_SPAN, ARCHIVE_PART_BYTES_MAX, ARCHIVE_PARTS_PER_REQUEST, SCAN_PAGE_TIMEOUT,
 };
-use shared::ports::{self, Block, StoreError};
+use shared::ports::{self, Block, Reach, StoreError};
 
 use super::connection::Connection;
 use super::statement::{bigint, prepare, read, unsigned};
 use super::{STORE, error};
 use crate::archive::block;
+
+/// At 5,000 entries per second a partition has them after 400 years.
+const ENTRIES_OF_AN_EPOCH_MAX: i64 = 1 << 46;
 
 /// A handle to the archive.
 #[derive(Clone)]
@@ -44,7 +47,7 @@ struct Part {
 
 #[async_trait]
 impl ports::Archive for Archive {
-    async fn reach(&self, partition: u16) -> Result<u64, StoreError> {
+    async fn reach(&self, partition: u16) -> Result<Reach, StoreError> {
         let store = self.connection.current()?;
         let result = store.archive.reach(&store.session, partition).await;
         self.connection.heed(result)
@@ -56,9 +59,9 @@ impl ports::Archive for Archive {
         self.connection.heed(result)
     }
 
-    async fn put(&self, block: &Block) -> Result<(), StoreError> {
+    async fn put(&self, block: &Block, repairs: u32) -> Result<(), StoreError> {
         let store = self.connection.current()?;
-        let result = store.archive.put(&store.session, block).await;
+        let result = store.archive.put(&store.session, block, repairs).await;
         self.connection.heed(result)
     }
 }
@@ -74,9 +77,11 @@ impl Table {
              WHERE log_partition = ? AND span = ? AND block = ?"
         );
         let put_reach = format!(
-            "INSERT INTO {keyspace}.archive_reach (log_partition, reach) VALUES (?, ?) USING TIMESTAMP ?"
+            "INSERT INTO {keyspace}.archive_reach (log_partition, reach, repairs) VALUES (?, ?, ?) \
+             USING TIMESTAMP ?"
         );
-        let select_reach = format!("SELECT reach FROM {keyspace}.archive_reach WHERE log_partition = ?");
+        let select_reach =
+            format!("SELECT reach, repairs FROM {keyspace}.archive_reach WHERE log_partition = ?");
         let mut select = prepare(session, &select).await?;
         select.set_page_size(ARCHIVE_PARTS_PER_REQUEST);
         select.set_request_timeout(Some(SCAN_PAGE_TIMEOUT));
@@ -88,10 +93,11 @@ impl Table {
         })
     }
 
-    async fn reach(&self, session: &Session, partition: u16) -> Result<u64, StoreError> {
+    async fn reach(&self, session: &Session, partition: u16) -> Result<Reach, StoreError> {
         let rows = read(session, &self.select_reach, (i32::from(partition),)).await?;
-        let row = rows.maybe_first_row::<(i64,)>().map_err(error::damaged)?;
-        row.map_or(Ok(0), |(entries,)| unsigned(entries))
+        let row = rows.maybe_first_row::<(i64, i32)>().map_err(error::damaged)?;
+        let Some((entries, repairs)) = row else { return Ok(Reach::default()) };
+        Ok(Reach { entries: unsigned(entries)?, repairs: repairs.try_into().map_err(error::damaged)? })
     }
 
     async fn block(
@@ -120,18 +126,20 @@ impl Table {
         Ok(Some(block))
     }
 
-    async fn put(&self, session: &Session, block: &Block) -> Result<(), StoreError> {
+    async fn put(&self, session: &Session, block: &Block, repairs: u32) -> Result<(), StoreError> {
         let (span, number) = place(block.number)?;
         let (partition, reach) = (i32::from(block.partition), bigint(block.reach())?);
+        let version = i64::from(repairs) * ENTRIES_OF_AN_EPOCH_MAX + reach;
         let bytes = block::encode(block);
         let parts: Vec<_> = (0..).zip(bytes.chunks(ARCHIVE_PART_BYTES_MAX)).collect();
         let count = i32::try_from(parts.len()).map_err(error::damaged)?;
         let entries = i32::try_from(block.entries.len()).map_err(error::damaged)?;
         for (part, bytes) in parts.into_iter().rev() {
-            let row = (partition, span, number, part, entries, count, bytes, reach);
+            let row = (partition, span, number, part, entries, count, bytes, version);
             session.execute_unpaged(&self.put, row).await.map_err(error::of_write)?;
         }
-        let row = (partition, reach, reach);
+        let repairs = i32::try_from(repairs).map_err(error::damaged)?;
+        let row = (partition, reach, repairs, version);
         session.execute_unpaged(&self.put_reach, row).await.map_err(error::of_write).map(drop)
     }
 }

@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use redis::{Pipeline, Value};
 use shared::ids::Position;
 use shared::limits::{ACK_TRAIL_SPAN, TRIM_TRAIL_SPANS};
-use shared::ports::{Delivery, HotLog, HotPartition, LogEntry, StoreError, Trimmed};
+use shared::ports::{Delivery, Epoch, HotLog, HotPartition, LogEntry, StoreError, Trimmed};
 
+use super::keys::LOG_EPOCH;
 use super::link::Link;
 use super::server::{Server, unavailable, unexpected};
 use super::{STORE, entry};
@@ -28,8 +29,9 @@ pub struct Hot {
 impl HotLog for Hot {
     async fn standing(&self) -> Result<Vec<HotPartition>, StoreError> {
         let keys = &self.server.keys;
-        let mut pipeline = Pipeline::with_capacity(1 + ASKED * usize::from(keys.partitions));
+        let mut pipeline = Pipeline::with_capacity(2 + ASKED * usize::from(keys.partitions));
         pipeline.cmd("TIME");
+        pipeline.cmd("HGET").arg(keys.log()).arg(LOG_EPOCH);
         for partition in 0..keys.partitions {
             let events = keys.events(partition);
             pipeline.cmd("XLEN").arg(&events);
@@ -40,6 +42,9 @@ impl HotLog for Hot {
         let mut answers = self.link.read::<Vec<Value>>(&pipeline).await?.into_iter();
         let (seconds, micros): (u64, u64) = read(answers.next().unwrap_or(Value::Nil))?;
         let now_ms = seconds * 1_000 + micros / 1_000;
+        let epoch: Option<String> = read(answers.next().unwrap_or(Value::Nil))?;
+        let epoch = epoch.and_then(|epoch| epoch.parse::<Epoch>().ok());
+        let repairs = epoch.map_or(0, |epoch| epoch.repairs);
         let mut standing = Vec::with_capacity(usize::from(keys.partitions));
         for partition in 0..keys.partitions {
             let mut next = || answers.next().unwrap_or(Value::Nil);
@@ -47,7 +52,7 @@ impl HotLog for Hot {
             let blocks_trimmed = read::<Option<u64>>(next())?.unwrap_or(0);
             let newest = entry::raw(partition, next()).ok_or_else(|| unavailable(unexpected()))?;
             let last = newest.first().map(|entry| entry.position);
-            standing.push(HotPartition { partition, now_ms, entries, bytes, blocks_trimmed, last });
+            standing.push(HotPartition { partition, now_ms, entries, bytes, blocks_trimmed, last, repairs });
         }
         Ok(standing)
     }

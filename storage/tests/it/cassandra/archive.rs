@@ -2,7 +2,7 @@
 
 use shared::ids::Position;
 use shared::limits::{ARCHIVE_BLOCK_ENTRIES, ARCHIVE_PART_BYTES_MAX};
-use shared::ports::{Archive, Block, LogEntry, StoreError};
+use shared::ports::{Archive, Block, LogEntry, Reach, StoreError};
 use storage::cassandra::Migrator;
 
 use super::{Connected, options, session};
@@ -30,21 +30,37 @@ async fn the_archive_keeps_the_longest_version_of_every_block() {
     Migrator::new(&options).unwrap().migrate().await.unwrap();
     let Connected { cassandra, shutdown: _shutdown } = &Connected::to(&options).await;
     let archive = cassandra.archive();
-    assert_eq!((archive.reach(3).await.unwrap(), archive.block(3, 0).await.unwrap()), (0, None));
+    assert_eq!(
+        (archive.reach(3).await.unwrap(), archive.block(3, 0).await.unwrap()),
+        (Reach::default(), None)
+    );
 
     let full = block(0, ARCHIVE_BLOCK_ENTRIES, 300);
-    archive.put(&block(0, 5, 300)).await.unwrap();
-    assert_eq!(archive.reach(3).await.unwrap(), 5);
-    archive.put(&full).await.unwrap();
-    archive.put(&block(0, 7, 300)).await.unwrap();
+    archive.put(&block(0, 5, 300), 0).await.unwrap();
+    assert_eq!(archive.reach(3).await.unwrap(), Reach { entries: 5, repairs: 0 });
+    archive.put(&full, 0).await.unwrap();
+    archive.put(&block(0, 7, 300), 0).await.unwrap();
     assert_eq!(archive.block(3, 0).await.unwrap().as_ref(), Some(&full), "a late writer changes nothing");
-    assert_eq!(archive.reach(3).await.unwrap(), ARCHIVE_BLOCK_ENTRIES);
+    assert_eq!(archive.reach(3).await.unwrap().entries, ARCHIVE_BLOCK_ENTRIES);
 
     let large = block(1, 3, 3 * ARCHIVE_PART_BYTES_MAX);
-    archive.put(&large).await.unwrap();
+    archive.put(&large, 0).await.unwrap();
     assert_eq!(archive.block(3, 1).await.unwrap().as_ref(), Some(&large), "in several parts");
-    assert_eq!(archive.reach(3).await.unwrap(), large.reach());
-    assert_eq!((archive.reach(4).await.unwrap(), archive.block(4, 0).await.unwrap()), (0, None));
+    assert_eq!(archive.reach(3).await.unwrap().entries, large.reach());
+    assert_eq!(
+        (archive.reach(4).await.unwrap(), archive.block(4, 0).await.unwrap()),
+        (Reach::default(), None)
+    );
+
+    let repaired = block(0, 9, 200);
+    archive.put(&repaired, 1).await.unwrap();
+    archive.put(&full, 0).await.unwrap();
+    assert_eq!(
+        archive.block(3, 0).await.unwrap().as_ref(),
+        Some(&repaired),
+        "the log has no other entries now"
+    );
+    assert_eq!(archive.reach(3).await.unwrap(), Reach { entries: 9, repairs: 1 });
 }
 
 #[tokio::test]
@@ -62,12 +78,12 @@ async fn a_block_that_is_not_what_was_written_is_named() {
         Err(StoreError::Damaged { what, .. }) => what,
         other => panic!("{other:?}"),
     };
-    archive.put(&block(0, 5, 10)).await.unwrap();
+    archive.put(&block(0, 5, 10), 0).await.unwrap();
     spoil("UPDATE {} USING TIMESTAMP 999999 SET bytes = 0x01000000000000000000", 0, 0).await;
     assert!(said(0).await.starts_with("block 0 of partition 3: checksum is 00000000, "), "{}", said(0).await);
 
     let large = block(1, 3, 2 * ARCHIVE_PART_BYTES_MAX);
-    archive.put(&large).await.unwrap();
+    archive.put(&large, 0).await.unwrap();
     spoil("UPDATE {} USING TIMESTAMP 999999 SET length = 2", 1, 1).await;
     let torn = archive.block(3, 1).await.unwrap_err();
     assert!(torn.is_retryable(), "another version is being written: {torn}");
