@@ -305,6 +305,8 @@ async fn repair(options: config::Repair) -> Result<()> {
     let repair = Repair {
         generation,
         log: Arc::new(whole_log(redis, cassandra)),
+        hot: Arc::new(redis.hot()),
+        archive: Arc::new(cassandra.archive()),
         appends: Arc::new(redis.log()),
         epoch: Arc::new(redis.epoch()),
         monitor: Arc::new(monitor(redis, cassandra, generation)),

@@ -13,8 +13,8 @@ use shared::ids::{Conversation, EventId, Seq, Subject, Username};
 use shared::limits::{DIFFERENCES_LISTED_MAX, REPAIRED_EVENTS_MAX};
 use shared::message::Message;
 use shared::ports::{
-    Append, AppendError, Appended, Delivery, Epoch, EventLog, FeedMonitor, LogEpoch, LogPlace, LogScan, Loss,
-    Refusal, ScannedRow, ScannedTable, SeenLog, StoreError, ViewScan,
+    Append, AppendError, Appended, Archive, Delivery, Epoch, EventLog, FeedMonitor, HotLog, HotPartition,
+    LogEpoch, LogPlace, LogScan, Loss, Refusal, ScannedRow, ScannedTable, SeenLog, StoreError, ViewScan,
 };
 use shared::view::{InboxRow, TimelineEntry};
 use shared::{Clock, Timestamp};
@@ -28,6 +28,8 @@ const NO_PASSWORD: &str = "!";
 pub struct Repair {
     pub generation: u32,
     pub log: Arc<dyn LogScan>,
+    pub hot: Arc<dyn HotLog>,
+    pub archive: Arc<dyn Archive>,
     pub appends: Arc<dyn EventLog>,
     pub epoch: Arc<dyn LogEpoch>,
     pub monitor: Arc<dyn FeedMonitor>,
@@ -55,8 +57,9 @@ pub struct Lost {
     pub generation: u32,
     /// The partitions that it is lost from.
     pub partitions: BTreeMap<u16, Loss>,
-    /// Their names can be kept; their passwords are in no view.
     pub users: Vec<Username>,
+    /// Those of them whose password is not in the archive: it is in no view, and only their names can be kept.
+    pub without_password: Vec<Username>,
     /// Whose names were registered anew after the loss, by themselves or by somebody else: nobody can tell, so what
     /// they wrote and were sent is not given to whoever has the name now.
     pub registered_again: BTreeSet<Username>,
@@ -121,7 +124,30 @@ impl Repair {
             .sort_by(|one, other| (&one.conversation, one.seq).cmp(&(&other.conversation, other.seq)));
         lost.parked.sort();
         lost.users.sort();
+        let hashes = self.hashes(&lost).await?;
+        lost.without_password =
+            lost.users.iter().filter(|user| !hashes.contains_key(user)).cloned().collect();
         Ok(lost)
+    }
+
+    /// What the archive knows of the lost users. What it has trimmed the log has not lost.
+    async fn hashes(&self, lost: &Lost) -> Result<BTreeMap<Username, String>, StoreError> {
+        let mut hashes = BTreeMap::new();
+        let mut standing = self.hot.standing().await?;
+        standing.retain(|one| !lost.users.is_empty() && lost.partitions.contains_key(&one.partition));
+        for HotPartition { partition, blocks_trimmed, .. } in standing {
+            let mut number = blocks_trimmed;
+            while let Some(block) = self.archive.block(partition, number).await? {
+                let events = block.entries.into_iter().filter_map(|entry| self.hot.read(entry).content.ok());
+                hashes.extend(events.filter_map(|recorded| match recorded.event {
+                    Event::UserRegistered(user) => Some((user.username, user.password_hash)),
+                    Event::MessageSent(_) | Event::ConversationRead(_) => None,
+                }));
+                number += 1;
+            }
+        }
+        hashes.retain(|user, _| lost.users.contains(user));
+        Ok(hashes)
     }
 
     /// Interrupted, it can be repeated: what was appended is not lost any more.
@@ -134,7 +160,7 @@ impl Repair {
             return Ok(lost);
         }
         let mut events = 0;
-        for append in self.appends_of(&lost) {
+        for append in self.appends_of(&lost, &self.hashes(&lost).await?) {
             match self.appends.append(append).await {
                 Ok(Appended::New(_) | Appended::Replayed(_)) => events += 1,
                 Ok(Appended::Unchanged) => {}
@@ -166,10 +192,11 @@ impl Repair {
     }
 
     /// Users before those who write to them, and messages in their old order.
-    fn appends_of(&self, lost: &Lost) -> Vec<Append> {
+    fn appends_of(&self, lost: &Lost, hashes: &BTreeMap<Username, String>) -> Vec<Append> {
         let append = |id, event| Append { id, event, once: None, trace: None };
         let users = lost.users.iter().map(|user| {
-            let (username, password_hash) = (user.clone(), NO_PASSWORD.to_owned());
+            let password_hash = hashes.get(user).map_or(NO_PASSWORD, String::as_str).to_owned();
+            let username = user.clone();
             append(self.clock.new_id(), Event::UserRegistered(UserRegistered { username, password_hash }))
         });
         let messages = lost.messages.iter().filter(|lost_one| !lost.is_withheld(lost_one)).map(|lost_one| {
@@ -308,15 +335,27 @@ impl Lost {
     /// For a person.
     #[must_use]
     pub fn lines(&self) -> String {
-        let Self { generation, partitions, users, registered_again, messages, read_marks, parked, repaired } =
-            self;
+        let Self {
+            generation,
+            partitions,
+            users,
+            without_password,
+            registered_again,
+            messages,
+            read_marks,
+            parked,
+            repaired,
+        } = self;
         if partitions.is_empty() {
             return format!("the log holds all that generation {generation} has seen");
         }
         let mut lines: Vec<String> =
             partitions.iter().map(|(partition, loss)| loss.text(*partition)).collect();
         listed(&mut lines, "message", messages, |one| format!("{} {} {}", one.conversation, one.seq, one.id));
-        listed(&mut lines, "user", users, |user| format!("{user}: the password is in no view"));
+        listed(&mut lines, "user", users, |user| {
+            let without = if without_password.contains(user) { ": the password is nowhere" } else { "" };
+            format!("{user}{without}")
+        });
         let again: Vec<_> = registered_again.iter().collect();
         listed(&mut lines, "user", &again, |user| {
             format!(
