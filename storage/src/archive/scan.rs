@@ -42,13 +42,13 @@ impl Scan {
                 None => return Ok(Vec::new()),
             },
         };
-        let number = block.number;
+        let (number, end) = (block.number, block.entries.last().map(|entry| entry.position));
         let of_span = |position: Position| (span.first..=span.last).contains(&position);
         let entries = block.entries.into_iter().filter(|entry| of_span(entry.position));
         let mut page: Vec<_> = entries.map(entry::open).collect();
-        let is_whole = page.len() <= events_max;
         page.truncate(events_max);
-        if let Some(last) = page.last().filter(|_| is_whole) {
+        // Where the span or the page ends within the block, what follows is in the same one.
+        if let Some(last) = page.last().filter(|last| Some(last.position) == end) {
             let next = (last.position, number + 1);
             self.next.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, next);
         }
