@@ -283,9 +283,6 @@ pub const TRIM_HELD_MAX: Duration = Duration::from_secs(40);
 /// Of the log, kept in memory: the longest time and the least memory that can be configured.
 pub const HOT_WINDOW_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
 pub const HOT_WINDOW_BYTES_MIN: u64 = 1024 * 1024;
-/// Blocks taken out of the archive by one consumer at once; it reads of them what fits into
-/// [`BATCH_EVENTS_BYTES_MAX`] at a time.
-pub const REPLAY_BLOCKS_MAX: usize = 32;
 /// A batch out of the archive is of one partition, so it may have so many times more of it than one of the stream.
 pub const REPLAY_WIDTH: usize = 8;
 /// How long a consumer that follows the stream reads from the archive before it looks at the stream again.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use shared::limits::{
-    BATCH_EVENTS_BYTES_MAX, REPLAY_BLOCKS_MAX, REPLAY_LOOK_INTERVAL, REPLAY_TURN, REPLAY_WIDTH,
+    ARCHIVE_BLOCK_ENTRIES, BATCH_EVENTS_BYTES_MAX, REPLAY_LOOK_INTERVAL, REPLAY_TURN, REPLAY_WIDTH,
 };
 use shared::ports::{Archive, Backlog, Delivery, EventFeed, StoreError};
 use tokio::time::Instant;
@@ -40,7 +40,9 @@ impl Feed {
     /// Nothing: nobody has any left to give.
     async fn replay(&mut self, events_max: usize) -> Result<Vec<Delivery>, StoreError> {
         if self.taken.is_empty() {
-            self.taken = self.backlog.take(REPLAY_BLOCKS_MAX).await?.into();
+            // No more than this batch may have: what waits for a later one, at a slow pace, outlives its lease.
+            let blocks = (events_max * REPLAY_WIDTH).div_ceil(ARCHIVE_BLOCK_ENTRIES as usize);
+            self.taken = self.backlog.take(blocks).await?.into();
         }
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while bytes < BATCH_EVENTS_BYTES_MAX
@@ -71,7 +73,9 @@ impl EventFeed for Feed {
             self.look_at = now + REPLAY_LOOK_INTERVAL;
         }
         let batch = self.stream.next_batch(events_max).await?;
-        if batch.len() < events_max {
+        let bytes = batch.iter().map(entry::size).sum::<usize>();
+        // So it gave all that it had.
+        if !redis::is_full(&batch, events_max) && bytes < BATCH_EVENTS_BYTES_MAX {
             self.turn_ends = Instant::now() + REPLAY_TURN;
         }
         Ok(batch)

@@ -312,7 +312,7 @@ impl Feed {
 }
 
 /// Whether a partition gave as much as it was asked for, and so may have more.
-fn is_full(read: &[Delivery], read_max: usize) -> bool {
+pub(crate) fn is_full(read: &[Delivery], read_max: usize) -> bool {
     let partitions = read.chunk_by(|one, next| one.position.partition == next.position.partition);
     partitions.into_iter().any(|entries| entries.len() >= read_max)
 }

@@ -70,6 +70,7 @@ pub use accounts::Accounts;
 pub use backlog::Backlog;
 pub use epoch::Epoch;
 pub use feed::Feed;
+pub(crate) use feed::is_full;
 pub use groups::Groups;
 pub use hot::Hot;
 pub use limits::RateLimits;
