@@ -46,7 +46,14 @@ impl Partition {
         }
         let is_of_it = reach.repairs == repairs;
         let entries = if is_of_it { reach.entries } else { blocks_trimmed * ARCHIVE_BLOCK_ENTRIES };
-        Self::behind(archive, partition, entries, repairs).await
+        match Self::behind(archive, partition, entries, repairs).await {
+            // The last block may be half written by one who died. The log has all of it, and it is written again.
+            Err(error) if error.is_retryable() => {
+                let full = entries - entries % ARCHIVE_BLOCK_ENTRIES;
+                Self::behind(archive, partition, full, repairs).await
+            }
+            begun => begun,
+        }
     }
 
     async fn behind(
