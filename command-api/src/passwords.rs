@@ -94,7 +94,7 @@ impl Passwords {
             .ok_or_else(failed)
     }
 
-    /// Whether `password` is the one of `hash`; takes as long when there is no hash, and is not. A hash that was
+    /// Whether `password` is the one of `hash`; takes as long when there is no hash, or none that can be, and is not. A hash that was
     /// made with less than today's memory or passes is made anew while the password is at hand.
     ///
     /// # Errors
@@ -110,9 +110,11 @@ impl Passwords {
         self.pool
             .run(place, move || {
                 let password = password.as_bytes();
-                let stored = PasswordHash::new(hash.as_deref().unwrap_or(&nobody)).ok();
+                let known = hash.and_then(|hash| PasswordHash::new(&hash).ok());
+                let is_known = known.is_some();
+                let stored = known.or_else(|| PasswordHash::new(&nobody).ok());
                 let matches = |stored: &PasswordHash| argon2.verify_password(password, stored).is_ok();
-                match stored.filter(matches).filter(|_| hash.is_some()) {
+                match stored.filter(matches).filter(|_| is_known) {
                     None => Verified::No,
                     Some(stored) if is_weak(&stored) => {
                         let better = argon2.hash_password(password);
