@@ -49,6 +49,8 @@ pub enum RepairError {
     Gone(String),
     #[error("the log lacks more than {REPAIRED_EVENTS_MAX} events, which is more than views can give back")]
     TooMuch,
+    #[error("the name of a lost user was registered just now; repeat it")]
+    Registered,
 }
 
 /// What the views have and the log has not.
@@ -61,7 +63,7 @@ pub struct Lost {
     /// Those of them whose password is not in the archive: it is in no view, and only their names can be kept.
     pub without_password: Vec<Username>,
     /// Whose names were registered anew after the loss, by themselves or by somebody else: nobody can tell, so what
-    /// they wrote and were sent is not given to whoever has the name now.
+    /// they wrote, were sent and have read is not given to whoever has the name now.
     pub registered_again: BTreeSet<Username>,
     /// By conversation and number, as they were.
     pub messages: Vec<LostMessage>,
@@ -164,8 +166,8 @@ impl Repair {
             match self.appends.append(append).await {
                 Ok(Appended::New(_) | Appended::Replayed(_)) => events += 1,
                 Ok(Appended::Unchanged) => {}
-                // By whoever registered it since: it is not lost any more.
-                Err(AppendError::Refused(Refusal::UsernameTaken)) => {}
+                // Since the look, and before any message with this name: the next look tells the two apart.
+                Err(AppendError::Refused(Refusal::UsernameTaken)) => return Err(RepairError::Registered),
                 Err(AppendError::Refused(refusal)) => {
                     let what = refusal.to_string();
                     return Err(StoreError::Damaged { store: "the log", what }.into());
@@ -199,11 +201,13 @@ impl Repair {
             let username = user.clone();
             append(self.clock.new_id(), Event::UserRegistered(UserRegistered { username, password_hash }))
         });
-        let messages = lost.messages.iter().filter(|lost_one| !lost.is_withheld(lost_one)).map(|lost_one| {
+        let is_given = |one: &&LostMessage| !lost.is_withheld([&one.message.sender, &one.message.recipient]);
+        let messages = lost.messages.iter().filter(is_given).map(|lost_one| {
             let Message { id, sender, recipient, content, .. } = lost_one.message.clone();
             append(id, Event::MessageSent(MessageSent { sender, recipient, content }))
         });
-        let marks = lost.read_marks.iter().map(|LostMark { reader, peer, seq }| {
+        let is_given = |one: &&LostMark| !lost.is_withheld([&one.reader, &one.peer]);
+        let marks = lost.read_marks.iter().filter(is_given).map(|LostMark { reader, peer, seq }| {
             let (reader, peer) = (reader.clone(), peer.clone());
             append(self.clock.new_id(), Event::ConversationRead(ConversationRead { reader, peer, seq: *seq }))
         });
@@ -327,9 +331,8 @@ impl Found<'_> {
 }
 
 impl Lost {
-    fn is_withheld(&self, lost: &LostMessage) -> bool {
-        let Message { sender, recipient, .. } = &lost.message;
-        self.registered_again.contains(sender) || self.registered_again.contains(recipient)
+    fn is_withheld(&self, names: [&Username; 2]) -> bool {
+        names.into_iter().any(|name| self.registered_again.contains(name))
     }
 
     /// For a person.
