@@ -1,7 +1,7 @@
 //! The archive: blocks of the log, each in parts that Cassandra takes, and how far they reach. A block that grows is
-//! written again, whole, by whoever does it; its timestamp is how many entries there are up to its last one, so the
-//! longest version stays. The first part is written last and says how many there are: while the others are of another
-//! version the block is being written.
+//! written again, whole, by whoever does it; its timestamp is how often the log was repaired and how many entries there
+//! are up to its last one, so the longest version of the latest log stays. The first part is written last and says how
+//! many there are: while the others are of another version the block is being written.
 
 use std::sync::Arc;
 
