@@ -9,8 +9,10 @@ use anyhow::{Context, Result};
 use super::Keeping;
 use crate::servers::free_port;
 
-/// Enough for tests and for trying the system; a process of 1.1 GB in all.
+/// Enough for trying the system; a process of 1.1 GB in all.
 const HEAP: &str = "768m";
+/// Each test has keyspaces of its own, and a table takes some 300 KB however little is in it.
+const HEAP_OF_TESTS: &str = "2g";
 /// Of one of several nodes: three of them are 2.8 GB.
 const HEAP_OF_SEVERAL: &str = "512m";
 /// The port for other nodes is part of the node's identity, so it stays the same when the node starts again.
@@ -158,7 +160,11 @@ fn arguments(place: &str, node: &Node) -> Vec<String> {
     ]
     .map(str::to_owned)
     .into();
-    let (heap, ring_delay_ms) = if node.is_alone() { (HEAP, 100) } else { (HEAP_OF_SEVERAL, 2_000) };
+    let (heap, ring_delay_ms) = match node.keeping {
+        _ if !node.is_alone() => (HEAP_OF_SEVERAL, 2_000),
+        Keeping::Data => (HEAP, 100),
+        Keeping::Nothing => (HEAP_OF_TESTS, 100),
+    };
     arguments.extend([format!("-Xms{heap}"), format!("-Xmx{heap}")]);
     arguments.push(format!("-Dcassandra.ring_delay_ms={ring_delay_ms}"));
     arguments.push(format!("-Dcassandra.config=file://{place}/cassandra.yaml"));
