@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 use shared::ids::Position;
 use shared::limits::{
     ARCHIVE_BLOCK_ENTRIES, ARCHIVE_BLOCKS_PER_LOOK, ARCHIVE_NOTED_EVERY, ARCHIVE_SETTLED_AFTER,
+    EVENT_BYTES_MAX,
 };
-use shared::ports::{Archive, Block, Delivery, HotLog, HotPartition, StoreError, Trimmed};
+use shared::ports::{Archive, Block, Delivery, HotLog, HotPartition, LogEntry, StoreError, Trimmed};
 use tokio::time::Instant;
 
 use super::Share;
@@ -104,9 +105,7 @@ impl Partition {
             let Some(last) = gained.last().map(|entry| entry.position) else { break };
             let (count, is_all) = (gained.len() as u64, gained.len() < room);
             let mut numbers = self.numbers;
-            for entry in &gained {
-                numbers.note(&log.read(entry.clone()))?;
-            }
+            numbers.note_all(log, &gained)?;
             let known = self.block.entries.len();
             self.block.entries.extend(gained);
             if let Err(error) = archive.put(&self.block, self.repairs).await {
@@ -127,9 +126,7 @@ impl Partition {
     fn learn_numbers(&mut self, log: &dyn HotLog) -> Result<(), StoreError> {
         if self.numbers == Numbers::unknown() {
             let mut numbers = self.numbers;
-            for entry in &self.block.entries {
-                numbers.note(&log.read(entry.clone()))?;
-            }
+            numbers.note_all(log, &self.block.entries)?;
             self.numbers = numbers;
         }
         Ok(())
@@ -210,6 +207,18 @@ impl Numbers {
     /// Somewhere in the log.
     fn unknown() -> Self {
         Self { last: None, unreadable: 0, begun: true }
+    }
+
+    fn note_all(&mut self, log: &dyn HotLog, entries: &[LogEntry]) -> Result<(), StoreError> {
+        for entry in entries {
+            if entry.size() > 2 * EVENT_BYTES_MAX {
+                // No event is so large. It is not copied to be read.
+                self.unreadable += 1;
+            } else {
+                self.note(&log.read(entry.clone()))?;
+            }
+        }
+        Ok(())
     }
 
     /// An entry that cannot be read takes a number, or is one that somebody put there by hand.

@@ -37,6 +37,7 @@ pub fn encode(block: &Block) -> Vec<u8> {
     }
     let packed = lz4_flex::block::compress(&entries);
     let length = length(entries.len());
+    drop(entries);
     let mut bytes = Vec::with_capacity(HEADER_BYTES + packed.len());
     bytes.push(VERSION);
     bytes.extend_from_slice(&length);
