@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use shared::limits::{
-    CONSUMERS_PER_PROJECTOR, FEED_WAIT_MAX, REBUILD_BITE_EVENTS_MAX, REBUILD_RESTS_FOR, REBUILD_YIELDS_AT,
+    CONSUMERS_PER_PROJECTOR, FEED_WAIT_MAX, PARTITIONS_DEFAULT, REBUILD_BITE_EVENTS_MAX, REBUILD_RESTS_FOR,
+    REBUILD_YIELDS_AT,
 };
 use shared::ports::{Delivery, EventFeed, LogScan, Span, StoreError};
 use tokio::time::Instant;
@@ -75,8 +76,8 @@ impl Pace {
     /// Events of each partition in the next batch.
     fn bite(&self, events_max: usize) -> usize {
         match self.rate {
-            // Not more than a second's worth at once, whatever the partitions hold.
-            Some(rate) => events_max.min(rate as usize),
+            // Of as many partitions as there are usually, not more than a second's worth.
+            Some(rate) => events_max.min((rate as usize / usize::from(PARTITIONS_DEFAULT)).max(1)),
             None if self.live.moves() => events_max.min(REBUILD_BITE_EVENTS_MAX),
             None => events_max,
         }
@@ -182,7 +183,7 @@ mod tests {
     fn what_it_was_told_is_its_pace() {
         let (mut pace, now) = pace(Some(1_000));
         look(&pace.live, 7, 0);
-        assert_eq!(pace.bite(5_000), 1_000);
+        assert_eq!(pace.bite(5_000) * usize::from(PARTITIONS_DEFAULT), 992);
         pace.take(100, now);
         pace.rest(now + 4 * MS);
         assert_eq!(pace.held(now), 100 * MS);
