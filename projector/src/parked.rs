@@ -110,15 +110,15 @@ impl Parked {
         let positions: Vec<_> = events.iter().map(|event| event.position).collect();
         let entries = self.log.entries_at(&positions).await?;
         let (mut effects, mut outcomes, mut retried) = (Vec::new(), Vec::new(), Retried::default());
-        for (event, entry) in events.iter().zip(entries) {
+        for (event, entry) in events.iter().zip(&entries) {
             match entry {
                 Some(Delivery { content: Ok(recorded), .. }) => {
-                    project(&recorded, &mut effects);
+                    project(recorded, &mut effects);
                     outcomes.push(settled(event));
                     retried.applied += 1;
                 }
                 Some(Delivery { position, content: Err(unreadable) }) => {
-                    let row = parking::row(position, &unreadable, event.attempts + 1, event.parked_at);
+                    let row = parking::row(*position, unreadable, event.attempts + 1, event.parked_at);
                     parking::put(row, &mut outcomes);
                     retried.parked += 1;
                 }
@@ -131,7 +131,8 @@ impl Parked {
                 }
             }
         }
-        self.views.apply(&effects, &[]).await?;
+        let read: Vec<_> = entries.into_iter().flatten().collect();
+        self.views.apply(&effects, &read).await?;
         // Only now: an event that is settled is applied for certain, whatever happens in between.
         self.views.apply(&outcomes, &[]).await?;
         Ok(retried)

@@ -182,14 +182,15 @@ pub struct Writer {
 
 #[async_trait]
 impl ViewWriter for Writer {
-    /// The log keeps what its consumers have acknowledged; here is noted how far they have seen it.
+    /// The log keeps what its consumers have acknowledged; here is noted how far they have seen it, before anything
+    /// that follows from it is in a row: whatever views may hold lies within what was seen.
     async fn apply(&self, changes: &[ViewChange], read: &[Delivery]) -> Result<(), StoreError> {
         let store = self.connection.current()?;
-        let result = tokio::try_join!(
-            batch::apply(&store, self.generation, changes),
-            store.seen.note(&store.session, self.generation, read),
-        );
-        self.connection.heed(result.map(drop))
+        let applied = async {
+            store.seen.note(&store.session, self.generation, read).await?;
+            batch::apply(&store, self.generation, changes).await
+        };
+        self.connection.heed(applied.await)
     }
 }
 

@@ -27,6 +27,10 @@ impl Feed {
         };
         // What is known will do for as long as the connection is the same.
         let heard = if self.inspected_at.is_some() { heard.unwrap_or_default() } else { heard? };
+        if self.inspected_at.is_none() && self.seen.is_some() {
+            // What this consumer alone has read is in no view yet, and may be lost.
+            self.known = inspection::unknown(self.server.keys.partitions);
+        }
         inspection::learn(&mut self.known, heard);
         let question = inspection::question(&self.server.keys, &self.known);
         let answers = self.ask(&question).await.map_err(unavailable)?;
