@@ -107,8 +107,11 @@ impl Progress {
         set(&self.0.pending, sum(FeedStatus::pending));
         self.0.behind.set(behind.as_secs_f64());
         let partitions = all.iter().flat_map(|status| &status.partitions);
-        let lost = partitions.filter_map(|one| Some((one.partition, one.loss.clone()?)));
-        let lost: BTreeMap<_, _> = lost.collect();
+        let mut lost: Vec<_> =
+            partitions.filter_map(|one| Some((one.partition, one.loss.clone()?))).collect();
+        // Of several generations the one counts that nobody has repaired.
+        lost.sort_by_key(|(_, loss)| !loss.is_repaired());
+        let lost: BTreeMap<_, _> = lost.into_iter().collect();
         set(&self.0.lost, lost.len() as u64);
         let mut state = self.state();
         state.alarm(&lost, now);
