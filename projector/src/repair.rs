@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use shared::event::{ConversationRead, Event, MessageSent, UserRegistered};
 use shared::ids::{Conversation, EventId, Seq, Subject, Username};
-use shared::limits::{DIFFERENCES_LISTED_MAX, REPAIRED_EVENTS_MAX};
+use shared::limits::{ARCHIVE_BLOCK_ENTRIES, DIFFERENCES_LISTED_MAX, REPAIRED_EVENTS_MAX};
 use shared::message::Message;
 use shared::ports::{
     Append, AppendError, Appended, Archive, Delivery, Epoch, EventLog, FeedMonitor, HotLog, HotPartition,
@@ -102,6 +102,11 @@ pub struct Repaired {
 impl Repair {
     /// Changes nothing.
     pub async fn look(&self) -> Result<Lost, RepairError> {
+        Ok(self.look_around().await?.0)
+    }
+
+    /// What is lost, and of the users in it what the archive knows.
+    async fn look_around(&self) -> Result<(Lost, Hashes), RepairError> {
         let status = self.monitor.status().await?;
         let partitions: BTreeMap<u16, Loss> = status
             .partitions
@@ -111,7 +116,7 @@ impl Repair {
             .collect();
         let mut lost = Lost { generation: self.generation, partitions, ..Lost::default() };
         if lost.partitions.is_empty() {
-            return Ok(lost);
+            return Ok((lost, Hashes::new()));
         }
         let all = u16::try_from(self.partitions().await?).unwrap_or(u16::MAX);
         let held = self.held(&lost).await?;
@@ -119,7 +124,8 @@ impl Repair {
         let tables = [ScannedTable::Timeline, ScannedTable::Inbox, ScannedTable::Users];
         read::tables(&*self.views, &tables, |rows, _, _| rows.into_iter().for_each(|row| found.add(row)))
             .await?;
-        if found.count > REPAIRED_EVENTS_MAX {
+        let Found { held, count, .. } = found;
+        if count > REPAIRED_EVENTS_MAX {
             return Err(RepairError::TooMuch);
         }
         lost.messages
@@ -127,34 +133,50 @@ impl Repair {
         lost.parked.sort();
         lost.users.sort();
         let hashes = self.hashes(&lost).await?;
+        // A salt is in the hash: with an equal one it is the same registration, given back by a repair before.
+        let is_given_back = |user: &Username| {
+            let both = held.users.get(user).zip(hashes.get(user));
+            both.is_some_and(|((_, known), hash)| *known == digest(hash))
+        };
+        lost.registered_again.retain(|user| !is_given_back(user));
         lost.without_password =
             lost.users.iter().filter(|user| !hashes.contains_key(user)).cloned().collect();
-        Ok(lost)
+        Ok((lost, hashes))
     }
 
-    /// What the archive knows of the lost users. What it has trimmed the log has not lost.
-    async fn hashes(&self, lost: &Lost) -> Result<BTreeMap<Username, String>, StoreError> {
-        let mut hashes = BTreeMap::new();
+    /// What the archive knows of users that are lost or were registered again. What is trimmed was not lost.
+    async fn hashes(&self, lost: &Lost) -> Result<Hashes, StoreError> {
+        let mut hashes = Hashes::new();
         let mut standing = self.hot.standing().await?;
-        standing.retain(|one| !lost.users.is_empty() && lost.partitions.contains_key(&one.partition));
+        standing.retain(|one| lost.partitions.contains_key(&one.partition));
         for HotPartition { partition, blocks_trimmed, .. } in standing {
-            let mut number = blocks_trimmed;
-            while let Some(block) = self.archive.block(partition, number).await? {
-                let events = block.entries.into_iter().filter_map(|entry| self.hot.read(entry).content.ok());
-                hashes.extend(events.filter_map(|recorded| match recorded.event {
+            let entries = self.archive.reach(partition).await?.entries;
+            for number in blocks_trimmed..entries.div_ceil(ARCHIVE_BLOCK_ENTRIES) {
+                let block = match self.archive.block(partition, number).await {
+                    Ok(block) => block,
+                    // What cannot be read there is as good as not there.
+                    Err(error) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(partition, number, error, "a block of the archive cannot be read");
+                        break;
+                    }
+                };
+                let entries = block.into_iter().flat_map(|block| block.entries);
+                hashes.extend(entries.filter_map(|entry| match self.hot.read(entry).content.ok()?.event {
                     Event::UserRegistered(user) => Some((user.username, user.password_hash)),
                     Event::MessageSent(_) | Event::ConversationRead(_) => None,
                 }));
-                number += 1;
+                hashes.retain(|user, _| {
+                    lost.registered_again.contains(user) || lost.users.binary_search(user).is_ok()
+                });
             }
         }
-        hashes.retain(|user, _| lost.users.contains(user));
         Ok(hashes)
     }
 
     /// Interrupted, it can be repeated: what was appended is not lost any more.
     pub async fn apply(&self) -> Result<Lost, RepairError> {
-        let mut lost = self.look().await?;
+        let (mut lost, hashes) = self.look_around().await?;
         if let Some((partition, loss)) = lost.partitions.iter().find(|(_, loss)| **loss == Loss::Gone) {
             return Err(RepairError::Gone(loss.text(*partition)));
         }
@@ -162,7 +184,7 @@ impl Repair {
             return Ok(lost);
         }
         let mut events = 0;
-        for append in self.appends_of(&lost, &self.hashes(&lost).await?) {
+        for append in self.appends_of(&lost, &hashes) {
             match self.appends.append(append).await {
                 Ok(Appended::New(_) | Appended::Replayed(_)) => events += 1,
                 Ok(Appended::Unchanged) => {}
@@ -194,7 +216,7 @@ impl Repair {
     }
 
     /// Users before those who write to them, and messages in their old order.
-    fn appends_of(&self, lost: &Lost, hashes: &BTreeMap<Username, String>) -> Vec<Append> {
+    fn appends_of(&self, lost: &Lost, hashes: &Hashes) -> Vec<Append> {
         let append = |id, event| Append { id, event, once: None, trace: None };
         let users = lost.users.iter().map(|user| {
             let password_hash = hashes.get(user).map_or(NO_PASSWORD, String::as_str).to_owned();
@@ -231,14 +253,21 @@ impl Repair {
     }
 }
 
+/// Of users, what their passwords are stored as.
+type Hashes = BTreeMap<Username, String>;
+
+fn digest(hash: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(hash.as_bytes())
+}
+
 /// What the log has.
 #[derive(Default)]
 struct Held {
     /// Of each partition, from when on it holds everything: what is older was trimmed, not lost.
     begins: BTreeMap<u16, Timestamp>,
     messages: BTreeSet<(EventId, Username)>,
-    /// When each was registered; `None`: by a repair.
-    users: BTreeMap<Username, Option<Timestamp>>,
+    /// When each was registered (`None`: by a repair, without a password), and the digest of the password's hash.
+    users: BTreeMap<Username, (Option<Timestamp>, u64)>,
     marks: BTreeMap<(Username, Username), Seq>,
 }
 
@@ -252,7 +281,8 @@ impl Held {
             Event::MessageSent(sent) => drop(self.messages.insert((recorded.id, sent.sender.clone()))),
             Event::UserRegistered(registered) => {
                 let at = (registered.password_hash != NO_PASSWORD).then_some(recorded.at);
-                self.users.entry(registered.username.clone()).or_insert(at);
+                let registration = (at, digest(&registered.password_hash));
+                self.users.entry(registered.username.clone()).or_insert(registration);
             }
             Event::ConversationRead(read) => {
                 let mark = self.marks.entry((read.reader.clone(), read.peer.clone())).or_default();
@@ -283,7 +313,7 @@ impl Found<'_> {
             ScannedRow::User(user) => {
                 let partition = Subject::User(user.username.clone()).partition(self.all);
                 match self.held.users.get(&user.username).copied() {
-                    Some(at) if at.is_none_or(|at| at == user.registered_at) => {}
+                    Some((at, _)) if at.is_none_or(|at| at == user.registered_at) => {}
                     Some(_) => drop(self.lost.registered_again.insert(user.username)),
                     None if self.held.has_forgotten(partition, user.registered_at) => {}
                     None if self.is_of(partition) => self.lost.users.push(user.username),
