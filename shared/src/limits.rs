@@ -316,7 +316,7 @@ pub const EXPIRED_PER_GROUP_MAX: usize = 1_024;
 /// Of an event's payload. No command makes one near it (see [`BODY_BYTES_MAX`]), and any store takes it.
 pub const EVENT_BYTES_MAX: usize = 256 * 1024;
 pub const CAUSE_CHARS_MAX: usize = 500;
-/// Of an entry that is parked; Cassandra refuses requests above 16 MiB.
+/// Of an entry that is parked, and of a field in the archive; Cassandra refuses requests above 16 MiB.
 pub const PARKED_BYTES_MAX: usize = 1024 * 1024;
 /// Unreadable events of late up to which each is parked, however few others there are.
 pub const STORM_UNREADABLE_MAX: usize = 200;

@@ -8,7 +8,8 @@ use super::{Delivery, StoreError};
 use crate::ids::Position;
 use crate::limits::ARCHIVE_BLOCK_ENTRIES;
 
-/// An entry of the log as it lies there, readable or not: it can be put back exactly so.
+/// An entry of the log as it lies there, readable or not: it can be put back exactly so. Of a field that is larger than
+/// any event's there are the first [`crate::limits::PARKED_BYTES_MAX`] bytes, as of a parked event.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LogEntry {
     pub position: Position,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use redis::{Pipeline, Value};
 use shared::ids::Position;
-use shared::limits::{ACK_TRAIL_SPAN, TRIM_TRAIL_SPANS};
+use shared::limits::{ACK_TRAIL_SPAN, PARKED_BYTES_MAX, TRIM_TRAIL_SPANS};
 use shared::ports::{Delivery, Epoch, HotLog, HotPartition, LogEntry, StoreError, Trimmed};
 
 use super::keys::LOG_EPOCH;
@@ -68,7 +68,12 @@ impl HotLog for Hot {
         pipeline.cmd("XRANGE").arg(self.server.keys.events(partition));
         pipeline.arg(first).arg("+").arg("COUNT").arg(entries_max);
         let (entries,): (Value,) = self.link.read(&pipeline).await?;
-        entry::raw(partition, entries).ok_or_else(|| unavailable(unexpected()))
+        let mut entries = entry::raw(partition, entries).ok_or_else(|| unavailable(unexpected()))?;
+        let too_large = |field: &&mut Vec<u8>| field.len() > PARKED_BYTES_MAX;
+        for field in entries.iter_mut().flat_map(|entry| &mut entry.fields).filter(too_large) {
+            *field = field[..PARKED_BYTES_MAX].to_vec();
+        }
+        Ok(entries)
     }
 
     fn read(&self, entry: LogEntry) -> Delivery {
