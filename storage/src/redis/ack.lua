@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Acknowledges entries, counts those that were pending still, and leaves a trail: per span of time the first and the
 -- last id, so that what was acknowledged lately can be found again.
 --
@@ -7,13 +6,6 @@
 local FIRST_ID = 5
 local acked = redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, FIRST_ID))
 if acked > 0 then redis.call('HINCRBY', KEYS[2], ARGV[2], acked) end
-
-local function is_before(one, other)
-  local ms, counter = string.match(one, '(%d+)-(%d+)')
-  local other_ms, other_counter = string.match(other, '(%d+)-(%d+)')
-  if ms ~= other_ms then return tonumber(ms) < tonumber(other_ms) end
-  return tonumber(counter) < tonumber(other_counter)
-end
 
 local span = tostring(math.floor(redis.call('TIME')[1] / ARGV[3]))
 local first, last = ARGV[FIRST_ID], ARGV[#ARGV]

@@ -38,7 +38,7 @@ use super::server::{Connection, Server, code, unavailable, unavailable_or_unknow
 /// Before the first entry of a stream.
 const FIRST: &str = "0-0";
 
-const ACK: &str = include_str!("ack.lua");
+const ACK: &str = concat!(include_str!("ids.lua"), include_str!("ack.lua"));
 
 /// KEYS: events, heads, trimmed, backlog. ARGV: group. Answers 2: the group is made, 1: it was there, 0: the stream is
 /// gone, with its entries. What was trimmed it has yet to read from the archive.

@@ -13,7 +13,7 @@ use super::link::Link;
 use super::server::{Server, unavailable, unexpected};
 use super::{STORE, entry};
 
-const TRIM: &str = include_str!("trim.lua");
+const TRIM: &str = concat!(include_str!("ids.lua"), include_str!("trim.lua"));
 
 /// Commands of [`Hot::standing`] per partition.
 const ASKED: usize = 4;

@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Forgets the first entries of a partition, which are in the archive, if every group has acknowledged them, and not
 -- only just now: what was acknowledged lately may have to be applied again. One step, so that no group can be made or
 -- read in between.
@@ -15,13 +14,6 @@ local function fields(flat)
   local map = {}
   for at = 1, #flat, 2 do map[flat[at]] = flat[at + 1] end
   return map
-end
-
-local function is_before(one, other)
-  local ms, counter = string.match(one, '(%d+)-(%d+)')
-  local other_ms, other_counter = string.match(other, '(%d+)-(%d+)')
-  if ms ~= other_ms then return tonumber(ms) < tonumber(other_ms) end
-  return tonumber(counter) < tonumber(other_counter)
 end
 
 local oldest_span = math.floor(redis.call('TIME')[1] / ARGV[5]) - ARGV[6]
