@@ -14,7 +14,8 @@ use shared::limits::{ARCHIVE_BLOCK_ENTRIES, DIFFERENCES_LISTED_MAX, REPAIRED_EVE
 use shared::message::Message;
 use shared::ports::{
     Append, AppendError, Appended, Archive, Delivery, Epoch, EventLog, FeedMonitor, HotLog, HotPartition,
-    LogEpoch, LogPlace, LogScan, Loss, Refusal, ScannedRow, ScannedTable, SeenLog, StoreError, ViewScan,
+    LogEpoch, LogPlace, LogScan, Loss, PartitionStatus, Refusal, ScannedRow, ScannedTable, SeenLog,
+    StoreError, ViewScan,
 };
 use shared::view::{InboxRow, TimelineEntry};
 use shared::{Clock, Timestamp};
@@ -107,9 +108,9 @@ impl Repair {
 
     /// What is lost, and of the users in it what the archive knows.
     async fn look_around(&self) -> Result<(Lost, Hashes), RepairError> {
-        let status = self.monitor.status().await?;
+        let status = self.monitor.status().await?.partitions;
+        let all = count(&status);
         let partitions: BTreeMap<u16, Loss> = status
-            .partitions
             .into_iter()
             .filter_map(|one| Some((one.partition, one.loss?)))
             .filter(|(_, loss)| !loss.is_repaired())
@@ -118,7 +119,6 @@ impl Repair {
         if lost.partitions.is_empty() {
             return Ok((lost, Hashes::new()));
         }
-        let all = u16::try_from(self.partitions().await?).unwrap_or(u16::MAX);
         let held = self.held(&lost).await?;
         let mut found = Found { held, all, lost: &mut lost, count: 0 };
         let tables = [ScannedTable::Timeline, ScannedTable::Inbox, ScannedTable::Users];
@@ -202,10 +202,6 @@ impl Repair {
         Ok(lost)
     }
 
-    async fn partitions(&self) -> Result<usize, StoreError> {
-        Ok(self.monitor.status().await?.partitions.len())
-    }
-
     /// What the log has in the partitions that have lost something.
     async fn held(&self, lost: &Lost) -> Result<Held, StoreError> {
         let mut spans = self.log.extent().await?;
@@ -243,14 +239,18 @@ impl Repair {
         let newest = seen.max_by_key(|epoch| epoch.repairs).unwrap_or_else(|| current.clone());
         // The log that the views know, whatever stands in its place now.
         let epoch = Epoch { repairs: newest.repairs.max(current.repairs) + 1, ..newest };
-        self.epoch.begin(&epoch).await?;
-        let all = u16::try_from(self.partitions().await?).unwrap_or(u16::MAX);
+        let all = count(&self.monitor.status().await?.partitions);
         let whole: Vec<u16> = (0..all).filter(|one| !lost.partitions.contains_key(one)).collect();
+        self.epoch.begin(&epoch).await?;
         for seen in self.others.iter().chain([&self.seen]) {
             seen.follow(&whole, &epoch).await?;
         }
         Ok(epoch)
     }
+}
+
+fn count(partitions: &[PartitionStatus]) -> u16 {
+    u16::try_from(partitions.len()).unwrap_or(u16::MAX)
 }
 
 /// Of users, what their passwords are stored as.
