@@ -75,6 +75,12 @@ impl System {
         count
     }
 
+    /// Gives consumers nothing more of a partition; everybody else reads on.
+    pub async fn withhold(&self, partition: u16) {
+        let (events, end) = (self.key(partition, "events"), format!("{}-0", u64::MAX));
+        self.redis().await.ask(&["XGROUP", "SETID", &events, "g1", &end]).await;
+    }
+
     /// What Redis keeps for a generation: its groups, and keys whose names end with that of the group.
     ///
     /// # Panics

@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use shared::generation::{Generations, State};
 use shared::limits::{ARCHIVE_INTERVAL, ARCHIVE_PARTITIONS_AT_ONCE, TRIM_HELD_MAX};
-use shared::ports::{Archive, FeedMonitor, HotLog, HotPartition, StoreError};
+use shared::ports::{Archive, FeedMonitor, HotLog, HotPartition, Loss, StoreError};
 use shared::process::telemetry::Metrics;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -18,9 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::progress::Progress;
 
+mod losses;
 mod partition;
 mod window;
 
+pub use losses::losses;
 pub use window::HotWindow;
 
 use partition::Partition;
@@ -75,9 +77,25 @@ struct Hold {
     since: Instant,
 }
 
+/// What is wrong with this projector's partitions.
+#[derive(Default)]
+struct Faults {
+    holds: BTreeMap<u16, Hold>,
+    /// The log lacks what the archive has.
+    losses: BTreeMap<u16, Loss>,
+}
+
+/// What came of a look at a partition.
+struct Attended {
+    partition: Partition,
+    loss: Option<Loss>,
+    /// Why it was not trimmed as it should be.
+    held: Option<String>,
+}
+
 /// Until shutdown. What fails is tried again with the next look; nothing is trimmed for it meanwhile.
 pub async fn keep_archive(mut archiver: Archiver, shutdown: CancellationToken) {
-    let (mut partitions, mut holds) = (BTreeMap::new(), BTreeMap::new());
+    let (mut partitions, mut faults) = (BTreeMap::new(), Faults::default());
     let mut looks = tokio::time::interval(ARCHIVE_INTERVAL);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while shutdown.run_until_cancelled(looks.tick()).await.is_some() {
@@ -85,7 +103,7 @@ pub async fn keep_archive(mut archiver: Archiver, shutdown: CancellationToken) {
             archiver.starts.mark_unchanged();
             partitions.values_mut().for_each(Partition::go_back);
         }
-        let look = archiver.look(&mut partitions, &mut holds);
+        let look = archiver.look(&mut partitions, &mut faults);
         match shutdown.run_until_cancelled(look).await {
             Some(Ok(())) => {}
             // A store that is away is told by its own probe.
@@ -101,7 +119,7 @@ impl Archiver {
     async fn look(
         &self,
         partitions: &mut BTreeMap<u16, Partition>,
-        holds: &mut BTreeMap<u16, Hold>,
+        faults: &mut Faults,
     ) -> Result<(), StoreError> {
         let standing = self.log.standing().await?;
         let names = self.living().await?;
@@ -111,7 +129,8 @@ impl Archiver {
         let own: Vec<_> = standing.iter().copied().filter(own).collect();
         let is_own = |partition: &u16| own.iter().any(|one| one.partition == *partition);
         partitions.retain(|partition, _| is_own(partition));
-        holds.retain(|partition, _| is_own(partition));
+        faults.holds.retain(|partition, _| is_own(partition));
+        faults.losses.retain(|partition, _| is_own(partition));
         let of_all = Share { bytes, partitions: standing.len() as u64 };
         let work = own.into_iter().map(|standing| {
             let partition = partitions.remove(&standing.partition);
@@ -126,37 +145,43 @@ impl Archiver {
         let now = Instant::now();
         for (number, attended) in attended {
             let why = match attended {
-                Ok((partition, why)) => {
+                Ok(Attended { partition, loss, held }) => {
                     partitions.insert(number, partition);
-                    why
+                    faults.losses.remove(&number);
+                    faults.losses.extend(loss.map(|loss| (number, loss)));
+                    held
                 }
                 // That a store is away its own probe says.
                 Err(error) if error.is_retryable() => continue,
                 Err(error) => Some(error.to_string()),
             };
-            hold(holds, number, why, now);
+            hold(&mut faults.holds, number, why, now);
         }
-        self.tell(holds, now);
+        self.tell(faults, now);
         Ok(())
     }
 
-    /// Archives what the partition has gained, and trims it. Returns why it was not trimmed as it should be.
+    /// Archives what the partition has gained, and trims it.
     async fn attend(
         &self,
         standing: HotPartition,
         partition: Option<Partition>,
         of_all: Share,
-    ) -> Result<(Partition, Option<String>), StoreError> {
+    ) -> Result<Attended, StoreError> {
         let mut partition = match partition {
             Some(partition) => partition,
             None => Partition::begin(&*self.archive, standing).await?,
         };
-        let archived = partition.archive(&*self.log, &*self.archive, standing).await?;
+        let loss = partition.look(&*self.log, &*self.archive, standing).await?;
+        if loss.is_some() {
+            return Ok(Attended { partition, loss, held: None });
+        }
+        let archived = partition.archive(&*self.log, &*self.archive).await?;
         self.counters.archived.inc_by(archived);
-        let Some(window) = &self.window else { return Ok((partition, None)) };
+        let Some(window) = &self.window else { return Ok(Attended { partition, loss, held: None }) };
         let trimmed = partition.trim(&*self.log, &*self.archive, window, standing, of_all).await?;
         self.counters.trimmed.inc_by(trimmed.events);
-        Ok((partition, trimmed.held))
+        Ok(Attended { partition, loss, held: trimmed.held })
     }
 
     /// The names of the projectors that are heard of, or were until just now.
@@ -172,7 +197,8 @@ impl Archiver {
         Ok(names)
     }
 
-    fn tell(&self, holds: &BTreeMap<u16, Hold>, now: Instant) {
+    fn tell(&self, Faults { holds, losses }: &Faults, now: Instant) {
+        self.progress.note_archive(losses.clone());
         self.counters.held.set(i64::try_from(holds.len()).unwrap_or(i64::MAX));
         let longest = holds.iter().min_by_key(|(_, hold)| hold.since);
         let alarm = longest.filter(|(_, hold)| now.duration_since(hold.since) > TRIM_HELD_MAX);

@@ -18,7 +18,7 @@ mod status;
 mod storm;
 mod verify;
 
-pub use archiving::{ArchiveCounters, Archiver, HotWindow, keep_archive};
+pub use archiving::{ArchiveCounters, Archiver, HotWindow, keep_archive, losses};
 pub use bar::Bar;
 pub use filling::{Filler, Makes};
 pub use pace::{Paced, PacedScan};

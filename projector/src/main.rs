@@ -12,7 +12,7 @@ use clap::Parser;
 use config::{Asked, Command, Config, Migrate, Numbered, Of, Run, Status};
 use projector::{
     ArchiveCounters, Archived, Archiver, Counters, Filler, Lost, Makes, Paced, PacedScan, Parked, Progress,
-    Projector, Rebuild, Repair, Report, Restorer, StormGuard, Verifier, Watched, keep_archive,
+    Projector, Rebuild, Repair, Report, Restorer, StormGuard, Verifier, Watched, keep_archive, losses,
 };
 use shared::Clock;
 use shared::generation::{Generation, Generations, State};
@@ -240,11 +240,13 @@ async fn report(stores: &Stores) -> Result<Report> {
 
 async fn archived(stores: &Stores) -> Result<Vec<Archived>> {
     let (hot, archive) = (stores.redis.hot(), stores.cassandra.archive());
+    let mut lost = losses(&hot, &archive).await?;
     let mut partitions = Vec::new();
     for HotPartition { partition, blocks_trimmed, bytes, .. } in hot.standing().await? {
         let archived = archive.reach(partition).await?.entries;
         let trimmed = blocks_trimmed * ARCHIVE_BLOCK_ENTRIES;
-        partitions.push(Archived { partition, archived, trimmed, hot_bytes: bytes });
+        let loss = lost.remove(&partition);
+        partitions.push(Archived { partition, archived, trimmed, hot_bytes: bytes, loss });
     }
     Ok(partitions)
 }

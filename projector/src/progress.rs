@@ -55,6 +55,8 @@ struct State {
     behind: Duration,
     /// By partition.
     lost: BTreeMap<u16, Loss>,
+    /// The same of what the archive has.
+    lost_of_archive: BTreeMap<u16, Loss>,
     /// When that was last said.
     alarmed_at: Option<Instant>,
     /// Why the log is not archived or trimmed.
@@ -112,8 +114,9 @@ impl Progress {
         // Of several generations the one counts that nobody has repaired.
         lost.sort_by_key(|(_, loss)| !loss.is_repaired());
         let lost: BTreeMap<_, _> = lost.into_iter().collect();
-        set(&self.0.lost, lost.len() as u64);
         let mut state = self.state();
+        let lost = state.with_those_of_archive(lost);
+        set(&self.0.lost, lost.len() as u64);
         state.alarm(&lost, now);
         if lag == 0 || applied != state.applied || state.advanced_at.is_none() {
             state.advanced_at = Some(now);
@@ -135,6 +138,11 @@ impl Progress {
         if self.state().storm.replace(storm).is_none() {
             tracing::error!(read, unreadable, "too many events cannot be applied; this projector stops");
         }
+    }
+
+    /// What the log has lost of what is archived, by partition. It is told with the next look at the generations.
+    pub(crate) fn note_archive(&self, lost: BTreeMap<u16, Loss>) {
+        self.state().lost_of_archive = lost;
     }
 
     /// The log grows beyond what it should: it cannot be archived or trimmed, and why. `None`: it can.
@@ -183,6 +191,13 @@ impl Progress {
 }
 
 impl State {
+    /// What views have seen comes first.
+    fn with_those_of_archive(&self, lost: BTreeMap<u16, Loss>) -> BTreeMap<u16, Loss> {
+        let mut all = self.lost_of_archive.clone();
+        all.extend(lost);
+        all
+    }
+
     /// At once, and again while it is so.
     fn alarm(&mut self, lost: &BTreeMap<u16, Loss>, now: Instant) {
         let Some((partition, loss)) = lost.first_key_value() else {
@@ -194,7 +209,7 @@ impl State {
         }
         self.alarmed_at = Some(now);
         let (partitions, first) = (lost.len(), loss.text(*partition));
-        tracing::error!(partitions, first, "the log has lost events that the views have seen");
+        tracing::error!(partitions, first, "the log has lost events that were seen of it");
     }
 }
 
@@ -277,6 +292,12 @@ mod tests {
         assert_eq!(said.to_string(), expected);
         progress.note(&standing(0, Duration::ZERO, 7), Instant::now());
         assert!(progress.judge(Instant::now()).is_ok());
+
+        progress.note_archive(BTreeMap::from([(3, Loss::Archived { ends: 5, archived: 7 })]));
+        progress.note(&standing(0, Duration::ZERO, 7), Instant::now());
+        let said = progress.judge(Instant::now()).unwrap_err();
+        let expected = "the log is damaged: partition 3 ends at offset 5, and the archive has 7";
+        assert_eq!(said.to_string(), expected);
     }
 
     #[test]

@@ -1,15 +1,16 @@
-//! Gives a log back what it has lost and the views still have. Nothing is put in the place of anything: what was lost is
+//! Gives a log back what it has lost and views or archive still have. Nothing is put in the place of anything: what was lost is
 //! appended anew, with its own ids and the next numbers, behind what the log has by now. So the views that have seen it
 //! at its old numbers cannot go on in these partitions: the log begins a new epoch, and a new generation is built from
 //! it. It reads all of the log's entries and all rows of these partitions.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use serde::Serialize;
 use shared::event::{ConversationRead, Event, MessageSent, UserRegistered};
-use shared::ids::{Conversation, EventId, Seq, Subject, Username};
+use shared::ids::{Conversation, EventId, Position, Seq, Subject, Username};
 use shared::limits::{ARCHIVE_BLOCK_ENTRIES, DIFFERENCES_LISTED_MAX, REPAIRED_EVENTS_MAX};
 use shared::message::Message;
 use shared::ports::{
@@ -17,9 +18,10 @@ use shared::ports::{
     LogEpoch, LogPlace, LogScan, Loss, PartitionStatus, Refusal, ScannedRow, ScannedTable, SeenLog,
     StoreError, ViewScan,
 };
-use shared::view::{InboxRow, TimelineEntry};
+use shared::view::{InboxRow, TimelineEntry, UserRow};
 use shared::{Clock, Timestamp};
 
+use crate::archiving::losses;
 use crate::verify::read;
 
 /// In the place of a password hash: nobody's password, and the name is nobody else's.
@@ -54,7 +56,7 @@ pub enum RepairError {
     Registered,
 }
 
-/// What the views have and the log has not.
+/// What views or archive have and the log has not.
 #[derive(Debug, Default, Serialize)]
 pub struct Lost {
     pub generation: u32,
@@ -110,11 +112,9 @@ impl Repair {
     async fn look_around(&self) -> Result<(Lost, Hashes), RepairError> {
         let status = self.monitor.status().await?.partitions;
         let all = count(&status);
-        let partitions: BTreeMap<u16, Loss> = status
-            .into_iter()
-            .filter_map(|one| Some((one.partition, one.loss?)))
-            .filter(|(_, loss)| !loss.is_repaired())
-            .collect();
+        let mut partitions = losses(&*self.hot, &*self.archive).await?;
+        let seen = status.into_iter().filter_map(|one| Some((one.partition, one.loss?)));
+        partitions.extend(seen.filter(|(_, loss)| !loss.is_repaired()));
         let mut lost = Lost { generation: self.generation, partitions, ..Lost::default() };
         if lost.partitions.is_empty() {
             return Ok((lost, Hashes::new()));
@@ -124,15 +124,12 @@ impl Repair {
         let tables = [ScannedTable::Timeline, ScannedTable::Inbox, ScannedTable::Users];
         read::tables(&*self.views, &tables, |rows, _, _| rows.into_iter().for_each(|row| found.add(row)))
             .await?;
+        let hashes = self.archived(&mut found).await?;
         let Found { held, count, .. } = found;
         if count > REPAIRED_EVENTS_MAX {
             return Err(RepairError::TooMuch);
         }
-        lost.messages
-            .sort_by(|one, other| (&one.conversation, one.seq).cmp(&(&other.conversation, other.seq)));
-        lost.parked.sort();
-        lost.users.sort();
-        let hashes = self.hashes(&lost).await?;
+        lost.sort();
         // A salt is in the hash: with an equal one it is the same registration, given back by a repair before.
         let is_given_back = |user: &Username| {
             let both = held.users.get(user).zip(hashes.get(user));
@@ -144,15 +141,16 @@ impl Repair {
         Ok((lost, hashes))
     }
 
-    /// What the archive knows of users that are lost or were registered again. What is trimmed was not lost.
-    async fn hashes(&self, lost: &Lost) -> Result<Hashes, StoreError> {
+    /// What the archive has beyond that, and what it knows of users that are lost or were registered again. What is
+    /// trimmed was not lost.
+    async fn archived(&self, found: &mut Found<'_>) -> Result<Hashes, StoreError> {
         let mut hashes = Hashes::new();
         let mut standing = self.hot.standing().await?;
-        standing.retain(|one| lost.partitions.contains_key(&one.partition));
+        standing.retain(|one| found.lost.partitions.contains_key(&one.partition));
         for HotPartition { partition, blocks_trimmed, .. } in standing {
             let entries = self.archive.reach(partition).await?.entries;
             for number in blocks_trimmed..entries.div_ceil(ARCHIVE_BLOCK_ENTRIES) {
-                let block = match self.archive.block(partition, number).await {
+                let block = match read::retrying(|| self.archive.block(partition, number)).await {
                     Ok(block) => block,
                     // What cannot be read there is as good as not there.
                     Err(error) => {
@@ -161,14 +159,12 @@ impl Repair {
                         break;
                     }
                 };
-                let entries = block.into_iter().flat_map(|block| block.entries);
-                hashes.extend(entries.filter_map(|entry| match self.hot.read(entry).content.ok()?.event {
-                    Event::UserRegistered(user) => Some((user.username, user.password_hash)),
-                    Event::MessageSent(_) | Event::ConversationRead(_) => None,
-                }));
-                hashes.retain(|user, _| {
-                    lost.registered_again.contains(user) || lost.users.binary_search(user).is_ok()
-                });
+                for entry in block.into_iter().flat_map(|block| block.entries) {
+                    let delivery = self.hot.read(entry);
+                    if let Some(UserRegistered { username, password_hash }) = found.archived(&delivery) {
+                        hashes.insert(username, password_hash);
+                    }
+                }
             }
         }
         Ok(hashes)
@@ -240,7 +236,12 @@ impl Repair {
         // The log that the views know, whatever stands in its place now.
         let epoch = Epoch { repairs: newest.repairs.max(current.repairs) + 1, ..newest };
         let all = count(&self.monitor.status().await?.partitions);
-        let whole: Vec<u16> = (0..all).filter(|one| !lost.partitions.contains_key(one)).collect();
+        let is_whole = |one: &u16| match lost.partitions.get(one) {
+            // Views have seen nothing of it.
+            None | Some(Loss::Archived { .. }) => true,
+            Some(Loss::Gone | Loss::Back { .. } | Loss::Other { .. }) => false,
+        };
+        let whole: Vec<u16> = (0..all).filter(is_whole).collect();
         self.epoch.begin(&epoch).await?;
         for seen in self.others.iter().chain([&self.seen]) {
             seen.follow(&whole, &epoch).await?;
@@ -256,6 +257,9 @@ fn count(partitions: &[PartitionStatus]) -> u16 {
 /// Of users, what their passwords are stored as.
 type Hashes = BTreeMap<Username, String>;
 
+/// Of a user whom the log has not.
+const NO_DIGEST: u64 = 0;
+
 fn digest(hash: &str) -> u64 {
     xxhash_rust::xxh3::xxh3_64(hash.as_bytes())
 }
@@ -266,6 +270,8 @@ struct Held {
     /// Of each partition, from when on it holds everything: what is older was trimmed, not lost.
     begins: BTreeMap<u16, Timestamp>,
     messages: BTreeSet<(EventId, Username)>,
+    /// Where something cannot be read.
+    unreadable: BTreeSet<Position>,
     /// When each was registered (`None`: by a repair, without a password), and the digest of the password's hash.
     users: BTreeMap<Username, (Option<Timestamp>, u64)>,
     marks: BTreeMap<(Username, Username), Seq>,
@@ -276,7 +282,10 @@ impl Held {
         let is_first = LogPlace::of(delivery).is_some_and(|place| place.offset == 1);
         let begins = if is_first { Timestamp(0) } else { Timestamp(delivery.position.ms) };
         self.begins.entry(delivery.position.partition).or_insert(begins);
-        let Ok(recorded) = &delivery.content else { return };
+        let Ok(recorded) = &delivery.content else {
+            self.unreadable.insert(delivery.position);
+            return;
+        };
         match &recorded.event {
             Event::MessageSent(sent) => drop(self.messages.insert((recorded.id, sent.sender.clone()))),
             Event::UserRegistered(registered) => {
@@ -296,8 +305,9 @@ impl Held {
     }
 }
 
-/// Goes over the rows.
+/// Goes over the rows, and then over what is archived.
 struct Found<'a> {
+    /// By the log, or found to be lost: everything is lost once.
     held: Held,
     /// Partitions.
     all: u16,
@@ -309,19 +319,34 @@ impl Found<'_> {
     fn add(&mut self, row: ScannedRow) {
         match row {
             ScannedRow::Timeline { conversation, entry } => self.entry(conversation, entry),
-            ScannedRow::Inbox { owner, row, parked_seq: _ } => self.mark(owner, row),
-            ScannedRow::User(user) => {
-                let partition = Subject::User(user.username.clone()).partition(self.all);
-                match self.held.users.get(&user.username).copied() {
-                    Some((at, _)) if at.is_none_or(|at| at == user.registered_at) => {}
-                    Some(_) => drop(self.lost.registered_again.insert(user.username)),
-                    None if self.held.has_forgotten(partition, user.registered_at) => {}
-                    None if self.is_of(partition) => self.lost.users.push(user.username),
-                    None => {}
-                }
+            ScannedRow::Inbox { owner, row: InboxRow { peer, read_mark, .. }, parked_seq: _ } => {
+                self.mark(owner, peer, read_mark);
             }
+            ScannedRow::User(UserRow { username, registered_at }) => self.user(&username, registered_at),
             ScannedRow::Parked { .. } | ScannedRow::Broken(_) => {}
         }
+    }
+
+    /// Returns the registration of a user who is lost or was registered again.
+    fn archived(&mut self, delivery: &Delivery) -> Option<UserRegistered> {
+        let recorded = match &delivery.content {
+            Ok(recorded) => recorded,
+            Err(unreadable) => {
+                let is_held = self.held.unreadable.contains(&delivery.position);
+                let lost = unreadable.place.as_ref().filter(|_| !is_held);
+                self.lost.parked.extend(lost.map(|(conversation, seq)| (conversation.to_string(), *seq)));
+                return None;
+            }
+        };
+        match &recorded.event {
+            Event::MessageSent(sent) => self.message(Message::new(recorded, sent)),
+            Event::ConversationRead(read) => self.mark(read.reader.clone(), read.peer.clone(), read.seq),
+            Event::UserRegistered(user) => {
+                self.user(&user.username, recorded.at);
+                return self.is_missed(&user.username).then(|| user.clone());
+            }
+        }
+        None
     }
 
     /// Whether more of this partition can be noted.
@@ -332,17 +357,10 @@ impl Found<'_> {
     }
 
     fn entry(&mut self, conversation: Conversation, entry: TimelineEntry) {
-        let partition = Subject::Conversation(conversation.clone()).partition(self.all);
         match entry {
-            TimelineEntry::Message(message) => {
-                let is_held = self.held.messages.contains(&(message.id, message.sender.clone()))
-                    || self.held.has_forgotten(partition, message.timestamp);
-                if !is_held && self.is_of(partition) {
-                    let (conversation, seq, id) = (conversation.to_string(), message.seq, message.id);
-                    self.lost.messages.push(LostMessage { conversation, seq, id, message });
-                }
-            }
+            TimelineEntry::Message(message) => self.message(message),
             TimelineEntry::Parked { seq } => {
+                let partition = Subject::Conversation(conversation.clone()).partition(self.all);
                 if self.lost.partitions.contains_key(&partition) {
                     self.lost.parked.push((conversation.to_string(), seq));
                 }
@@ -350,17 +368,64 @@ impl Found<'_> {
         }
     }
 
-    fn mark(&mut self, reader: Username, row: InboxRow) {
+    fn message(&mut self, message: Message) {
+        let conversation = message.conversation();
+        let partition = Subject::Conversation(conversation.clone()).partition(self.all);
+        let key = (message.id, message.sender.clone());
+        if self.held.messages.contains(&key)
+            || self.held.has_forgotten(partition, message.timestamp)
+            || !self.is_of(partition)
+        {
+            return;
+        }
+        self.held.messages.insert(key);
+        let (conversation, seq, id) = (conversation.to_string(), message.seq, message.id);
+        self.lost.messages.push(LostMessage { conversation, seq, id, message });
+    }
+
+    fn user(&mut self, username: &Username, registered_at: Timestamp) {
+        let partition = Subject::User(username.clone()).partition(self.all);
+        match self.held.users.get(username).copied() {
+            Some((at, _)) if at.is_none_or(|at| at == registered_at) => {}
+            Some(_) => drop(self.lost.registered_again.insert(username.clone())),
+            None if self.held.has_forgotten(partition, registered_at) => {}
+            None if self.is_of(partition) => {
+                self.held.users.insert(username.clone(), (Some(registered_at), NO_DIGEST));
+                self.lost.users.push(username.clone());
+            }
+            None => {}
+        }
+    }
+
+    fn is_missed(&self, user: &Username) -> bool {
+        let is_lost = self.held.users.get(user).is_some_and(|(_, digest)| *digest == NO_DIGEST);
+        is_lost || self.lost.registered_again.contains(user)
+    }
+
+    fn mark(&mut self, reader: Username, peer: Username, seq: Seq) {
         let partition = Subject::User(reader.clone()).partition(self.all);
-        let InboxRow { peer, read_mark: seq, .. } = row;
-        let held = self.held.marks.get(&(reader.clone(), peer.clone())).copied().unwrap_or(0);
+        let key = (reader, peer);
+        let held = self.held.marks.get(&key).copied().unwrap_or(0);
         if seq > held && self.is_of(partition) {
+            self.held.marks.insert(key.clone(), seq);
+            let (reader, peer) = key;
             self.lost.read_marks.push(LostMark { reader, peer, seq });
         }
     }
 }
 
 impl Lost {
+    fn sort(&mut self) {
+        self.messages.sort_by_cached_key(|one| (one.conversation.clone(), one.seq));
+        self.parked.sort();
+        self.parked.dedup();
+        self.users.sort();
+        // Of several marks the highest is enough.
+        let pair = |one: &LostMark| (one.reader.clone(), one.peer.clone());
+        self.read_marks.sort_by_cached_key(|one| (pair(one), Reverse(one.seq)));
+        self.read_marks.dedup_by_key(|one| pair(one));
+    }
+
     fn is_withheld(&self, names: [&Username; 2]) -> bool {
         names.into_iter().any(|name| self.registered_again.contains(name))
     }
@@ -380,7 +445,9 @@ impl Lost {
             repaired,
         } = self;
         if partitions.is_empty() {
-            return format!("the log holds all that generation {generation} has seen");
+            return format!(
+                "the log holds all that generation {generation} has seen and all that is archived"
+            );
         }
         let mut lines: Vec<String> =
             partitions.iter().map(|(partition, loss)| loss.text(*partition)).collect();
@@ -404,8 +471,8 @@ impl Lost {
         let end = match repaired {
             None => "\nnothing was done: --apply appends what is lost".to_owned(),
             Some(Repaired { epoch, events }) => format!(
-                "\n{events} events were appended; the log is {epoch} from now on, and the views of these \
-                 partitions stand still: `projector rebuild` makes new ones"
+                "\n{events} events were appended; the log is {epoch} from now on, and views that have seen what \
+                 was lost stand still: `projector rebuild` makes new ones"
             ),
         };
         write!(text, "{end}").expect("a string takes what it is given");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use shared::Timestamp;
-use shared::ports::FeedStatus;
+use shared::ports::{FeedStatus, Loss};
 use shared::view::ParkedEvent;
 
 /// Of all generations. `Serialize` is what `--json` prints.
@@ -20,7 +20,7 @@ pub struct Report {
 }
 
 /// Of one partition of the log, counted from the first event that ever was.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Archived {
     pub partition: u16,
     /// Events that are in the archive.
@@ -29,6 +29,8 @@ pub struct Archived {
     pub trimmed: u64,
     /// Memory that the others take.
     pub hot_bytes: u64,
+    /// What the log has lost of what is archived.
+    pub loss: Option<Loss>,
 }
 
 #[derive(Debug, Serialize)]
@@ -82,8 +84,9 @@ impl Report {
             line(&mut text, &[]);
         }
         line(&mut text, &[&"partition", &"archived", &"trimmed", &"hot bytes"]);
-        for Archived { partition, archived, trimmed, hot_bytes } in &self.archive {
+        for Archived { partition, archived, trimmed, hot_bytes, loss } in &self.archive {
             line(&mut text, &[partition, archived, trimmed, hot_bytes]);
+            loss.iter().for_each(|loss| line(&mut text, &[&loss.text(*partition)]));
         }
         line(&mut text, &[]);
         let since = self.oldest_parked_at.map_or_else(String::new, |at| format!(", the oldest since {at}"));
@@ -159,7 +162,8 @@ mod tests {
             place: None,
         };
         report.add_parked(&[parked(2_000), parked(1_000)]);
-        report.add_archive(vec![Archived { partition: 0, archived: 6, trimmed: 5, hot_bytes: 4_321 }]);
+        let archived = Archived { partition: 0, archived: 6, trimmed: 5, hot_bytes: 4_321, loss: None };
+        report.add_archive(vec![archived]);
         report
     }
 

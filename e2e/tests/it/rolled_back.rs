@@ -19,6 +19,7 @@ e2e::real_scenarios!(
     a_log_that_was_put_back_stops_where_it_lost_events,
     an_empty_log_beside_views_is_not_followed,
     what_the_log_has_lost_is_appended_again_and_nothing_is_overwritten,
+    what_only_the_archive_has_is_appended_again_and_the_views_go_on,
 );
 
 const PROJECTORS: [&str; 2] = ["projector-1", "projector-2"];
@@ -112,7 +113,7 @@ async fn a_log_that_was_put_back_stops_where_it_lost_events() {
     }
     told(&app, "projector-1", &said).await;
     let logs = app.processes().logs().await;
-    let alarms = |name| logs[name].matches("the log has lost events that the views have seen").count();
+    let alarms = |name| logs[name].matches("the log has lost events that were seen of it").count();
     assert_eq!(PROJECTORS.map(alarms), [2, 1], "once a minute for each process");
 
     app.processes().put_back(partition, held).await;
@@ -302,6 +303,65 @@ async fn read_new_views(app: &TestApp) {
     app.log_in("omar").await;
     let body = json!({ "username": "omar", "password": "somebody else's" });
     app.post("/register").json(&body).send().await.expect_problem(409, "username_taken");
+}
+
+/// The archive was faster than the views.
+async fn what_only_the_archive_has_is_appended_again_and_the_views_go_on() {
+    let (redis, options, dir) = own_redis().await;
+    let shape = Shape { redis_url: Some(redis.url()), query_apis: 1, command_apis: 1, ..Shape::default() };
+    let app = TestApp::real(shape).await;
+    let (samer, lena) = (app.register("samer").await, app.register("lena").await);
+    samer.send(&lena, "kept").await;
+    eventually("all of it is in the views", async || (app.standing().await.lag == 0).then_some(())).await;
+    let older = dir.path().join("older");
+    copy(&options.dir, &older);
+    let partition = partition_of(&Pair { sender: samer.clone(), recipient: lena.clone() });
+    app.processes().withhold(partition).await;
+    let mut lost = Vec::new();
+    for n in 1..=3 {
+        lost.push(samer.send(&lena, &format!("lost {n}")).await);
+    }
+    archived(&app).await;
+
+    let _redis = replaced(redis, &options, &older).await;
+    let loss = eventually("it is told", async || {
+        let status = app.processes().status().await;
+        let archive = status["archive"].as_array()?.clone();
+        archive.into_iter().find(|one| one["loss"].is_object())
+    })
+    .await;
+    let ends = loss["loss"]["ends"].as_u64().expect("a number");
+    assert_eq!(loss["loss"], json!({ "what": "archived", "ends": ends, "archived": ends + 3 }));
+    assert_eq!(loss["partition"], partition);
+    let said = format!("partition {partition} ends at offset {ends}, and the archive has {}", ends + 3);
+    eventually("whoever archives it is not ready", async || {
+        let mut told = String::new();
+        for projector in PROJECTORS {
+            let operations = app.processes().operations_of(projector).await;
+            told += &operations.get("/readyz").try_send().await.ok()?.json()["waiting_for"].to_string();
+        }
+        told.contains(&said).then_some(())
+    })
+    .await;
+    let again = samer.send(&lena, "in the place of a lost one").await;
+    assert_eq!(seqs(&lena.conversation(&samer).await), [1, 2], "views have seen nothing of what is lost");
+
+    assert_eq!(ids(&repair(&app, &[]).await["messages"]), ids(&json!(lost)));
+    assert_eq!(repair(&app, &["--apply"]).await["repaired"]["events"], 3);
+    assert_eq!(repair(&app, &["--apply"]).await["partitions"], json!({}), "once is enough");
+    let shown = eventually("the views have it", async || {
+        let shown = lena.conversation(&samer).await;
+        (shown.len() == 5).then_some(shown)
+    })
+    .await;
+    assert_eq!((&shown[1], ids(&json!(shown[2..]))), (&again, ids(&json!(lost))));
+    for projector in PROJECTORS {
+        app.processes().ready(projector).await;
+    }
+    archived(&app).await;
+    let verified = app.processes().verify(&[]).await;
+    assert!(verified.status.success(), "{}", text(&verified.stdout));
+    app.finish().await;
 }
 
 fn text(bytes: &[u8]) -> String {

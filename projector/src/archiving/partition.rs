@@ -9,10 +9,13 @@ use shared::limits::{
     ARCHIVE_BLOCK_ENTRIES, ARCHIVE_BLOCKS_PER_LOOK, ARCHIVE_NOTED_EVERY, ARCHIVE_SETTLED_AFTER,
     EVENT_BYTES_MAX,
 };
-use shared::ports::{Archive, Block, Delivery, HotLog, HotPartition, LogEntry, StoreError, Trimmed};
+use shared::ports::{
+    Archive, Block, Delivery, HotLog, HotPartition, LogEntry, LogPlace, Loss, StoreError, Trimmed,
+};
 use tokio::time::Instant;
 
 use super::Share;
+use super::losses::end;
 use super::window::HotWindow;
 
 pub(super) struct Partition {
@@ -20,6 +23,8 @@ pub(super) struct Partition {
     block: Block,
     /// The last entry that is archived.
     last: Option<Position>,
+    /// The last of them that can be read.
+    end: Option<LogPlace>,
     numbers: Numbers,
     /// When it was noted how many entries were archived, oldest first.
     noted: VecDeque<(Instant, u64)>,
@@ -66,26 +71,27 @@ impl Partition {
         let noted = VecDeque::new();
         if reach == 0 {
             let (block, numbers) = (Block { partition, number: 0, entries: Vec::new() }, Numbers::default());
-            return Ok(Self { block, last: None, numbers, noted, goes_back: false, repairs });
+            return Ok(Self { block, last: None, end: None, numbers, noted, goes_back: false, repairs });
         }
         let number = (reach - 1) / ARCHIVE_BLOCK_ENTRIES;
         let block = archive.block(partition, number).await?.filter(|block| block.reach() >= reach);
         let block = block.ok_or_else(|| damaged(partition, &format!("block {number} is not whole")))?;
         let last = block.entries.last().map(|entry| entry.position);
-        Ok(Self { block, last, numbers: Numbers::unknown(), noted, goes_back: false, repairs })
+        Ok(Self { block, last, end: None, numbers: Numbers::unknown(), noted, goes_back: false, repairs })
     }
 
     pub(super) fn go_back(&mut self) {
         self.goes_back = true;
     }
 
-    /// Copies what the log has gained, at most so much that others get their turn. Returns how many entries.
-    pub(super) async fn archive(
+    /// Goes back to where the archive certainly is, if it is not known any more. Returns what the log has lost of what is
+    /// archived; nothing may be done with it then.
+    pub(super) async fn look(
         &mut self,
         log: &dyn HotLog,
         archive: &dyn Archive,
         standing: HotPartition,
-    ) -> Result<u64, StoreError> {
+    ) -> Result<Option<Loss>, StoreError> {
         if standing.repairs != self.repairs {
             *self = Self::begin(archive, standing).await?;
         }
@@ -94,6 +100,16 @@ impl Partition {
             *self = Self::behind(archive, self.block.partition, reach, self.repairs).await?;
         }
         self.learn_numbers(log)?;
+        let Some(end) = self.end else { return Ok(None) };
+        Ok(log.losses(&[end]).await?.pop().flatten())
+    }
+
+    /// Copies what the log has gained, at most so much that others get their turn. Returns how many entries.
+    pub(super) async fn archive(
+        &mut self,
+        log: &dyn HotLog,
+        archive: &dyn Archive,
+    ) -> Result<u64, StoreError> {
         let mut archived = 0;
         for _ in 0..ARCHIVE_BLOCKS_PER_LOOK {
             if self.block.is_full() {
@@ -113,6 +129,7 @@ impl Partition {
                 return Err(error);
             }
             (self.last, self.numbers) = (Some(last), numbers);
+            self.end = end(log, &self.block).or(self.end);
             archived += count;
             if is_all {
                 break;
@@ -127,7 +144,7 @@ impl Partition {
         if self.numbers == Numbers::unknown() {
             let mut numbers = self.numbers;
             numbers.note_all(log, &self.block.entries)?;
-            self.numbers = numbers;
+            (self.numbers, self.end) = (numbers, end(log, &self.block));
         }
         Ok(())
     }
@@ -281,7 +298,8 @@ mod tests {
     fn what_is_archived_only_just_now_is_not_settled() {
         let (block, start) = (Block { partition: 0, number: 2, entries: Vec::new() }, Instant::now());
         let (numbers, noted) = (Numbers::default(), VecDeque::new());
-        let mut partition = Partition { block, last: None, numbers, noted, goes_back: false, repairs: 0 };
+        let mut partition =
+            Partition { block, last: None, end: None, numbers, noted, goes_back: false, repairs: 0 };
         let old = start.checked_sub(ARCHIVE_SETTLED_AFTER).unwrap_or(start);
         partition.note(old);
         partition.block.number = 3;

@@ -4,7 +4,7 @@
 
 use async_trait::async_trait;
 
-use super::{Delivery, StoreError};
+use super::{Delivery, LogPlace, Loss, StoreError};
 use crate::ids::Position;
 use crate::limits::ARCHIVE_BLOCK_ENTRIES;
 
@@ -94,6 +94,9 @@ pub trait HotLog: Send + Sync {
 
     /// What the entry says.
     fn read(&self, entry: LogEntry) -> Delivery;
+
+    /// Of each of these places, which the archive has, whether the log holds it no more though it did not forget it.
+    async fn losses(&self, archived: &[LogPlace]) -> Result<Vec<Option<Loss>>, StoreError>;
 
     /// Forgets the entries of the partition up to and with `last`, which ends the block before block `blocks`. In the
     /// same step it looks whether it may: no group has any of them still to acknowledge, or has acknowledged them only

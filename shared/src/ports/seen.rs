@@ -123,6 +123,13 @@ pub enum Loss {
         /// The offset up to which it was seen.
         seen: u64,
     },
+    /// The same of what the archive has of it. Views may never have seen that.
+    Archived {
+        /// The offset of its last event.
+        ends: u64,
+        /// The offset up to which it was archived.
+        archived: u64,
+    },
     /// It is another log than the one that was seen, or that one after a repair which the views cannot follow.
     Other { is: Epoch, seen: Epoch },
 }
@@ -133,7 +140,7 @@ impl Loss {
     pub fn is_repaired(&self) -> bool {
         match self {
             Self::Other { is, seen } => is.log == seen.log && is.repairs > seen.repairs,
-            Self::Gone | Self::Back { .. } => false,
+            Self::Gone | Self::Back { .. } | Self::Archived { .. } => false,
         }
     }
 
@@ -148,6 +155,12 @@ impl Loss {
             Self::Back { ends, seen } => format!(
                 "partition {partition} has other events than the views have seen up to offset {seen}; \
                  it ends at {ends}"
+            ),
+            Self::Archived { ends, archived } if ends < archived => {
+                format!("partition {partition} ends at offset {ends}, and the archive has {archived}")
+            }
+            Self::Archived { ends, archived } => format!(
+                "partition {partition} has other events than the archive has up to offset {archived}; it ends at {ends}"
             ),
             Self::Other { is, seen: _ } if self.is_repaired() => format!(
                 "partition {partition} was repaired (the log is {is} now), and the views have seen what it lost at \
@@ -203,5 +216,12 @@ mod tests {
         assert_eq!(behind.text(3), "partition 3 ends at offset 7, and the views have seen 9");
         let other = "partition 3 has other events than the views have seen up to offset 9; it ends at 9";
         assert_eq!(Loss::Back { ends: 9, seen: 9 }.text(3), other);
+        let archived = |ends| Loss::Archived { ends, archived: 9 }.text(3);
+        assert_eq!(archived(7), "partition 3 ends at offset 7, and the archive has 9");
+        assert!(
+            archived(9).starts_with("partition 3 has other events than the archive has"),
+            "{}",
+            archived(9)
+        );
     }
 }

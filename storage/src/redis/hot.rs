@@ -6,12 +6,14 @@ use async_trait::async_trait;
 use redis::{Pipeline, Value};
 use shared::ids::Position;
 use shared::limits::{ACK_TRAIL_SPAN, PARKED_BYTES_MAX, TRIM_TRAIL_SPANS};
-use shared::ports::{Delivery, Epoch, HotLog, HotPartition, LogEntry, StoreError, Trimmed};
+use shared::ports::{
+    Delivery, Epoch, HotLog, HotPartition, LogEntry, LogPlace, Loss, Seen, StoreError, Trimmed,
+};
 
 use super::keys::LOG_EPOCH;
 use super::link::Link;
 use super::server::{Server, unavailable, unexpected};
-use super::{STORE, entry};
+use super::{STORE, entry, inspection};
 
 const TRIM: &str = concat!(include_str!("ids.lua"), include_str!("trim.lua"));
 
@@ -80,6 +82,19 @@ impl HotLog for Hot {
         entry::open(entry)
     }
 
+    async fn losses(&self, archived: &[LogPlace]) -> Result<Vec<Option<Loss>>, StoreError> {
+        let held = |place: &LogPlace| Seen {
+            partition: place.position.partition,
+            epoch: None,
+            last: Some(*place),
+            is_told_lost: false,
+        };
+        let held: Vec<_> = archived.iter().map(held).collect();
+        let answers = self.link.read(&inspection::question(&self.server.keys, &held)).await?;
+        let (_, losses) = inspection::answer(&held, answers).map_err(unavailable)?;
+        Ok(losses.into_iter().map(|loss| loss.map(of_archive)).collect())
+    }
+
     async fn trim(&self, last: Position, blocks: u64) -> Result<Trimmed, StoreError> {
         let keys = &self.server.keys;
         let counter = last.counter.checked_add(1);
@@ -107,6 +122,13 @@ impl Hot {
         let ((last, blocks),): ((Option<String>, Option<u64>),) = self.link.read(&pipeline).await?;
         let last = last.and_then(|id| entry::position(partition, &id));
         Ok(last.zip(blocks))
+    }
+}
+
+fn of_archive(loss: Loss) -> Loss {
+    match loss {
+        Loss::Back { ends, seen } => Loss::Archived { ends, archived: seen },
+        Loss::Gone | Loss::Archived { .. } | Loss::Other { .. } => loss,
     }
 }
 

@@ -1,0 +1,38 @@
+//! Whether the log still holds what the archive has of it. What is archived no view may have seen yet, so that a log which
+//! was put back from an older copy may lack what only the archive knows.
+
+use std::collections::BTreeMap;
+
+use shared::limits::{ARCHIVE_BLOCK_ENTRIES, EVENT_BYTES_MAX};
+use shared::ports::{Archive, Block, HotLog, LogPlace, Loss, StoreError};
+
+use crate::verify::read::retrying;
+
+/// By partition. Of a log that was repaired since it was archived nothing is said: it is archived again.
+pub async fn losses(log: &dyn HotLog, archive: &dyn Archive) -> Result<BTreeMap<u16, Loss>, StoreError> {
+    let mut ends = Vec::new();
+    // Before the log is asked: it only goes on, so it holds whatever was archived of it before.
+    for standing in retrying(|| log.standing()).await? {
+        let reach = retrying(|| archive.reach(standing.partition)).await?;
+        if reach.entries > 0 && reach.repairs >= standing.repairs {
+            let number = (reach.entries - 1) / ARCHIVE_BLOCK_ENTRIES;
+            match retrying(|| archive.block(standing.partition, number)).await {
+                Ok(block) => ends.extend(block.and_then(|block| end(log, &block))),
+                Err(StoreError::Damaged { what, .. }) => {
+                    tracing::warn!(what, "the end of the archive cannot be read");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    let losses = retrying(|| log.losses(&ends)).await?;
+    let lost = |(end, loss): (LogPlace, Option<Loss>)| Some((end.position.partition, loss?));
+    Ok(ends.into_iter().zip(losses).filter_map(lost).collect())
+}
+
+/// The last entry of the block that can be read.
+pub(super) fn end(log: &dyn HotLog, block: &Block) -> Option<LogPlace> {
+    // No event is so large. It is not copied to be read.
+    let readable = block.entries.iter().rev().filter(|entry| entry.size() <= 2 * EVENT_BYTES_MAX);
+    readable.map(|entry| log.read(entry.clone())).find_map(|delivery| LogPlace::of(&delivery))
+}
