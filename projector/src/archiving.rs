@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use shared::generation::{Generations, State};
 use shared::limits::{ARCHIVE_INTERVAL, ARCHIVE_PARTITIONS_AT_ONCE, TRIM_HELD_MAX};
-use shared::ports::{Archive, FeedMonitor, HotLog, HotPartition, Loss, StoreError};
+use shared::ports::{Archive, FeedMonitor, FeedStatus, HotLog, HotPartition, Loss, StoreError};
 use shared::process::telemetry::Metrics;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -184,15 +184,13 @@ impl Archiver {
         Ok(Attended { partition, loss, held: trimmed.held })
     }
 
-    /// The names of the projectors that are heard of, or were until just now.
+    /// The names of the projectors that are heard of.
     async fn living(&self) -> Result<BTreeSet<String>, StoreError> {
         let generations = self.generations.list().await?;
         let serving = generations.iter().find(|one| one.state == State::Serving);
         let mut names = BTreeSet::from([self.name.clone()]);
         if let Some(serving) = serving {
-            let status = (self.monitor)(serving.number).status().await?;
-            let of = |consumer: &str| consumer.rsplit_once('/').map(|(name, _)| name.to_owned());
-            names.extend(status.consumers.iter().filter_map(|consumer| of(&consumer.name)));
+            names.extend(heard(&(self.monitor)(serving.number).status().await?));
         }
         Ok(names)
     }
@@ -205,6 +203,12 @@ impl Archiver {
         self.progress
             .note_held(alarm.map(|(partition, hold)| format!("partition {partition}: {}", hold.why)));
     }
+}
+
+/// A name may be listed long after its projector ended: where nobody is left to take over from it, or of a group before.
+fn heard(status: &FeedStatus) -> impl Iterator<Item = String> {
+    let living = status.consumers.iter().filter(|consumer| consumer.is_heard());
+    living.filter_map(|consumer| consumer.name.rsplit_once('/').map(|(name, _)| name.to_owned()))
 }
 
 /// What all partitions have, of which each may have an equal share.
@@ -238,6 +242,8 @@ fn hold(holds: &mut BTreeMap<u16, Hold>, partition: u16, why: Option<String>, no
 mod tests {
     use std::time::Duration;
 
+    use shared::ports::ConsumerStatus;
+
     use super::*;
 
     #[test]
@@ -252,6 +258,19 @@ mod tests {
         }
         assert!((250..450).contains(&moved), "{moved}");
         assert_eq!(owner(&names(&[]), 0), None);
+    }
+
+    #[test]
+    fn who_is_not_heard_of_owns_nothing() {
+        let consumer = |(name, silent_ms): (&str, _)| {
+            let name = name.to_owned();
+            ConsumerStatus { name, applied: 5, pending: 0, silent_ms }
+        };
+        let of =
+            [("one/1", Some(900)), ("one/2", Some(30_000)), ("dead/1", Some(30_000)), ("before/1", None)];
+        let consumers = of.map(consumer).to_vec();
+        let living: Vec<_> = heard(&FeedStatus { partitions: Vec::new(), consumers }).collect();
+        assert_eq!(living, ["one"]);
     }
 
     #[test]

@@ -147,7 +147,7 @@ mod tests {
     fn look(live: &Progress, applied: u64, behind_ms: u64) {
         let partition =
             PartitionStatus { partition: 0, head: applied, pending: 0, lag: 0, behind_ms, loss: None };
-        let consumer = ConsumerStatus { name: "one".to_owned(), applied, pending: 0 };
+        let consumer = ConsumerStatus { name: "one".to_owned(), applied, pending: 0, silent_ms: Some(0) };
         live.note(&[FeedStatus { partitions: vec![partition], consumers: vec![consumer] }], Instant::now());
     }
 

@@ -258,7 +258,7 @@ mod tests {
         let behind_ms = u64::try_from(behind.as_millis()).unwrap();
         let head = lag + applied;
         let partition = PartitionStatus { partition: 0, head, pending: 0, lag, behind_ms, loss: None };
-        let consumer = ConsumerStatus { name: "one".to_owned(), applied, pending: 0 };
+        let consumer = ConsumerStatus { name: "one".to_owned(), applied, pending: 0, silent_ms: Some(0) };
         [FeedStatus { partitions: vec![partition], consumers: vec![consumer] }]
     }
 

@@ -151,7 +151,12 @@ mod tests {
                     behind_ms: 1_250,
                     loss: None,
                 }],
-                consumers: vec![ConsumerStatus { name: "one/1".to_owned(), applied: 4, pending: 1 }],
+                consumers: vec![ConsumerStatus {
+                    name: "one/1".to_owned(),
+                    applied: 4,
+                    pending: 1,
+                    silent_ms: Some(0),
+                }],
             },
         );
         let parked = |parked_at| ParkedEvent {

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{Loss, StoreError};
 use crate::ids::Position;
+use crate::limits::CONSUMER_SILENCE_MAX;
 
 /// How far a generation is.
 #[async_trait]
@@ -83,4 +84,14 @@ pub struct ConsumerStatus {
     /// Events acknowledged by it since the group was made.
     pub applied: u64,
     pub pending: u64,
+    /// Since it was heard of, by the log's clock. `None`: it is in the group no more.
+    pub silent_ms: Option<u64>,
+}
+
+impl ConsumerStatus {
+    /// Whether it lives, as others of its group judge it.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        self.silent_ms.is_some_and(|silent| Duration::from_millis(silent) < CONSUMER_SILENCE_MAX)
+    }
 }

@@ -284,6 +284,7 @@ impl Standing {
             name: name.clone(),
             applied: *applied,
             pending: if self.consumer.as_ref() == Some(name) { pending } else { 0 },
+            silent_ms: (self.consumer.as_ref() == Some(name)).then_some(0),
         });
         let status = FeedStatus { partitions: vec![partition], consumers: consumers.collect() };
         (status, self.acknowledged.up_to() + 1)

@@ -19,7 +19,7 @@ use super::server::{Server, unavailable, unexpected};
 
 /// KEYS: events, heads, applied, trimmed, backlog. ARGV: group, entries of a block. Answers head, offset of the last
 /// delivered, pending, age of the oldest that is not acknowledged (ms, 0: none), how many it has yet to read from the
-/// archive, then the consumers as name, pending, …, then name, applied, …. One script, so that the numbers are of one
+/// archive, then the consumers as name, pending, ms of silence, …, then name, applied, …. One script, so that the numbers are of one
 /// moment.
 ///
 /// The offset is in the entry that was delivered last or, if that one is gone or unreadable, follows from a
@@ -85,6 +85,7 @@ if redis.call('EXISTS', events) == 1 then
         consumer = fields(consumer)
         consumers[#consumers + 1] = consumer.name
         consumers[#consumers + 1] = consumer.pending
+        consumers[#consumers + 1] = consumer.idle
       end
     end
   end
@@ -125,7 +126,7 @@ pub struct Monitor {
     pub(super) known: Arc<Mutex<Vec<Seen>>>,
 }
 
-type Answer = (u64, u64, u64, u64, u64, Vec<(String, u64)>, Vec<(String, u64)>);
+type Answer = (u64, u64, u64, u64, u64, Vec<(String, u64, u64)>, Vec<(String, u64)>);
 
 impl Monitor {
     /// As [`Feed::guarded`](super::Feed::guarded).
@@ -191,14 +192,40 @@ fn status(answers: Vec<Answer>, losses: Vec<Option<Loss>>) -> FeedStatus {
         let (head, delivered, pending, behind_ms, archived, waiting, applied) = answer;
         let lag = head.saturating_sub(delivered) + pending + archived;
         partitions.push(PartitionStatus { partition, head, pending, lag, behind_ms, loss });
-        let mut add = |name: String, pending, applied| {
-            let known = consumers.entry(name.clone());
-            let consumer = known.or_insert_with(|| ConsumerStatus { name, applied: 0, pending: 0 });
+        let mut add = |name: String, pending, applied, silent: Option<u64>| {
+            let unknown = || ConsumerStatus { name: name.clone(), applied: 0, pending: 0, silent_ms: None };
+            let consumer = consumers.entry(name.clone()).or_insert_with(unknown);
             consumer.pending += pending;
             consumer.applied += applied;
+            // It may be heard of in some partitions only: those of the others have no group, or are lost.
+            consumer.silent_ms = consumer.silent_ms.into_iter().chain(silent).min();
         };
-        waiting.into_iter().for_each(|(name, pending)| add(name, pending, 0));
-        applied.into_iter().for_each(|(name, applied)| add(name, 0, applied));
+        waiting.into_iter().for_each(|(name, pending, silent)| add(name, pending, 0, Some(silent)));
+        applied.into_iter().for_each(|(name, applied)| add(name, 0, applied, None));
     }
     FeedStatus { partitions, consumers: consumers.into_values().collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consumer_is_as_silent_as_where_it_was_heard_of_last() {
+        let of = |waiting: &[(&str, u64, u64)], applied: &[(&str, u64)]| -> Answer {
+            let waiting =
+                waiting.iter().map(|(name, pending, silent)| ((*name).to_owned(), *pending, *silent));
+            let applied = applied.iter().map(|(name, applied)| ((*name).to_owned(), *applied));
+            (9, 9, 0, 0, 0, waiting.collect(), applied.collect())
+        };
+        let one = of(&[("lives", 2, 100), ("dead", 0, 90_000)], &[("lives", 3), ("of a group before", 5)]);
+        let other = of(&[("lives", 1, 80_000)], &[("lives", 4)]);
+        let consumers = status(vec![one, other], vec![None, None]).consumers;
+        let told: Vec<_> =
+            consumers.iter().map(|one| (one.name.as_str(), one.silent_ms, one.is_heard())).collect();
+        let expected =
+            [("dead", Some(90_000), false), ("lives", Some(100), true), ("of a group before", None, false)];
+        assert_eq!(told, expected);
+        assert_eq!((consumers[1].pending, consumers[1].applied), (3, 7));
+    }
 }

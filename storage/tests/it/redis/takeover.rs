@@ -69,6 +69,8 @@ async fn what_a_dead_consumer_held_is_shared_out_in_bounded_batches() {
     let pending = |name| status.consumers.iter().find(|c| c.name == name).expect("it is listed").pending;
     assert_eq!(pending("dead"), 0);
     assert!(pending("one") > 0 && pending("two") > 0, "{status:?}");
+    let heard: Vec<_> = status.consumers.iter().filter(|c| c.is_heard()).map(|c| &c.name).collect();
+    assert_eq!(heard, ["one", "two"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
