@@ -8,8 +8,8 @@ use std::sync::Arc;
 use futures_util::stream::{self, StreamExt};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use shared::generation::{Generations, State};
-use shared::limits::{ARCHIVE_INTERVAL, ARCHIVE_PARTITIONS_AT_ONCE, TRIM_HELD_MAX};
+use shared::generation::{Generation, Generations, State};
+use shared::limits::{ARCHIVE_INTERVAL, ARCHIVE_PARTITIONS_AT_ONCE};
 use shared::ports::{Archive, FeedMonitor, FeedStatus, HotLog, HotPartition, Loss, StoreError};
 use shared::process::telemetry::Metrics;
 use tokio::sync::watch;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::progress::Progress;
 
+mod holds;
 mod losses;
 mod partition;
 mod window;
@@ -25,6 +26,7 @@ mod window;
 pub use losses::losses;
 pub use window::HotWindow;
 
+use holds::{Held, Holds};
 use partition::Partition;
 
 /// What one projector does for archive and log.
@@ -71,16 +73,10 @@ impl ArchiveCounters {
     }
 }
 
-/// Why a partition does not get on, and since when.
-struct Hold {
-    why: String,
-    since: Instant,
-}
-
 /// What is wrong with this projector's partitions.
 #[derive(Default)]
 struct Faults {
-    holds: BTreeMap<u16, Hold>,
+    holds: Holds,
     /// The log lacks what the archive has.
     losses: BTreeMap<u16, Loss>,
 }
@@ -90,7 +86,7 @@ struct Attended {
     partition: Partition,
     loss: Option<Loss>,
     /// Why it was not trimmed as it should be.
-    held: Option<String>,
+    held: Option<Held>,
 }
 
 /// Until shutdown. What fails is tried again with the next look; nothing is trimmed for it meanwhile.
@@ -122,14 +118,16 @@ impl Archiver {
         faults: &mut Faults,
     ) -> Result<(), StoreError> {
         let standing = self.log.standing().await?;
-        let names = self.living().await?;
+        let generations = self.generations.list().await?;
+        let names = self.living(&generations).await?;
+        let built = self.built(&generations).await?;
         let bytes = standing.iter().map(|one| one.bytes).sum::<u64>();
         self.counters.hot_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         let own = |one: &HotPartition| owner(&names, one.partition) == Some(self.name.as_str());
         let own: Vec<_> = standing.iter().copied().filter(own).collect();
         let is_own = |partition: &u16| own.iter().any(|one| one.partition == *partition);
         partitions.retain(|partition, _| is_own(partition));
-        faults.holds.retain(|partition, _| is_own(partition));
+        faults.holds.retain(is_own);
         faults.losses.retain(|partition, _| is_own(partition));
         let of_all = Share { bytes, partitions: standing.len() as u64 };
         let work = own.into_iter().map(|standing| {
@@ -143,8 +141,9 @@ impl Archiver {
         }
         drop(work);
         let now = Instant::now();
+        faults.holds.note_built(&built, now);
         for (number, attended) in attended {
-            let why = match attended {
+            let held = match attended {
                 Ok(Attended { partition, loss, held }) => {
                     partitions.insert(number, partition);
                     faults.losses.remove(&number);
@@ -153,9 +152,9 @@ impl Archiver {
                 }
                 // That a store is away its own probe says.
                 Err(error) if error.is_retryable() => continue,
-                Err(error) => Some(error.to_string()),
+                Err(error) => Some(error.to_string().into()),
             };
-            hold(&mut faults.holds, number, why, now);
+            faults.holds.note(number, held, now);
         }
         self.tell(faults, now);
         Ok(())
@@ -185,8 +184,7 @@ impl Archiver {
     }
 
     /// The names of the projectors that are heard of.
-    async fn living(&self) -> Result<BTreeSet<String>, StoreError> {
-        let generations = self.generations.list().await?;
+    async fn living(&self, generations: &[Generation]) -> Result<BTreeSet<String>, StoreError> {
         let serving = generations.iter().find(|one| one.state == State::Serving);
         let mut names = BTreeSet::from([self.name.clone()]);
         if let Some(serving) = serving {
@@ -195,13 +193,20 @@ impl Archiver {
         Ok(names)
     }
 
+    /// Those that are being built, and how many events they have applied. Only trimming can be held up by them.
+    async fn built(&self, generations: &[Generation]) -> Result<Vec<(u32, u64)>, StoreError> {
+        let mut built = Vec::new();
+        let are_built = |one: &&Generation| one.state == State::Building && self.window.is_some();
+        for Generation { number, .. } in generations.iter().filter(are_built) {
+            built.push((*number, (self.monitor)(*number).status().await?.applied()));
+        }
+        Ok(built)
+    }
+
     fn tell(&self, Faults { holds, losses }: &Faults, now: Instant) {
         self.progress.note_archive(losses.clone());
-        self.counters.held.set(i64::try_from(holds.len()).unwrap_or(i64::MAX));
-        let longest = holds.iter().min_by_key(|(_, hold)| hold.since);
-        let alarm = longest.filter(|(_, hold)| now.duration_since(hold.since) > TRIM_HELD_MAX);
-        self.progress
-            .note_held(alarm.map(|(partition, hold)| format!("partition {partition}: {}", hold.why)));
+        self.counters.held.set(i64::try_from(holds.count()).unwrap_or(i64::MAX));
+        self.progress.note_held(holds.alarm(now));
     }
 }
 
@@ -225,23 +230,8 @@ fn owner(names: &BTreeSet<String>, partition: u16) -> Option<&str> {
     names.iter().max_by_key(rank).map(String::as_str)
 }
 
-fn hold(holds: &mut BTreeMap<u16, Hold>, partition: u16, why: Option<String>, now: Instant) {
-    match why {
-        None => drop(holds.remove(&partition)),
-        Some(why) => {
-            let hold = holds.entry(partition).or_insert(Hold { why: String::new(), since: now });
-            if hold.why != why {
-                tracing::warn!(partition, why, "a partition is not archived or not trimmed as it should be");
-                hold.why = why;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use shared::ports::ConsumerStatus;
 
     use super::*;
@@ -271,16 +261,5 @@ mod tests {
         let consumers = of.map(consumer).to_vec();
         let living: Vec<_> = heard(&FeedStatus { partitions: Vec::new(), consumers }).collect();
         assert_eq!(living, ["one"]);
-    }
-
-    #[test]
-    fn a_hold_is_as_old_as_it_began_and_ends_when_it_goes_on() {
-        let (mut holds, start) = (BTreeMap::new(), Instant::now());
-        let why = |text: &str| Some(text.to_owned());
-        hold(&mut holds, 3, why("g2"), start);
-        hold(&mut holds, 3, why("g3"), start + Duration::from_secs(9));
-        assert_eq!((holds[&3].why.as_str(), holds[&3].since), ("g3", start));
-        hold(&mut holds, 3, None, start);
-        assert!(holds.is_empty());
     }
 }

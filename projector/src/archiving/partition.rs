@@ -15,6 +15,7 @@ use shared::ports::{
 use tokio::time::Instant;
 
 use super::Share;
+use super::holds::Held;
 use super::losses::end;
 use super::window::HotWindow;
 
@@ -38,7 +39,7 @@ pub(super) struct Partition {
 pub(super) struct Gone {
     pub(super) events: u64,
     /// Why it was not as much as it should be.
-    pub(super) held: Option<String>,
+    pub(super) held: Option<Held>,
 }
 
 impl Partition {
@@ -183,7 +184,8 @@ impl Partition {
             let Some(block) = archive.block(partition, number).await?.filter(Block::is_full) else {
                 *self =
                     Self::behind(archive, partition, number * ARCHIVE_BLOCK_ENTRIES, self.repairs).await?;
-                gone.held = Some(format!("block {number} was lost by the archive; it is written again"));
+                gone.held =
+                    Some(format!("block {number} was lost by the archive; it is written again").into());
                 return Ok(gone);
             };
             let Some(last) = block.entries.last().map(|entry| entry.position) else { break };
@@ -193,10 +195,11 @@ impl Partition {
             }
             match log.trim(last, number + 1).await? {
                 Trimmed::Done => gone.events += ARCHIVE_BLOCK_ENTRIES,
-                Trimmed::Held { group } => {
+                Trimmed::Held { group, generation } => {
                     // As long as it gets on it may be held up by what was acknowledged only just now.
                     if gone.events == 0 {
-                        gone.held = Some(format!("group {group} has not acknowledged what is to be trimmed"));
+                        let why = format!("group {group} has not acknowledged what is to be trimmed");
+                        gone.held = Some(Held { why, generation });
                     }
                     return Ok(gone);
                 }
@@ -204,7 +207,7 @@ impl Partition {
             excess = excess.saturating_sub(of_block);
         }
         if gone.events == 0 && excess > of_block.saturating_mul(2) {
-            gone.held = Some("the archive has too little of it yet".to_owned());
+            gone.held = Some("the archive has too little of it yet".to_owned().into());
         }
         Ok(gone)
     }

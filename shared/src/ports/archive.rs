@@ -129,6 +129,8 @@ pub enum Trimmed {
     /// This group has not acknowledged all of it, or only just now. Nothing was done.
     Held {
         group: String,
+        /// The one that it fills, if it is a generation's.
+        generation: Option<u32>,
     },
 }
 

@@ -59,6 +59,11 @@ pub(crate) fn group(generation: u32) -> String {
     format!("g{generation}")
 }
 
+/// The generation that a group is named after.
+pub(super) fn generation(group: &str) -> Option<u32> {
+    group.strip_prefix('g')?.parse().ok()
+}
+
 /// One consumer. Not two at once under one name: they would share their pending entries.
 pub struct Feed {
     server: Arc<Server>,

@@ -13,7 +13,7 @@ use shared::ports::{
 use super::keys::LOG_EPOCH;
 use super::link::Link;
 use super::server::{Server, unavailable, unexpected};
-use super::{STORE, entry, inspection};
+use super::{STORE, entry, feed, inspection};
 
 const TRIM: &str = concat!(include_str!("ids.lua"), include_str!("trim.lua"));
 
@@ -110,7 +110,8 @@ impl HotLog for Hot {
         pipeline.arg(keys.trail(last.partition, ""));
         pipeline.arg(ACK_TRAIL_SPAN.as_secs()).arg(TRIM_TRAIL_SPANS);
         let (held,): (Option<String>,) = self.link.write(&pipeline).await?;
-        Ok(held.map_or(Trimmed::Done, |group| Trimmed::Held { group }))
+        let held = held.map(|group| Trimmed::Held { generation: feed::generation(&group), group });
+        Ok(held.unwrap_or(Trimmed::Done))
     }
 }
 

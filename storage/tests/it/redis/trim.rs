@@ -36,8 +36,9 @@ async fn age_trail(fresh: &Fresh, partition: u16) {
 async fn only_what_every_group_has_acknowledged_is_trimmed() {
     let (fresh, hot, entries) = filled(BLOCK + 5).await;
     let (partition, last) = (entries[0].position.partition, entries[BLOCK - 1].position);
-    let held = |group: &str| Trimmed::Held { group: group.to_owned() };
-    assert_eq!(hot.trim(last, 1).await.unwrap(), held("nobody"));
+    let nobody = Trimmed::Held { group: "nobody".to_owned(), generation: None };
+    assert_eq!(hot.trim(last, 1).await.unwrap(), nobody);
+    let held = |group: &str| Trimmed::Held { group: group.to_owned(), generation: Some(GENERATION) };
 
     let mut feed = fresh.store.feed(GENERATION, "one");
     let given = read(&mut feed, BLOCK + 5).await;
