@@ -1,0 +1,171 @@
+//! Compares what the log has with the rows of the views and with what is archived.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shared::Timestamp;
+use shared::event::{Event, UserRegistered};
+use shared::ids::{Conversation, EventId, Position, Seq, Subject, Username};
+use shared::limits::REPAIRED_EVENTS_MAX;
+use shared::message::Message;
+use shared::ports::{Delivery, LogPlace, ScannedRow};
+use shared::view::{InboxRow, TimelineEntry, UserRow};
+
+use super::NO_PASSWORD;
+use super::lost::{Lost, LostMark, LostMessage};
+
+/// What the log has.
+#[derive(Default)]
+pub(super) struct Held {
+    /// Of each partition, from when on it holds everything: what is older was trimmed, not lost.
+    begins: BTreeMap<u16, Timestamp>,
+    messages: BTreeSet<(EventId, Username)>,
+    /// Where something cannot be read.
+    unreadable: BTreeSet<Position>,
+    /// When each was registered (`None`: by a repair, without a password), and the digest of the password's hash.
+    pub(super) users: BTreeMap<Username, (Option<Timestamp>, u64)>,
+    marks: BTreeMap<(Username, Username), Seq>,
+}
+
+impl Held {
+    pub(super) fn add(&mut self, delivery: &Delivery) {
+        let is_first = LogPlace::of(delivery).is_some_and(|place| place.offset == 1);
+        let begins = if is_first { Timestamp(0) } else { Timestamp(delivery.position.ms) };
+        self.begins.entry(delivery.position.partition).or_insert(begins);
+        let Ok(recorded) = &delivery.content else {
+            self.unreadable.insert(delivery.position);
+            return;
+        };
+        match &recorded.event {
+            Event::MessageSent(sent) => drop(self.messages.insert((recorded.id, sent.sender.clone()))),
+            Event::UserRegistered(registered) => {
+                let at = (registered.password_hash != NO_PASSWORD).then_some(recorded.at);
+                let registration = (at, digest(&registered.password_hash));
+                self.users.entry(registered.username.clone()).or_insert(registration);
+            }
+            Event::ConversationRead(read) => {
+                let mark = self.marks.entry((read.reader.clone(), read.peer.clone())).or_default();
+                *mark = read.seq.max(*mark);
+            }
+        }
+    }
+
+    fn has_forgotten(&self, partition: u16, at: Timestamp) -> bool {
+        self.begins.get(&partition).is_some_and(|begin| at < *begin)
+    }
+}
+
+/// Goes over the rows, and then over what is archived.
+pub(super) struct Found<'a> {
+    /// By the log, or found to be lost: everything is lost once.
+    pub(super) held: Held,
+    /// Partitions.
+    pub(super) all: u16,
+    pub(super) lost: &'a mut Lost,
+    pub(super) count: usize,
+}
+
+impl Found<'_> {
+    pub(super) fn add(&mut self, row: ScannedRow) {
+        match row {
+            ScannedRow::Timeline { conversation, entry } => self.entry(conversation, entry),
+            ScannedRow::Inbox { owner, row: InboxRow { peer, read_mark, .. }, parked_seq: _ } => {
+                self.mark(owner, peer, read_mark);
+            }
+            ScannedRow::User(UserRow { username, registered_at }) => self.user(&username, registered_at),
+            ScannedRow::Parked { .. } | ScannedRow::Broken(_) => {}
+        }
+    }
+
+    /// Returns the registration of a user who is lost or was registered again.
+    pub(super) fn archived(&mut self, delivery: &Delivery) -> Option<UserRegistered> {
+        let recorded = match &delivery.content {
+            Ok(recorded) => recorded,
+            Err(unreadable) => {
+                let is_held = self.held.unreadable.contains(&delivery.position);
+                let lost = unreadable.place.as_ref().filter(|_| !is_held);
+                self.lost.parked.extend(lost.map(|(conversation, seq)| (conversation.to_string(), *seq)));
+                return None;
+            }
+        };
+        match &recorded.event {
+            Event::MessageSent(sent) => self.message(Message::new(recorded, sent)),
+            Event::ConversationRead(read) => self.mark(read.reader.clone(), read.peer.clone(), read.seq),
+            Event::UserRegistered(user) => {
+                self.user(&user.username, recorded.at);
+                return self.is_missed(&user.username).then(|| user.clone());
+            }
+        }
+        None
+    }
+
+    /// Whether more of this partition can be noted.
+    fn is_of(&mut self, partition: u16) -> bool {
+        let is_lost = self.lost.partitions.contains_key(&partition);
+        self.count += usize::from(is_lost);
+        is_lost && self.count <= REPAIRED_EVENTS_MAX
+    }
+
+    fn entry(&mut self, conversation: Conversation, entry: TimelineEntry) {
+        match entry {
+            TimelineEntry::Message(message) => self.message(message),
+            TimelineEntry::Parked { seq } => {
+                let partition = Subject::Conversation(conversation.clone()).partition(self.all);
+                if self.lost.partitions.contains_key(&partition) {
+                    self.lost.parked.push((conversation.to_string(), seq));
+                }
+            }
+        }
+    }
+
+    fn message(&mut self, message: Message) {
+        let conversation = message.conversation();
+        let partition = Subject::Conversation(conversation.clone()).partition(self.all);
+        let key = (message.id, message.sender.clone());
+        if self.held.messages.contains(&key)
+            || self.held.has_forgotten(partition, message.timestamp)
+            || !self.is_of(partition)
+        {
+            return;
+        }
+        self.held.messages.insert(key);
+        let (conversation, seq, id) = (conversation.to_string(), message.seq, message.id);
+        self.lost.messages.push(LostMessage { conversation, seq, id, message });
+    }
+
+    fn user(&mut self, username: &Username, registered_at: Timestamp) {
+        let partition = Subject::User(username.clone()).partition(self.all);
+        match self.held.users.get(username).copied() {
+            Some((at, _)) if at.is_none_or(|at| at == registered_at) => {}
+            Some(_) => drop(self.lost.registered_again.insert(username.clone())),
+            None if self.held.has_forgotten(partition, registered_at) => {}
+            None if self.is_of(partition) => {
+                self.held.users.insert(username.clone(), (Some(registered_at), NO_DIGEST));
+                self.lost.users.push(username.clone());
+            }
+            None => {}
+        }
+    }
+
+    fn is_missed(&self, user: &Username) -> bool {
+        let is_lost = self.held.users.get(user).is_some_and(|(_, digest)| *digest == NO_DIGEST);
+        is_lost || self.lost.registered_again.contains(user)
+    }
+
+    fn mark(&mut self, reader: Username, peer: Username, seq: Seq) {
+        let partition = Subject::User(reader.clone()).partition(self.all);
+        let key = (reader, peer);
+        let held = self.held.marks.get(&key).copied().unwrap_or(0);
+        if seq > held && self.is_of(partition) {
+            self.held.marks.insert(key.clone(), seq);
+            let (reader, peer) = key;
+            self.lost.read_marks.push(LostMark { reader, peer, seq });
+        }
+    }
+}
+
+/// Of a user whom the log has not.
+const NO_DIGEST: u64 = 0;
+
+pub(super) fn digest(hash: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(hash.as_bytes())
+}
