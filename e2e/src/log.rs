@@ -81,6 +81,18 @@ impl System {
         self.redis().await.ask(&["XGROUP", "SETID", &events, "g1", &end]).await;
     }
 
+    /// Has the log say that it was repaired once more, as a repair does that is killed right after it.
+    ///
+    /// # Panics
+    /// When Redis is away.
+    pub async fn begin_epoch(&self) {
+        let (log, mut redis) = (self.key(0, "log"), self.redis().await);
+        let epoch = redis.ask(&["HGET", &log, "epoch"]).await.text();
+        let (name, repairs) = epoch.split_once('.').unwrap_or((&epoch, "0"));
+        let next = format!("{name}.{}", repairs.parse::<u32>().expect("a number") + 1);
+        redis.ask(&["HSET", &log, "epoch", &next]).await;
+    }
+
     /// What Redis keeps for a generation: its groups, and keys whose names end with that of the group.
     ///
     /// # Panics

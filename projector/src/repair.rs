@@ -3,7 +3,7 @@
 //! seen it at its old numbers cannot go on in these partitions: the log begins a new epoch, and a new generation is
 //! built from it. It reads all of the log's entries and all rows of these partitions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use shared::Clock;
@@ -13,7 +13,7 @@ use shared::limits::{ARCHIVE_BLOCK_ENTRIES, REPAIRED_EVENTS_MAX};
 use shared::message::Message;
 use shared::ports::{
     Append, AppendError, Appended, Archive, Epoch, EventLog, FeedMonitor, HotLog, HotPartition, LogEpoch,
-    LogScan, Loss, PartitionStatus, Refusal, ScannedTable, SeenLog, StoreError, ViewScan,
+    LogPlace, LogScan, Loss, PartitionStatus, Refusal, ScannedTable, SeenLog, Span, StoreError, ViewScan,
 };
 
 use crate::archiving::losses;
@@ -134,6 +134,8 @@ impl Repair {
             return Err(RepairError::Gone(loss.text(*partition)));
         }
         if lost.partitions.is_empty() {
+            // One that was cut short may have left views standing still.
+            lost.resumed = self.follow(&self.epoch.epoch().await?).await?;
             return Ok(lost);
         }
         let mut events = 0;
@@ -150,7 +152,8 @@ impl Repair {
                 Err(AppendError::Store(error)) => return Err(error.into()),
             }
         }
-        let epoch = self.begin_epoch(&lost).await?;
+        let epoch = self.begin_epoch().await?;
+        self.follow(&epoch).await?;
         lost.repaired = Some(Repaired { epoch, events });
         Ok(lost)
     }
@@ -185,25 +188,41 @@ impl Repair {
         users.chain(messages).chain(marks).collect()
     }
 
-    /// In the partitions that have lost nothing the views go on.
-    async fn begin_epoch(&self, lost: &Lost) -> Result<Epoch, StoreError> {
+    async fn begin_epoch(&self) -> Result<Epoch, StoreError> {
         let current = self.epoch.epoch().await?;
         let seen = self.seen.seen().await?.into_iter().filter_map(|seen| seen.epoch);
         let newest = seen.max_by_key(|epoch| epoch.repairs).unwrap_or_else(|| current.clone());
         // The log that the views know, whatever stands in its place now.
         let epoch = Epoch { repairs: newest.repairs.max(current.repairs) + 1, ..newest };
-        let all = count(&self.monitor.status().await?.partitions);
-        let is_whole = |one: &u16| match lost.partitions.get(one) {
-            // Views have seen nothing of it.
-            None | Some(Loss::Archived { .. }) => true,
-            Some(Loss::Gone | Loss::Back { .. } | Loss::Other { .. }) => false,
-        };
-        let whole: Vec<u16> = (0..all).filter(is_whole).collect();
         self.epoch.begin(&epoch).await?;
-        for seen in self.others.iter().chain([&self.seen]) {
-            seen.follow(&whole, &epoch).await?;
-        }
         Ok(epoch)
+    }
+
+    /// In the partitions that have lost nothing of what they have seen, the views of all generations go on. Returns those
+    /// that had not yet. May be repeated.
+    async fn follow(&self, epoch: &Epoch) -> Result<BTreeSet<u16>, StoreError> {
+        let mut all = BTreeSet::new();
+        for seen in self.others.iter().chain([&self.seen]) {
+            let mut whole = Vec::new();
+            for one in seen.seen().await? {
+                let is_earlier =
+                    one.epoch.is_some_and(|is| is.log == epoch.log && is.repairs < epoch.repairs);
+                if is_earlier && self.holds(one.last).await? {
+                    whole.push(one.partition);
+                }
+            }
+            seen.follow(&whole, epoch).await?;
+            all.extend(whole);
+        }
+        Ok(all)
+    }
+
+    /// Whether the log has this very entry, at its place: what was lost is at no place any more.
+    async fn holds(&self, last: Option<LogPlace>) -> Result<bool, StoreError> {
+        let Some(last) = last else { return Ok(true) };
+        let span = Span { first: last.position, last: last.position };
+        let found = read::retrying(|| self.log.page(&span, 1)).await?;
+        Ok(found.first().and_then(LogPlace::of) == Some(last))
     }
 }
 

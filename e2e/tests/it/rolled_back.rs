@@ -361,7 +361,30 @@ async fn what_only_the_archive_has_is_appended_again_and_the_views_go_on() {
     archived(&app).await;
     let verified = app.processes().verify(&[]).await;
     assert!(verified.status.success(), "{}", text(&verified.stdout));
+    finish_a_repair_that_was_cut_short(&app, &samer, &lena).await;
     app.finish().await;
+}
+
+/// Killed between the two steps of its end.
+async fn finish_a_repair_that_was_cut_short(app: &TestApp, samer: &User, lena: &User) {
+    let before = lena.conversation(samer).await;
+    app.processes().begin_epoch().await;
+    eventually("the views stand still", async || {
+        (lost(app).await.len() == usize::from(PARTITIONS_DEFAULT)).then_some(())
+    })
+    .await;
+    let resumed = repair(app, &["--apply"]).await["resumed"].clone();
+    assert_eq!(resumed.as_array().map(Vec::len), Some(usize::from(PARTITIONS_DEFAULT)));
+    assert_eq!(repair(app, &["--apply"]).await["resumed"], json!([]));
+    assert_eq!(lost(app).await, [] as [Value; 0]);
+    samer.send(lena, "after").await;
+    eventually("the views go on", async || {
+        (lena.conversation(samer).await.len() == before.len() + 1).then_some(())
+    })
+    .await;
+    for projector in PROJECTORS {
+        app.processes().ready(projector).await;
+    }
 }
 
 fn text(bytes: &[u8]) -> String {

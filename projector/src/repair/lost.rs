@@ -27,6 +27,8 @@ pub struct Lost {
     pub read_marks: Vec<LostMark>,
     /// Numbers of events that could not be read: views have nothing of them.
     pub parked: Vec<(String, Seq)>,
+    /// Partitions in which views go on that stood still, as a repair before was cut short.
+    pub resumed: BTreeSet<u16>,
     /// `None`: nothing was done yet.
     pub repaired: Option<Repaired>,
 }
@@ -84,12 +86,17 @@ impl Lost {
             messages,
             read_marks,
             parked,
+            resumed,
             repaired,
         } = self;
         if partitions.is_empty() {
-            return format!(
-                "the log holds all that generation {generation} has seen and all that is archived"
-            );
+            let mut text =
+                format!("the log holds all that generation {generation} has seen and all that is archived");
+            if !resumed.is_empty() {
+                let resumed = resumed.len();
+                text += &format!("\na repair was cut short: views go on in {resumed} partitions now");
+            }
+            return text;
         }
         let mut lines: Vec<String> =
             partitions.iter().map(|(partition, loss)| loss.text(*partition)).collect();
