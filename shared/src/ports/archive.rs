@@ -141,6 +141,6 @@ pub trait Backlog: Send + Sync {
     /// give. They are another's after [`crate::limits::REPLAY_LEASE`], unless they are done by then.
     async fn take(&self, blocks_max: usize) -> Result<Vec<(u16, u64)>, StoreError>;
 
-    /// The views hold these blocks of the partition, `events` in all.
-    async fn done(&self, partition: u16, blocks: &[u64], events: u64) -> Result<(), StoreError>;
+    /// The views hold these blocks of the partition. Those that somebody else has done since count no more.
+    async fn done(&self, partition: u16, blocks: &[u64]) -> Result<(), StoreError>;
 }

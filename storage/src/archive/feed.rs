@@ -47,9 +47,21 @@ impl Feed {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while bytes < BATCH_EVENTS_BYTES_MAX
             && batch.len() < events_max * REPLAY_WIDTH
-            && let Some((partition, number)) = self.taken.pop_front()
+            && let Some(&(partition, number)) = self.taken.front()
         {
-            let block = existing(&*self.archive, partition, number).await?;
+            let block = match existing(&*self.archive, partition, number).await {
+                Ok(block) => block,
+                // What was read before it is given first; the next batch begins with it.
+                Err(_) if !batch.is_empty() => break,
+                Err(error) => {
+                    if !error.is_retryable() {
+                        // The others can be read, and somebody tries this one again when its lease ends.
+                        self.taken.pop_front();
+                    }
+                    return Err(error);
+                }
+            };
+            self.taken.pop_front();
             let read = batch.len();
             batch.extend(block.entries.into_iter().map(entry::open));
             bytes += batch[read..].iter().map(entry::size).sum::<usize>();
@@ -84,6 +96,6 @@ impl EventFeed for Feed {
     async fn ack(&mut self, batch: &[Delivery]) -> Result<(), StoreError> {
         let Some(&(partition, _)) = self.given.first() else { return self.stream.ack(batch).await };
         let blocks: Vec<_> = self.given.iter().map(|(_, number)| *number).collect();
-        self.backlog.done(partition, &blocks, batch.len() as u64).await
+        self.backlog.done(partition, &blocks).await
     }
 }

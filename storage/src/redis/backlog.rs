@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use async_trait::async_trait;
 use redis::Pipeline;
-use shared::limits::REPLAY_LEASE;
+use shared::limits::{ARCHIVE_BLOCK_ENTRIES, REPLAY_LEASE};
 use shared::ports::{self, StoreError};
 
 use super::command::millis;
@@ -40,12 +40,13 @@ redis.call('HSET', backlog, 'next', string.format('%d', next_block))
 return taken
 ";
 
-/// KEYS: backlog, applied. ARGV: consumer, events, then blocks. A block that another one has done since counts once.
+/// KEYS: backlog, applied. ARGV: consumer, events of a block (only whole ones were trimmed), then blocks. A block that
+/// another one has done since counts once.
 const DONE: &str = "#!lua flags=allow-oom
 local done = 0
 for at = 3, #ARGV do done = done + redis.call('HDEL', KEYS[1], 'lease:' .. ARGV[at]) end
 if done == 0 then return 0 end
-redis.call('HINCRBY', KEYS[2], ARGV[1], ARGV[2])
+redis.call('HINCRBY', KEYS[2], ARGV[1], done * ARGV[2])
 local all = redis.call('HINCRBY', KEYS[1], 'done', done)
 if all >= tonumber(redis.call('HGET', KEYS[1], 'blocks') or 0) then redis.call('DEL', KEYS[1]) end
 return done
@@ -101,11 +102,12 @@ impl ports::Backlog for Backlog {
         Ok(Vec::new())
     }
 
-    async fn done(&self, partition: u16, blocks: &[u64], events: u64) -> Result<(), StoreError> {
+    async fn done(&self, partition: u16, blocks: &[u64]) -> Result<(), StoreError> {
         let keys = &self.server.keys;
         let mut pipeline = Pipeline::with_capacity(1);
         pipeline.cmd("EVAL").arg(DONE).arg(2).arg(keys.backlog(partition, &self.group));
-        pipeline.arg(keys.applied(partition, &self.group)).arg(&self.consumer).arg(events).arg(blocks);
+        pipeline.arg(keys.applied(partition, &self.group)).arg(&self.consumer);
+        pipeline.arg(ARCHIVE_BLOCK_ENTRIES).arg(blocks);
         self.link.write::<(u64,)>(&pipeline).await.map(drop)
     }
 }

@@ -46,14 +46,14 @@ async fn open() -> ViewStores {
 }
 
 /// A new keyspace, not yet made.
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     let keyspace = format!("t_{}", Clock::system().new_id().to_string().to_lowercase());
     Options { nodes: vec![cassandra_node()], keyspace, replication_factor: 1 }
 }
 
 /// A handle whose background task ends with it.
-struct Connected {
-    cassandra: Cassandra,
+pub(crate) struct Connected {
+    pub(crate) cassandra: Cassandra,
     shutdown: CancellationToken,
 }
 
@@ -65,7 +65,7 @@ impl Connected {
         Self { cassandra, shutdown }
     }
 
-    async fn to(options: &Options) -> Self {
+    pub(crate) async fn to(options: &Options) -> Self {
         let connected = Self::begin(options);
         connected.cassandra.connected().await.unwrap();
         connected
@@ -79,7 +79,7 @@ impl Drop for Connected {
 }
 
 /// Past the adapter, to look at what it left and to spoil it.
-async fn session() -> Session {
+pub(crate) async fn session() -> Session {
     SessionBuilder::new().known_node(cassandra_node()).build().await.unwrap()
 }
 

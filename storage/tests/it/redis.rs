@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::redis_url;
 
+mod archived;
 mod batches;
 mod damage;
 mod durability;

@@ -10,7 +10,7 @@ use super::{Fresh, GENERATION, eventually, fresh, message, plain, put, read};
 const BLOCK: usize = ARCHIVE_BLOCK_ENTRIES as usize;
 
 /// A log with `count` messages of one conversation, and all of its entries.
-async fn filled(count: usize) -> (Fresh, Hot, Vec<LogEntry>) {
+pub(super) async fn filled(count: usize) -> (Fresh, Hot, Vec<LogEntry>) {
     let fresh = fresh().await;
     let mut partition = 0;
     for _ in 0..count {
@@ -23,7 +23,7 @@ async fn filled(count: usize) -> (Fresh, Hot, Vec<LogEntry>) {
 }
 
 /// As if the last acknowledgement were some time ago.
-async fn age_trail(fresh: &Fresh, partition: u16) {
+pub(super) async fn age_trail(fresh: &Fresh, partition: u16) {
     let (mut redis, key) = (plain().await, format!("{}{{{partition}}}:trail:g{GENERATION}", fresh.prefix));
     for (span, noted) in redis.hgetall(&key).await.unwrap() {
         let older = span.parse::<u64>().unwrap() - TRIM_TRAIL_SPANS - 1;
@@ -90,14 +90,14 @@ async fn a_group_made_late_owes_what_was_trimmed_until_somebody_has_read_it() {
     assert_eq!(backlog.take(1).await.unwrap(), [(partition, 0)]);
     assert_eq!(fresh.store.backlog(2, "other").take(5).await.unwrap(), [(partition, 1)]);
     assert_eq!(backlog.take(5).await.unwrap(), [], "the others have them");
-    backlog.done(partition, &[0], ARCHIVE_BLOCK_ENTRIES).await.unwrap();
-    backlog.done(partition, &[0], ARCHIVE_BLOCK_ENTRIES).await.unwrap();
+    backlog.done(partition, &[0]).await.unwrap();
+    backlog.done(partition, &[0]).await.unwrap();
     assert_eq!(unapplied().await, (ARCHIVE_BLOCK_ENTRIES, true));
     eventually("what was left by its taker is given again", || async {
         backlog.take(5).await.unwrap() == [(partition, 1)]
     })
     .await;
-    backlog.done(partition, &[1], ARCHIVE_BLOCK_ENTRIES).await.unwrap();
+    backlog.done(partition, &[0, 1]).await.unwrap();
     assert_eq!(unapplied().await, (0, false));
     let applied = monitor.status().await.unwrap().applied();
     assert_eq!(applied, events + 5, "each counts once");
