@@ -3,9 +3,13 @@
 
 use std::time::Duration;
 
+use e2e::comparison::spoil as spoil_rows;
 use e2e::traffic::Pair;
 use e2e::{Shape, TestApp, within};
 use serde_json::Value;
+use shared::limits::ARCHIVE_BLOCK_ENTRIES;
+
+use crate::rolled_back::partition_of;
 
 e2e::real_scenarios!(what_was_trimmed_is_rebuilt_and_a_generation_that_stands_still_holds_it_up);
 
@@ -39,6 +43,21 @@ async fn done(app: &TestApp, command: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {errors}"))
 }
 
+/// Of the pair's conversation. Returns its partition.
+async fn damage_its_first_block(app: &TestApp, pair: &Pair) -> u16 {
+    let partition = partition_of(pair);
+    within(TRIMMED_WITHIN, "it is archived", async || {
+        let status = app.processes().status().await;
+        (status["archive"][usize::from(partition)]["archived"].as_u64()? >= ARCHIVE_BLOCK_ENTRIES)
+            .then_some(())
+    })
+    .await;
+    let place = format!("log_partition = {partition} AND span = 0 AND block = 0 AND part = 0");
+    let spoil = format!("UPDATE {{keyspace}}.archive USING TIMESTAMP 999999 SET bytes = 0x01 WHERE {place}");
+    spoil_rows(app.processes(), &[&spoil]).await;
+    partition
+}
+
 async fn send_many(pairs: &[Pair]) {
     let send = async |pair: &Pair| {
         for _ in 0..MESSAGES {
@@ -56,6 +75,7 @@ async fn what_was_trimmed_is_rebuilt_and_a_generation_that_stands_still_holds_it
     let all = pairs.len() * MESSAGES;
     assert_eq!(stored(&app).await, all, "nothing is trimmed unless it is asked for");
 
+    let damaged = damage_its_first_block(&app, &pairs[0]).await;
     for projector in ["projector-1", "projector-2"] {
         app.processes().terminate(projector).await;
         app.processes().restart_with(projector, "--hot-window=1s").await;
@@ -66,6 +86,15 @@ async fn what_was_trimmed_is_rebuilt_and_a_generation_that_stands_still_holds_it
     .await;
     let hot = stored(&app).await;
     assert!(0 < hot && hot * 2 < all, "{hot} are left");
+
+    within(TRIMMED_WITHIN, "the damaged block is written again, and trimmed", async || {
+        let status = app.processes().status().await;
+        (status["archive"][usize::from(damaged)]["trimmed"].as_u64()? > 0).then_some(())
+    })
+    .await;
+    let logs = app.processes().logs().await;
+    let said = "a block of the archive is damaged; it is written again from the log";
+    assert!(logs.values().any(|log| log.contains(said)), "it was not damaged");
 
     // One of two that fill it is killed while they do.
     let rebuild = app.processes().begin("rebuild", &["rebuild", "--rate", "500"]);
@@ -91,7 +120,12 @@ async fn what_was_trimmed_is_rebuilt_and_a_generation_that_stands_still_holds_it
     })
     .await;
 
-    // A generation that stands still.
+    hold_it_up(&app, &pairs).await;
+    app.finish().await;
+}
+
+/// By a generation that stands still.
+async fn hold_it_up(app: &TestApp, pairs: &[Pair]) {
     let mut stalled = app.processes().begin("stalled", &["rebuild", "--rate", "1"]);
     within(TRIMMED_WITHIN, "it is being built", async || {
         let status = app.processes().status().await;
@@ -100,17 +134,16 @@ async fn what_was_trimmed_is_rebuilt_and_a_generation_that_stands_still_holds_it
         (!consumers.as_array().unwrap().is_empty()).then_some(())
     })
     .await;
-    assert_eq!(done(&app, &["rebuild", "--pause"]).await["state"], "paused");
+    assert_eq!(done(app, &["rebuild", "--pause"]).await["state"], "paused");
     stalled.kill().unwrap();
-    send_many(&pairs).await;
+    send_many(pairs).await;
     let why = "group g3 has not acknowledged what is to be trimmed";
     within(TRIMMED_WITHIN, "it is told", async || {
-        let is_held = metric(&app, "projector_held_partitions ").await > 0;
+        let is_held = metric(app, "projector_held_partitions ").await > 0;
         let logs = if is_held { app.processes().logs().await } else { return None };
         logs.values().any(|log| log.contains(why)).then_some(())
     })
     .await;
-    assert!(stored(&app).await >= all, "nothing is trimmed that it has not applied");
-    done(&app, &["rebuild", "--cancel"]).await;
-    app.finish().await;
+    assert!(stored(app).await >= pairs.len() * MESSAGES, "nothing is trimmed that it has not applied");
+    done(app, &["rebuild", "--cancel"]).await;
 }

@@ -24,7 +24,7 @@ e2e::real_scenarios!(
 
 const PROJECTORS: [&str; 2] = ["projector-1", "projector-2"];
 
-fn partition_of(Pair { sender, recipient }: &Pair) -> u16 {
+pub(crate) fn partition_of(Pair { sender, recipient }: &Pair) -> u16 {
     let name = |text: &str| text.parse().expect("a name");
     let pair = Conversation::between(&name(&sender.name), &name(&recipient.name)).expect("two names");
     Subject::Conversation(pair).partition(PARTITIONS_DEFAULT)

@@ -54,12 +54,18 @@ impl Partition {
         let is_of_it = reach.repairs == repairs;
         let entries = if is_of_it { reach.entries } else { blocks_trimmed * ARCHIVE_BLOCK_ENTRIES };
         match Self::behind(archive, partition, entries, repairs).await {
-            // The last block may be half written by one who died. The log has all of it, and it is written again.
-            Err(error) if error.is_retryable() => {
-                let full = entries - entries % ARCHIVE_BLOCK_ENTRIES;
-                Self::behind(archive, partition, full, repairs).await
+            // The last block may be half written by one who died, or damaged. The log has all of it, and it is written
+            // again.
+            Err(error) => {
+                tracing::warn!(
+                    partition,
+                    error = &error as &dyn std::error::Error,
+                    "the last block is written again"
+                );
+                let before = entries.saturating_sub(1) / ARCHIVE_BLOCK_ENTRIES * ARCHIVE_BLOCK_ENTRIES;
+                Self::behind(archive, partition, before, repairs).await
             }
-            begun => begun,
+            Ok(begun) => Ok(begun),
         }
     }
 
@@ -181,7 +187,16 @@ impl Partition {
         let mut excess = window.excess(bytes, of_all.bytes, of_all.partitions);
         let (mut gone, settled) = (Gone { events: 0, held: None }, self.settled() / ARCHIVE_BLOCK_ENTRIES);
         for number in blocks_trimmed..settled.min(blocks_trimmed + ARCHIVE_BLOCKS_PER_LOOK) {
-            let Some(block) = archive.block(partition, number).await?.filter(Block::is_full) else {
+            let block = match archive.block(partition, number).await {
+                Err(StoreError::Damaged { what, .. }) => {
+                    self.write_again(log, archive, number, &what).await?;
+                    let why = format!("block {number} was damaged in the archive; it is written again");
+                    gone.held = Some(why.into());
+                    return Ok(gone);
+                }
+                block => block?.filter(Block::is_full),
+            };
+            let Some(block) = block else {
                 *self =
                     Self::behind(archive, partition, number * ARCHIVE_BLOCK_ENTRIES, self.repairs).await?;
                 gone.held =
@@ -210,6 +225,37 @@ impl Partition {
             gone.held = Some("the archive has too little of it yet".to_owned().into());
         }
         Ok(gone)
+    }
+
+    /// A damaged block that the log still has.
+    async fn write_again(
+        &mut self,
+        log: &dyn HotLog,
+        archive: &dyn Archive,
+        number: u64,
+        what: &str,
+    ) -> Result<(), StoreError> {
+        let partition = self.block.partition;
+        let before = Self::behind(archive, partition, number * ARCHIVE_BLOCK_ENTRIES, self.repairs).await?;
+        let mut numbers = before.numbers;
+        if number > 0 {
+            numbers.note_all(log, &before.block.entries)?;
+        }
+        let entries = log.entries(partition, before.last, ARCHIVE_BLOCK_ENTRIES as usize).await?;
+        numbers.note_all(log, &entries)?;
+        let block = Block { partition, number, entries };
+        if !block.is_full() {
+            return Err(damaged(partition, what));
+        }
+        tracing::error!(
+            partition,
+            what,
+            "a block of the archive is damaged; it is written again from the log"
+        );
+        archive.replace(&block, self.repairs).await?;
+        // It is not settled yet.
+        self.noted.clear();
+        Ok(())
     }
 }
 

@@ -76,6 +76,9 @@ pub trait Archive: Send + Sync {
     /// Writes it, and then has [`Archive::reach`] tell of it: all blocks before it are there. A shorter version of
     /// the same block changes nothing, nor does one of a log with fewer `repairs`: what that one had is not the log.
     async fn put(&self, block: &Block, repairs: u32) -> Result<(), StoreError>;
+
+    /// Puts a full block in the place of one that is damaged, whatever that says of itself.
+    async fn replace(&self, block: &Block, repairs: u32) -> Result<(), StoreError>;
 }
 
 /// The log as the archive needs it: entries as they are, and the end of what it may forget.

@@ -32,6 +32,7 @@ pub struct Archive {
 pub(super) struct Table {
     put: PreparedStatement,
     select: PreparedStatement,
+    select_versions: PreparedStatement,
     put_reach: PreparedStatement,
     select_reach: PreparedStatement,
 }
@@ -64,6 +65,12 @@ impl ports::Archive for Archive {
         let result = store.archive.put(&store.session, block, repairs).await;
         self.connection.heed(result)
     }
+
+    async fn replace(&self, block: &Block, repairs: u32) -> Result<(), StoreError> {
+        let store = self.connection.current()?;
+        let result = store.archive.replace(&store.session, block, repairs).await;
+        self.connection.heed(result)
+    }
 }
 
 impl Table {
@@ -74,6 +81,10 @@ impl Table {
         );
         let select = format!(
             "SELECT part, length, parts, bytes FROM {keyspace}.archive \
+             WHERE log_partition = ? AND span = ? AND block = ?"
+        );
+        let select_versions = format!(
+            "SELECT WRITETIME(bytes) FROM {keyspace}.archive \
              WHERE log_partition = ? AND span = ? AND block = ?"
         );
         let put_reach = format!(
@@ -88,6 +99,7 @@ impl Table {
         Ok(Self {
             put: prepare(session, &put).await?,
             select,
+            select_versions: prepare(session, &select_versions).await?,
             put_reach: prepare(session, &put_reach).await?,
             select_reach: prepare(session, &select_reach).await?,
         })
@@ -127,9 +139,29 @@ impl Table {
     }
 
     async fn put(&self, session: &Session, block: &Block, repairs: u32) -> Result<(), StoreError> {
-        let (span, number) = place(block.number)?;
         let (partition, reach) = (i32::from(block.partition), bigint(block.reach())?);
-        let version = i64::from(repairs) * ENTRIES_OF_AN_EPOCH_MAX + reach;
+        let version = version(block, repairs)?;
+        self.put_parts(session, block, version).await?;
+        let repairs = i32::try_from(repairs).map_err(error::damaged)?;
+        let row = (partition, reach, repairs, version);
+        session.execute_unpaged(&self.put_reach, row).await.map_err(error::of_write).map(drop)
+    }
+
+    /// Above what is there. No longer version follows that of a full block, so nothing is ever below it by mistake.
+    async fn replace(&self, session: &Session, block: &Block, repairs: u32) -> Result<(), StoreError> {
+        let (span, number) = place(block.number)?;
+        let rows = read(session, &self.select_versions, (i32::from(block.partition), span, number)).await?;
+        let rows = rows.rows::<(Option<i64>,)>().map_err(|error| error::unfit(&error))?;
+        let mut version = version(block, repairs)?;
+        for row in rows {
+            version = row.map_err(error::damaged)?.0.unwrap_or(0).max(version);
+        }
+        self.put_parts(session, block, version + 1).await
+    }
+
+    async fn put_parts(&self, session: &Session, block: &Block, version: i64) -> Result<(), StoreError> {
+        let (span, number) = place(block.number)?;
+        let partition = i32::from(block.partition);
         let bytes = block::encode(block);
         let parts: Vec<_> = (0..).zip(bytes.chunks(ARCHIVE_PART_BYTES_MAX)).collect();
         let count = i32::try_from(parts.len()).map_err(error::damaged)?;
@@ -138,10 +170,12 @@ impl Table {
             let row = (partition, span, number, part, entries, count, bytes, version);
             session.execute_unpaged(&self.put, row).await.map_err(error::of_write)?;
         }
-        let repairs = i32::try_from(repairs).map_err(error::damaged)?;
-        let row = (partition, reach, repairs, version);
-        session.execute_unpaged(&self.put_reach, row).await.map_err(error::of_write).map(drop)
+        Ok(())
     }
+}
+
+fn version(block: &Block, repairs: u32) -> Result<i64, StoreError> {
+    Ok(i64::from(repairs) * ENTRIES_OF_AN_EPOCH_MAX + bigint(block.reach())?)
 }
 
 /// Span and block.

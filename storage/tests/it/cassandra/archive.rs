@@ -81,6 +81,11 @@ async fn a_block_that_is_not_what_was_written_is_named() {
     archive.put(&block(0, 5, 10), 0).await.unwrap();
     spoil("UPDATE {} USING TIMESTAMP 999999 SET bytes = 0x01000000000000000000", 0, 0).await;
     assert!(said(0).await.starts_with("block 0 of partition 3: checksum is 00000000, "), "{}", said(0).await);
+    let full = block(0, ARCHIVE_BLOCK_ENTRIES, 10);
+    archive.put(&full, 0).await.unwrap();
+    assert!(said(0).await.starts_with("block 0 of partition 3: "), "what is damaged is later than that");
+    archive.replace(&full, 0).await.unwrap();
+    assert_eq!(archive.block(3, 0).await.unwrap().as_ref(), Some(&full));
 
     let large = block(1, 3, 2 * ARCHIVE_PART_BYTES_MAX);
     archive.put(&large, 0).await.unwrap();
@@ -89,4 +94,10 @@ async fn a_block_that_is_not_what_was_written_is_named() {
     assert!(torn.is_retryable(), "another version is being written: {torn}");
     spoil("DELETE FROM {} USING TIMESTAMP 9999999", 1, 1).await;
     assert_eq!(said(1).await, "block 1 of partition 3: a part of it is missing");
+    spoil("DELETE FROM {} USING TIMESTAMP 9999999", 1, 0).await;
+    assert_eq!(
+        archive.block(3, 1).await.unwrap(),
+        None,
+        "the first part is written last: it was never there"
+    );
 }
