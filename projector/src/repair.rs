@@ -9,7 +9,7 @@ use std::sync::Arc;
 use shared::Clock;
 use shared::event::{ConversationRead, Event, MessageSent, UserRegistered};
 use shared::ids::Username;
-use shared::limits::{ARCHIVE_BLOCK_ENTRIES, REPAIRED_EVENTS_MAX};
+use shared::limits::{ARCHIVE_BLOCK_ENTRIES, REPAIR_HELD_MAX, REPAIRED_EVENTS_MAX};
 use shared::message::Message;
 use shared::ports::{
     Append, AppendError, Appended, Archive, Epoch, EventLog, FeedMonitor, HotLog, HotPartition, LogEpoch,
@@ -70,32 +70,44 @@ impl Repair {
         let status = self.monitor.status().await?.partitions;
         let all = count(&status);
         let mut partitions = losses(&*self.hot, &*self.archive).await?;
+        let heads: Vec<_> = status.iter().map(|one| (one.partition, one.head)).collect();
         let seen = status.into_iter().filter_map(|one| Some((one.partition, one.loss?)));
         partitions.extend(seen.filter(|(_, loss)| !loss.is_repaired()));
         let mut lost = Lost { generation: self.generation, partitions, ..Lost::default() };
         if lost.partitions.is_empty() {
             return Ok((lost, Hashes::new()));
         }
-        let held = self.held(&lost).await?;
-        let mut found = Found { held, all, lost: &mut lost, count: 0 };
+        let of_lost = heads.iter().filter(|(partition, _)| lost.partitions.contains_key(partition));
+        let passes = of_lost.map(|(_, head)| head).sum::<u64>().div_ceil(REPAIR_HELD_MAX).max(1);
+        let (mut count, mut hashes) = (0, Hashes::new());
+        for nth in 0..passes {
+            let held = self.held(&lost, Held::begin(nth, passes)).await?;
+            let found = Found { held, all, lost: &mut lost, count };
+            count = self.compare(found, &mut hashes).await?;
+        }
+        lost.sort();
+        lost.without_password =
+            lost.users.iter().filter(|user| !hashes.contains_key(user)).cloned().collect();
+        Ok((lost, hashes))
+    }
+
+    /// One pass. Returns how many lost events were found so far.
+    async fn compare(&self, mut found: Found<'_>, hashes: &mut Hashes) -> Result<usize, RepairError> {
         let tables = [ScannedTable::Timeline, ScannedTable::Inbox, ScannedTable::Users];
         read::tables(&*self.views, &tables, |rows, _, _| rows.into_iter().for_each(|row| found.add(row)))
             .await?;
-        let hashes = self.archived(&mut found).await?;
-        let Found { held, count, .. } = found;
+        hashes.extend(self.archived(&mut found).await?);
+        let Found { held, lost, count, .. } = found;
         if count > REPAIRED_EVENTS_MAX {
             return Err(RepairError::TooMuch);
         }
-        lost.sort();
         // A salt is in the hash: with an equal one it is the same registration, given back by a repair before.
         let is_given_back = |user: &Username| {
             let both = held.users.get(user).zip(hashes.get(user));
             both.is_some_and(|((_, known), hash)| *known == digest(hash))
         };
         lost.registered_again.retain(|user| !is_given_back(user));
-        lost.without_password =
-            lost.users.iter().filter(|user| !hashes.contains_key(user)).cloned().collect();
-        Ok((lost, hashes))
+        Ok(count)
     }
 
     /// What the archive has beyond that, and what it knows of users that are lost or were registered again. What is
@@ -159,10 +171,9 @@ impl Repair {
     }
 
     /// What the log has in the partitions that have lost something.
-    async fn held(&self, lost: &Lost) -> Result<Held, StoreError> {
+    async fn held(&self, lost: &Lost, mut held: Held) -> Result<Held, StoreError> {
         let mut spans = self.log.extent().await?;
         spans.retain(|span| lost.partitions.contains_key(&span.first.partition));
-        let mut held = Held::default();
         read::log(&*self.log, spans, |page| page.iter().for_each(|delivery| held.add(delivery))).await?;
         Ok(held)
     }

@@ -347,7 +347,10 @@ pub const SCAN_PATIENCE: Duration = Duration::from_secs(30);
 pub const VERIFY_POLL: Duration = Duration::from_millis(100);
 /// Views that apply nothing for so long will not get there.
 pub const VERIFY_STANDSTILL_MAX: Duration = Duration::from_secs(30);
-/// That `projector repair` holds at once.
+/// Of the log, that `projector repair` holds at once: about 150 bytes each. Where there are more it compares a part of all
+/// users and messages after the other, and reads log and views again for each.
+pub const REPAIR_HELD_MAX: u64 = 2_000_000;
+/// Lost ones that `projector repair` gives back.
 pub const REPAIRED_EVENTS_MAX: usize = 1_000_000;
 /// Differences that are listed; beyond them only their number is told.
 pub const DIFFERENCES_LISTED_MAX: usize = 100;

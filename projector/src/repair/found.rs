@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shared::Timestamp;
-use shared::event::{Event, UserRegistered};
+use shared::event::{Event, RecordedEvent, UserRegistered};
 use shared::ids::{Conversation, EventId, Position, Seq, Subject, Username};
 use shared::limits::REPAIRED_EVENTS_MAX;
 use shared::message::Message;
@@ -13,9 +13,11 @@ use shared::view::{InboxRow, TimelineEntry, UserRow};
 use super::NO_PASSWORD;
 use super::lost::{Lost, LostMark, LostMessage};
 
-/// What the log has.
+/// What the log has, in one of several passes: each is about other users and messages.
 #[derive(Default)]
 pub(super) struct Held {
+    nth: u64,
+    passes: u64,
     /// Of each partition, from when on it holds everything: what is older was trimmed, not lost.
     begins: BTreeMap<u16, Timestamp>,
     messages: BTreeSet<(EventId, Username)>,
@@ -27,14 +29,28 @@ pub(super) struct Held {
 }
 
 impl Held {
+    pub(super) fn begin(nth: u64, passes: u64) -> Self {
+        Self { nth, passes, ..Self::default() }
+    }
+
+    /// Whether it is what this pass is about.
+    fn is_about(&self, key: &[u8]) -> bool {
+        xxhash_rust::xxh3::xxh3_64(key) % self.passes == self.nth
+    }
+
     pub(super) fn add(&mut self, delivery: &Delivery) {
         let is_first = LogPlace::of(delivery).is_some_and(|place| place.offset == 1);
         let begins = if is_first { Timestamp(0) } else { Timestamp(delivery.position.ms) };
         self.begins.entry(delivery.position.partition).or_insert(begins);
         let Ok(recorded) = &delivery.content else {
-            self.unreadable.insert(delivery.position);
+            if self.is_about(&delivery.position.ms.to_le_bytes()) {
+                self.unreadable.insert(delivery.position);
+            }
             return;
         };
+        if !self.is_about(&key(recorded)) {
+            return;
+        }
         match &recorded.event {
             Event::MessageSent(sent) => drop(self.messages.insert((recorded.id, sent.sender.clone()))),
             Event::UserRegistered(registered) => {
@@ -81,7 +97,8 @@ impl Found<'_> {
         let recorded = match &delivery.content {
             Ok(recorded) => recorded,
             Err(unreadable) => {
-                let is_held = self.held.unreadable.contains(&delivery.position);
+                let is_held = !self.held.is_about(&delivery.position.ms.to_le_bytes())
+                    || self.held.unreadable.contains(&delivery.position);
                 let lost = unreadable.place.as_ref().filter(|_| !is_held);
                 self.lost.parked.extend(lost.map(|(conversation, seq)| (conversation.to_string(), *seq)));
                 return None;
@@ -121,7 +138,8 @@ impl Found<'_> {
         let conversation = message.conversation();
         let partition = Subject::Conversation(conversation.clone()).partition(self.all);
         let key = (message.id, message.sender.clone());
-        if self.held.messages.contains(&key)
+        if !self.held.is_about(&message.id.0.to_bytes())
+            || self.held.messages.contains(&key)
             || self.held.has_forgotten(partition, message.timestamp)
             || !self.is_of(partition)
         {
@@ -133,6 +151,9 @@ impl Found<'_> {
     }
 
     fn user(&mut self, username: &Username, registered_at: Timestamp) {
+        if !self.held.is_about(username.as_str().as_bytes()) {
+            return;
+        }
         let partition = Subject::User(username.clone()).partition(self.all);
         match self.held.users.get(username).copied() {
             Some((at, _)) if at.is_none_or(|at| at == registered_at) => {}
@@ -152,6 +173,9 @@ impl Found<'_> {
     }
 
     fn mark(&mut self, reader: Username, peer: Username, seq: Seq) {
+        if !self.held.is_about(reader.as_str().as_bytes()) {
+            return;
+        }
         let partition = Subject::User(reader.clone()).partition(self.all);
         let key = (reader, peer);
         let held = self.held.marks.get(&key).copied().unwrap_or(0);
@@ -163,9 +187,61 @@ impl Found<'_> {
     }
 }
 
+/// What decides in which pass an event is compared.
+fn key(recorded: &RecordedEvent) -> Vec<u8> {
+    match &recorded.event {
+        Event::MessageSent(_) => recorded.id.0.to_bytes().to_vec(),
+        Event::UserRegistered(user) => user.username.as_str().into(),
+        Event::ConversationRead(read) => read.reader.as_str().into(),
+    }
+}
+
 /// Of a user whom the log has not.
 const NO_DIGEST: u64 = 0;
 
 pub(super) fn digest(hash: &str) -> u64 {
     xxhash_rust::xxh3::xxh3_64(hash.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::ports::Loss;
+
+    use super::*;
+    use crate::verify::tests::{read, registered, sent};
+
+    /// What is lost of a log that has every other one of these.
+    fn lost(passes: u64) -> Lost {
+        let loss = Loss::Back { ends: 1, seen: 2 };
+        let mut lost = Lost { partitions: [(0, loss)].into(), ..Lost::default() };
+        let mut count = 0;
+        for nth in 0..passes {
+            let mut held = Held::begin(nth, passes);
+            let all = (0..90).map(|n| match n % 3 {
+                0 => registered(&format!("user{n}"), n + 1),
+                1 => sent("samer", &format!("user{n}"), 1, n + 1),
+                _ => read(&format!("user{n}"), "samer", 1, n + 1),
+            });
+            let (there, gone): (Vec<_>, Vec<_>) = all.partition(|one| one.position.ms % 2 == 1);
+            there.iter().for_each(|one| held.add(one));
+            let mut found = Found { held, all: 1, lost: &mut lost, count };
+            for one in there.iter().chain(&gone).chain(&gone) {
+                found.archived(one);
+            }
+            count = found.count;
+        }
+        assert_eq!(count, 45);
+        lost.sort();
+        lost
+    }
+
+    #[test]
+    fn whatever_the_log_has_not_is_found_once_in_however_many_passes() {
+        let told = lost(1).lines();
+        for passes in 1..5 {
+            let lost = lost(passes);
+            assert_eq!((lost.users.len(), lost.messages.len(), lost.read_marks.len()), (15, 15, 15));
+            assert_eq!(lost.lines(), told, "{passes} passes");
+        }
+    }
 }

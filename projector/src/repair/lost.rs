@@ -11,7 +11,7 @@ use shared::message::Message;
 use shared::ports::{Epoch, Loss};
 
 /// What views or archive have and the log has not.
-#[derive(Debug, Default, Serialize)]
+#[derive(Default, Serialize)]
 pub struct Lost {
     pub generation: u32,
     /// The partitions that it is lost from.
@@ -33,7 +33,8 @@ pub struct Lost {
     pub repaired: Option<Repaired>,
 }
 
-#[derive(Debug, Serialize)]
+/// Without `Debug`: it holds what users wrote.
+#[derive(Serialize)]
 pub struct LostMessage {
     pub(super) conversation: String,
     pub(super) seq: Seq,
@@ -42,7 +43,7 @@ pub struct LostMessage {
     pub(super) message: Message,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 pub struct LostMark {
     pub(super) reader: Username,
     pub(super) peer: Username,

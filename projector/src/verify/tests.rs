@@ -40,12 +40,12 @@ pub(crate) fn registered(user: &str, offset: u64) -> Delivery {
     delivery(offset, 1, Event::UserRegistered(event))
 }
 
-fn sent(sender: &str, recipient: &str, seq: Seq, offset: u64) -> Delivery {
+pub(crate) fn sent(sender: &str, recipient: &str, seq: Seq, offset: u64) -> Delivery {
     let (sender, recipient, content) = (name(sender), name(recipient), format!("message {seq}"));
     delivery(offset, seq, Event::MessageSent(MessageSent { sender, recipient, content }))
 }
 
-fn read(reader: &str, peer: &str, seq: Seq, offset: u64) -> Delivery {
+pub(crate) fn read(reader: &str, peer: &str, seq: Seq, offset: u64) -> Delivery {
     delivery(
         offset,
         2,
