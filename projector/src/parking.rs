@@ -1,7 +1,7 @@
 //! Entries that cannot be applied: kept with their cause, and a marker where their number was, so that the
 //! conversation stays whole for readers. A store's failure never parks anything.
 
-use shared::limits::{CAUSE_CHARS_MAX, PARKED_BYTES_MAX};
+use shared::limits::CAUSE_CHARS_MAX;
 use shared::ports::Unreadable;
 use shared::view::{ParkedChange, ParkedEvent, ParkedRow, TimelineChange, ViewChange};
 use shared::{Position, Timestamp};
@@ -33,13 +33,11 @@ pub(crate) fn row(
 ) -> ParkedRow {
     // A cause may quote what is stored, and that may be of any length.
     let mut cause: String = unreadable.cause.to_string().chars().take(CAUSE_CHARS_MAX).collect();
-    let length = unreadable.bytes.len();
-    if length > PARKED_BYTES_MAX {
+    let Unreadable { bytes, length, place, .. } = unreadable.clone();
+    if length > bytes.len() {
         // A store may refuse a write of any size; the log still has the whole entry at this position.
-        cause = format!("{cause} (only the first {PARKED_BYTES_MAX} of {length} bytes are kept)");
+        cause = format!("{cause} (only the first {} of {length} bytes are kept)", bytes.len());
     }
-    let bytes = unreadable.bytes[..length.min(PARKED_BYTES_MAX)].to_vec();
-    let place = unreadable.place.clone();
     ParkedRow { event: ParkedEvent { position, cause, attempts, parked_at, place }, bytes }
 }
 
@@ -57,7 +55,7 @@ mod tests {
             Conversation::between(&"lena".parse().unwrap(), &"samer".parse().unwrap()).unwrap();
         let cause = Malformed::UnknownKind("Exploded".to_owned());
         let mut unreadable =
-            Unreadable { cause, place: Some((conversation.clone(), 7)), bytes: b"x".to_vec() };
+            Unreadable { cause, place: Some((conversation.clone(), 7)), bytes: b"x".to_vec(), length: 1 };
         let parked = |unreadable: &Unreadable| {
             let mut changes = Vec::new();
             park(position, unreadable, Timestamp(5), &mut changes);
@@ -74,12 +72,12 @@ mod tests {
         let marker = ViewChange::Timeline(TimelineChange::PutMarker { conversation, seq: 7 });
         assert_eq!(parked(&unreadable), (vec![marker.clone()], expected.clone()));
 
-        unreadable.bytes = vec![0; PARKED_BYTES_MAX + 1];
+        unreadable.length = 7;
         let (markers, row) = parked(&unreadable);
-        assert_eq!((markers, row.bytes.len()), (vec![marker], PARKED_BYTES_MAX));
-        assert!(row.event.cause.contains("of 1048577 bytes"), "{}", row.event.cause);
+        assert_eq!((markers, row.bytes.len()), (vec![marker], 1));
+        assert!(row.event.cause.ends_with("(only the first 1 of 7 bytes are kept)"), "{}", row.event.cause);
 
-        (unreadable.place, unreadable.bytes) = (None, b"x".to_vec());
+        (unreadable.place, unreadable.length) = (None, 1);
         let event = ParkedEvent { place: None, ..expected.event };
         assert_eq!(parked(&unreadable), (Vec::new(), ParkedRow { event, ..expected }));
     }

@@ -65,7 +65,8 @@ mod tests {
             trace: None,
             event: Event::ConversationRead(ConversationRead { reader, peer, seq: 1 }),
         };
-        let unread = Unreadable { cause: Malformed::FutureVersion(2), place: None, bytes: Vec::new() };
+        let unread =
+            Unreadable { cause: Malformed::FutureVersion(2), place: None, bytes: Vec::new(), length: 0 };
         let good = Delivery { position, content: Ok(recorded) };
         let bad = Delivery { position, content: Err(unread) };
         [vec![good; readable], vec![bad; unreadable]].concat()

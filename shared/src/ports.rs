@@ -237,7 +237,10 @@ pub struct Unreadable {
     pub cause: Malformed,
     /// Where a marker belongs, if that can be told: the conversation and the number that the entry holds.
     pub place: Option<(Conversation, Seq)>,
+    /// The entry, at most the first [`crate::limits::PARKED_BYTES_MAX`] bytes of it.
     pub bytes: Vec<u8>,
+    /// How many bytes it has.
+    pub length: usize,
 }
 
 impl Unreadable {

@@ -323,7 +323,7 @@ mod tests {
     fn unreadable() -> Delivery {
         let position = Position { partition: 0, ms: 2, counter: 0 };
         let (cause, bytes) = (Malformed::UnknownKind("x".to_owned()), Vec::new());
-        Delivery { position, content: Err(Unreadable { cause, place: None, bytes }) }
+        Delivery { position, content: Err(Unreadable { cause, place: None, bytes, length: 0 }) }
     }
 
     #[test]

@@ -42,7 +42,7 @@ mod tests {
         let mut note = |delivery: &Delivery| offsets.note(delivery).map(|found| found.to_string());
         assert_eq!(note(&registered("samer", 1)), None);
         let cause = Malformed::UnknownKind("x".to_owned());
-        let content = Err(Unreadable { cause, place: None, bytes: Vec::new() });
+        let content = Err(Unreadable { cause, place: None, bytes: Vec::new(), length: 0 });
         let position = Position { partition: 0, ms: 2, counter: 0 };
         assert_eq!(note(&Delivery { position, content }), None, "nobody knows what it says");
         assert_eq!(note(&registered("lena", 3)), None);

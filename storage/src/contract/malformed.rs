@@ -49,7 +49,8 @@ pub async fn an_unreadable_entry_is_delivered_with_its_cause(stores: LogStores) 
         batch.extend(next(&mut *feed, WIDE).await);
     }
     for (offset, (delivery, (raw, is_cause))) in (1..).zip(batch.iter().zip(&cases)) {
-        let Unreadable { cause, place, bytes } = delivery.content.as_ref().expect_err("it cannot be read");
+        let Unreadable { cause, place, bytes, length } =
+            delivery.content.as_ref().expect_err("it cannot be read");
         assert!(is_cause(cause), "{cause} for {raw:?}");
         // The one that says seq 3 at offset 2 cannot be right.
         assert_eq!(place.is_some(), raw.seq <= offset, "{raw:?}");
@@ -58,6 +59,7 @@ pub async fn an_unreadable_entry_is_delivered_with_its_cause(stores: LogStores) 
         }
         let payload = raw.envelope.payload.as_bytes();
         assert!(bytes.windows(payload.len()).any(|window| window == payload), "its bytes are kept");
+        assert_eq!(*length, bytes.len());
     }
     feed.ack(&batch).await.expect("ack");
     assert_eq!(stores.monitor.status().await.expect("status").lag(), 0);

@@ -3,6 +3,7 @@
 
 use shared::event::{Envelope, Malformed, RecordedEvent};
 use shared::ids::{Position, Seq, TraceId};
+use shared::limits::PARKED_BYTES_MAX;
 use shared::ports::{Delivery, Unreadable};
 
 use super::encoding::{Decoder, Encoder};
@@ -70,7 +71,8 @@ impl Entry {
         let content = self.open(position, offset).map_err(|cause| Unreadable {
             cause,
             place: Unreadable::place(&self.envelope.subject, self.seq, offset),
-            bytes: bytes.to_vec(),
+            bytes: bytes[..bytes.len().min(PARKED_BYTES_MAX)].to_vec(),
+            length: bytes.len(),
         });
         Delivery { position, content }
     }

@@ -5,6 +5,7 @@ use redis::Value;
 use shared::Seq;
 use shared::event::{Envelope, Event, Malformed, RecordedEvent, SCHEMA_VERSION};
 use shared::ids::{Conversation, Position, TraceId};
+use shared::limits::PARKED_BYTES_MAX;
 use shared::ports::{Delivery, LogEntry, Unreadable};
 
 use super::keys::field;
@@ -108,29 +109,55 @@ pub(super) fn header(envelope: &Envelope) -> String {
 struct Fields(Vec<Vec<u8>>);
 
 impl Fields {
-    fn delivery(&self, position: Position) -> Delivery {
-        let header = Header(self.text(field::HEADER).unwrap_or_default().split(' ').collect());
-        let event = header.event(self.text(field::PAYLOAD), position);
-        let unreadable = |cause| Unreadable { cause, place: header.place(), bytes: self.bytes() };
-        Delivery { position, content: event.map_err(unreadable) }
+    fn delivery(mut self, position: Position) -> Delivery {
+        let (header, mut payload) = (self.take(field::HEADER), self.take(field::PAYLOAD));
+        let words = Header::of(header.as_deref().unwrap_or_default());
+        let content = words.event(&mut payload, position).map_err(|cause| (cause, words.place()));
+        let content = content.map_err(|(cause, place)| {
+            self.put_back(field::HEADER, header);
+            self.put_back(field::PAYLOAD, payload);
+            let (bytes, length) = self.bytes();
+            Unreadable { cause, place, bytes, length }
+        });
+        Delivery { position, content }
     }
 
     /// Of two fields of one name nobody knows which is right.
-    fn text(&self, name: &str) -> Option<&str> {
-        let mut found = self.0.chunks_exact(2).filter(|pair| pair[0] == name.as_bytes());
-        let (Some(field), None) = (found.next(), found.next()) else { return None };
-        std::str::from_utf8(&field[1]).ok()
+    fn at(&self, name: &str) -> Option<usize> {
+        let mut found = (0..).zip(self.0.chunks_exact(2)).filter(|(_, pair)| pair[0] == name.as_bytes());
+        let (Some((nth, _)), None) = (found.next(), found.next()) else { return None };
+        Some(2 * nth + 1)
     }
 
-    /// All names and values as they are, each behind its length, in Redis' own notation.
-    fn bytes(&self) -> Vec<u8> {
-        let mut bytes = format!("*{}\r\n", self.0.len()).into_bytes();
-        for word in &self.0 {
-            bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-            bytes.extend_from_slice(word);
-            bytes.extend_from_slice(b"\r\n");
+    /// Taken, not copied: it may be of any size.
+    fn take(&mut self, name: &str) -> Option<String> {
+        let at = self.at(name)?;
+        let taken = String::from_utf8(std::mem::take(&mut self.0[at]));
+        taken.map_err(|bad| self.0[at] = bad.into_bytes()).ok()
+    }
+
+    fn put_back(&mut self, name: &str, taken: Option<String>) {
+        if let Some((at, taken)) = self.at(name).zip(taken) {
+            self.0[at] = taken.into_bytes();
         }
-        bytes
+    }
+
+    /// All names and values as they are, each behind its length, in Redis' own notation: the beginning of that, and how
+    /// long it is.
+    fn bytes(&self) -> (Vec<u8>, usize) {
+        let (mut bytes, mut length) = (Vec::new(), 0);
+        let mut add = |part: &[u8]| {
+            let room = PARKED_BYTES_MAX - bytes.len();
+            bytes.extend_from_slice(&part[..part.len().min(room)]);
+            length += part.len();
+        };
+        add(format!("*{}\r\n", self.0.len()).as_bytes());
+        for word in &self.0 {
+            add(format!("${}\r\n", word.len()).as_bytes());
+            add(word);
+            add(b"\r\n");
+        }
+        (bytes, length)
     }
 }
 
@@ -148,7 +175,13 @@ impl Header<'_> {
     const CHECKSUM: usize = 7;
     const WORDS: usize = 8;
 
-    fn event(&self, payload: Option<&str>, position: Position) -> Result<RecordedEvent, Malformed> {
+    fn of(header: &str) -> Header<'_> {
+        // One more than there may be.
+        Header(header.splitn(Self::WORDS + 1, ' ').collect())
+    }
+
+    /// The payload is there again afterwards.
+    fn event(&self, payload: &mut Option<String>, position: Position) -> Result<RecordedEvent, Malformed> {
         let version = self.number(Self::VERSION).ok_or(Malformed::Field("version"))?;
         match self.read(version, payload, position) {
             // A later version may have other fields: that they are missing is not the cause.
@@ -160,25 +193,27 @@ impl Header<'_> {
     fn read(
         &self,
         version: u32,
-        payload: Option<&str>,
+        payload: &mut Option<String>,
         position: Position,
     ) -> Result<RecordedEvent, Malformed> {
         let owned = |word, called| self.word(word).map(str::to_owned).ok_or(Malformed::Field(called));
-        let envelope = Envelope {
-            version,
-            kind: owned(Self::KIND, "type")?,
-            subject: owned(Self::SUBJECT, "subject")?,
-            id: owned(Self::ID, "id")?,
-            payload: payload.ok_or(Malformed::Field("payload"))?.to_owned(),
-            trace: self.trace()?,
-        };
+        let (kind, subject) = (owned(Self::KIND, "type")?, owned(Self::SUBJECT, "subject")?);
+        let id = owned(Self::ID, "id")?;
+        if payload.is_none() {
+            return Err(Malformed::Field("payload"));
+        }
+        let trace = self.trace()?;
         let seq = self.seq().ok_or(Malformed::Field("seq"))?;
         let offset = self.number(Self::OFFSET).ok_or(Malformed::Field("offset"))?;
         let checksum = self.checksum().ok_or(Malformed::Field("checksum"))?;
         if self.0.len() > Self::WORDS {
             return Err(Malformed::Field("header"));
         }
-        envelope.open(position, offset, seq, checksum)
+        let text = payload.take().unwrap_or_default();
+        let envelope = Envelope { version, kind, subject, id, payload: text, trace };
+        let opened = envelope.open(position, offset, seq, checksum);
+        *payload = Some(envelope.payload);
+        opened
     }
 
     fn word(&self, at: usize) -> Option<&str> {
@@ -328,6 +363,21 @@ mod tests {
             Some(("anna:ben".into(), 7))
         );
         assert!(unreadable.bytes.starts_with(b"*4\r\n$1\r\ne\r\n$48\r\n2 MessageEdited"));
+    }
+
+    #[test]
+    fn of_a_large_entry_the_beginning_is_kept() {
+        let [header, (name, _)] = entry(None);
+        let payload = "x".repeat(PARKED_BYTES_MAX);
+        let unreadable = read(&[header.clone(), (name, payload.clone())]).content.unwrap_err();
+        let whole = format!(
+            "*4\r\n$1\r\ne\r\n${}\r\n{}\r\n$1\r\np\r\n$1048576\r\n{payload}\r\n",
+            header.1.len(),
+            header.1
+        );
+        assert_eq!((unreadable.length, unreadable.bytes.len()), (whole.len(), PARKED_BYTES_MAX));
+        assert!(whole.as_bytes().starts_with(&unreadable.bytes));
+        assert!(matches!(unreadable.cause, Malformed::Checksum { .. }));
     }
 
     #[test]

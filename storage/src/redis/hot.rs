@@ -17,6 +17,12 @@ use super::{STORE, entry, feed, inspection};
 
 const TRIM: &str = concat!(include_str!("ids.lua"), include_str!("trim.lua"));
 
+/// KEYS: events. Answers the id of the last entry: that may be of any size.
+const LAST: &str = "#!lua flags=no-writes
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+return last and last[1] or false
+";
+
 /// Commands of [`Hot::standing`] per partition.
 const ASKED: usize = 4;
 
@@ -39,7 +45,7 @@ impl HotLog for Hot {
             pipeline.cmd("XLEN").arg(&events);
             pipeline.cmd("MEMORY").arg("USAGE").arg(&events);
             pipeline.cmd("HGET").arg(keys.trimmed(partition)).arg("blocks");
-            pipeline.cmd("XREVRANGE").arg(&events).arg("+").arg("-").arg("COUNT").arg(1);
+            pipeline.cmd("EVAL").arg(LAST).arg(1).arg(&events);
         }
         let mut answers = self.link.read::<Vec<Value>>(&pipeline).await?.into_iter();
         let (seconds, micros): (u64, u64) = read(answers.next().unwrap_or(Value::Nil))?;
@@ -52,8 +58,10 @@ impl HotLog for Hot {
             let mut next = || answers.next().unwrap_or(Value::Nil);
             let (entries, bytes) = (read(next())?, read::<Option<u64>>(next())?.unwrap_or(0));
             let blocks_trimmed = read::<Option<u64>>(next())?.unwrap_or(0);
-            let newest = entry::raw(partition, next()).ok_or_else(|| unavailable(unexpected()))?;
-            let last = newest.first().map(|entry| entry.position);
+            let last = read::<Option<String>>(next())?;
+            let last =
+                last.map(|id| entry::position(partition, &id).ok_or_else(|| unavailable(unexpected())));
+            let last = last.transpose()?;
             standing.push(HotPartition { partition, now_ms, entries, bytes, blocks_trimmed, last, repairs });
         }
         Ok(standing)

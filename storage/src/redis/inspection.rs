@@ -4,6 +4,7 @@
 
 use redis::{FromRedisValue, Pipeline, RedisResult, Value};
 use shared::ids::Position;
+use shared::limits::EVENT_BYTES_MAX;
 use shared::ports::{Delivery, Epoch, LogPlace, Loss, Seen};
 
 use super::entry;
@@ -11,7 +12,24 @@ use super::keys::{Keys, LOG_EPOCH};
 use super::server::unexpected;
 
 /// What was asked of each partition.
-const COMMANDS: usize = 4;
+const COMMANDS: usize = 3;
+
+/// KEYS: events. ARGV: id, bytes. Answers the last entry up to the id and the first behind it. Of one that is larger, as no
+/// event is, only the id: it is asked again and again.
+const AROUND: &str = "#!lua flags=no-writes
+local function bounded(entries)
+  for _, entry in ipairs(entries) do
+    local bytes = 0
+    for _, word in ipairs(entry[2]) do bytes = bytes + #word end
+    if bytes > tonumber(ARGV[2]) then entry[2] = {} end
+  end
+  return entries
+end
+return {
+  bounded(redis.call('XREVRANGE', KEYS[1], ARGV[1], '-', 'COUNT', 1)),
+  bounded(redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', 1)),
+}
+";
 
 /// What is known of each partition before anything is.
 pub(super) fn unknown(partitions: u16) -> Vec<Seen> {
@@ -43,8 +61,7 @@ pub(super) fn question(keys: &Keys, known: &[Seen]) -> Pipeline {
         let id = entry::id(&last.map_or(first, |last| last.position));
         pipeline.cmd("HGET").arg(keys.heads(*partition)).arg("#");
         pipeline.cmd("EXISTS").arg(&events);
-        pipeline.cmd("XREVRANGE").arg(&events).arg(&id).arg("-").arg("COUNT").arg(1);
-        pipeline.cmd("XRANGE").arg(&events).arg(format!("({id}")).arg("+").arg("COUNT").arg(1);
+        pipeline.cmd("EVAL").arg(AROUND).arg(1).arg(&events).arg(&id).arg(2 * EVENT_BYTES_MAX);
     }
     pipeline
 }
@@ -57,11 +74,11 @@ pub(super) fn answer(known: &[Seen], answers: Vec<Value>) -> RedisResult<(Option
     let mut losses = Vec::with_capacity(known.len());
     for seen in known {
         let head: Option<String> = read(answers.next())?;
-        let found = Found {
-            head: head.map(|head| head.parse().unwrap_or(0)),
-            is_there: read(answers.next())?,
-            around: [entry(seen.partition, answers.next())?, entry(seen.partition, answers.next())?],
-        };
+        let head = head.map(|head| head.parse().unwrap_or(0));
+        let is_there = read(answers.next())?;
+        let (before, behind): (Value, Value) = read(answers.next())?;
+        let around = [entry(seen.partition, before)?, entry(seen.partition, behind)?];
+        let found = Found { head, is_there, around };
         losses.push(found.loss(seen, epoch.as_ref()));
     }
     Ok((epoch, losses))
@@ -71,9 +88,8 @@ fn read<T: FromRedisValue>(answer: Option<Value>) -> RedisResult<T> {
     Ok(redis::from_redis_value(answer.ok_or_else(unexpected)?)?)
 }
 
-fn entry(partition: u16, answer: Option<Value>) -> RedisResult<Option<Delivery>> {
-    let entries = answer.and_then(|answer| entry::deliveries(partition, answer));
-    Ok(entries.ok_or_else(unexpected)?.pop())
+fn entry(partition: u16, answer: Value) -> RedisResult<Option<Delivery>> {
+    Ok(entry::deliveries(partition, answer).ok_or_else(unexpected)?.pop())
 }
 
 /// What there is of a partition.
@@ -143,7 +159,7 @@ mod tests {
 
     fn unreadable(ms: u64) -> Delivery {
         let cause = Malformed::Field("seq");
-        let content = Err(Unreadable { cause, place: None, bytes: Vec::new() });
+        let content = Err(Unreadable { cause, place: None, bytes: Vec::new(), length: 0 });
         Delivery { position: place(ms, 0).position, content }
     }
 

@@ -126,7 +126,8 @@ mod tests {
     fn the_highest_of_each_conversation() {
         let parked = |text: &str, seq| {
             let place = Some((text.parse().unwrap(), seq));
-            let unreadable = Unreadable { cause: Malformed::Field("id"), place, bytes: Vec::new() };
+            let unreadable =
+                Unreadable { cause: Malformed::Field("id"), place, bytes: Vec::new(), length: 0 };
             let position = Position { partition: 0, ms: 1, counter: seq };
             Delivery { position, content: Err(unreadable) }
         };

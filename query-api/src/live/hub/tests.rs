@@ -258,7 +258,7 @@ fn what_cannot_be_read_is_passed_over() {
     let lena = instance.open("lena", None);
     let mut damaged = log.send(0, "samer", "lena", "damaged");
     let cause = Malformed::FutureVersion(9);
-    damaged.content = Err(Unreadable { cause, place: None, bytes: Vec::new() });
+    damaged.content = Err(Unreadable { cause, place: None, bytes: Vec::new(), length: 0 });
     instance.take(&[damaged, log.send(0, "samer", "lena", "whole")]);
     assert_eq!(instance.told(&lena).0, ["whole"]);
 }
