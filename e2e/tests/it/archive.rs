@@ -71,6 +71,7 @@ async fn send_many(pairs: &[Pair]) {
 async fn what_was_trimmed_is_rebuilt_and_a_generation_that_stands_still_holds_it_up() {
     let app = TestApp::real(Shape { command_apis: 1, query_apis: 1, ..Shape::default() }).await;
     let pairs = Pair::of(&app.users(4).await, 4);
+    let told_before = pairs[0].sender.events().await.last_id().expect("a place").to_owned();
     send_many(&pairs).await;
     let all = pairs.len() * MESSAGES;
     assert_eq!(stored(&app).await, all, "nothing is trimmed unless it is asked for");
@@ -95,6 +96,11 @@ async fn what_was_trimmed_is_rebuilt_and_a_generation_that_stands_still_holds_it
     let logs = app.processes().logs().await;
     let said = "a block of the archive is damaged; it is written again from the log";
     assert!(logs.values().any(|log| log.contains(said)), "it was not damaged");
+
+    app.processes().terminate("query-api-1").await;
+    app.processes().restart("query-api-1").await;
+    let told = pairs[0].sender.events_after(&told_before).await.next().await;
+    assert_eq!(told.kind, "reset", "what came next is not in the stream any more");
 
     // One of two that fill it is killed while they do.
     let rebuild = app.processes().begin("rebuild", &["rebuild", "--rate", "500"]);
