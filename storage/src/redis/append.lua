@@ -1,11 +1,10 @@
-#!lua
 -- Appends events to one partition or more. Takes many commands, answers each, in their order. A command is done
 -- as a whole or not at all: everything that can fail is asked before its first write, and that first write is
 -- the XADD, after which only HSET and SET follow, on keys already known to be of the right type. Whatever fails
 -- all the same fails the call, and its outcome is unknown.
 --
--- The first line makes Redis refuse the whole call before it starts when memory is full, the disk fails or
--- the server is a replica.
+-- The line before all of it (`#!lua`) makes Redis refuse the whole call before it starts when memory is full, the disk
+-- fails or the server is a replica.
 --
 -- One call is the cheapest: what is asked and written once per partition and not once per command (heads,
 -- records) is half of the work. On a cluster a call takes the partitions of one slot: one.
@@ -28,7 +27,7 @@
 
 -- Locals are faster than globals, and this runs for every send.
 local ARGV, KEYS, unpack, tonumber, call, pcall = ARGV, KEYS, unpack, tonumber, redis.call, redis.pcall
-local format, sub, find, match = string.format, string.sub, string.find, string.match
+local format, sub, find = string.format, string.sub, string.find
 local bxor, rol, tohex = bit.bxor, bit.rol, bit.tohex
 
 local window, ahead, partitions = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -71,13 +70,9 @@ local function damage(asked)
   if offset > 0 and not asked then return end
   local entries = pcall('XREVRANGE', events, '+', '-', 'COUNT', 1)
   if entries.err then return 'E ' .. entries.err end
-  local fields = entries[1] and entries[1][2] or {}
-  for at = 1, #fields, 2 do
-    local words = fields[at] == 'e' and match(fields[at + 1], '^%S+ %S+ %S+ %S+ %S+ %d+ (%d+) ')
-    local found = words and tonumber(words)
-    if found and found > offset then
-      return 'E the last offset is ' .. text(offset) .. ', the last entry has ' .. text(found)
-    end
+  local found = entries[1] and offset_of(entries[1])
+  if found and found > offset then
+    return 'E the last offset is ' .. text(offset) .. ', the last entry has ' .. text(found)
   end
 end
 

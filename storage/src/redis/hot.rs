@@ -15,7 +15,7 @@ use super::link::Link;
 use super::server::{Server, unavailable, unexpected};
 use super::{STORE, entry, feed, inspection};
 
-const TRIM: &str = concat!(include_str!("ids.lua"), include_str!("trim.lua"));
+const TRIM: &str = concat!(include_str!("ids.lua"), include_str!("fields.lua"), include_str!("trim.lua"));
 
 /// KEYS: events. Answers the id of the last entry: that may be of any size.
 const LAST: &str = "#!lua flags=no-writes

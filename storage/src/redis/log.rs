@@ -30,6 +30,7 @@ use super::server::{Server, unavailable_or_unknown};
 use super::{Options, STORE};
 use crate::metrics::Appends;
 
+const APPEND: &str = concat!("#!lua\n", include_str!("fields.lua"), include_str!("append.lua"));
 /// Events, heads.
 const KEYS_PER_PARTITION: usize = 2;
 
@@ -62,7 +63,7 @@ impl Log {
             server: Arc::clone(&server),
             link: link.clone(),
             replicas: Replicas::of(&server),
-            script: Script::new(include_str!("append.lua")),
+            script: Script::new(APPEND),
             window: options.idempotency_window,
             wait_max: options.answer_timeout,
             checked: Checked::default(),
@@ -172,7 +173,7 @@ impl Caller {
         if answered.as_ref().is_ok_and(Answered::script_is_unknown) {
             // Redis forgets scripts when it restarts. It did nothing with this call, so it goes out again.
             let mut load = redis::pipe();
-            load.cmd("SCRIPT").arg("LOAD").arg(include_str!("append.lua"));
+            load.cmd("SCRIPT").arg("LOAD").arg(APPEND);
             answered = self.send(&group, load).await;
         }
         self.settle(group, answered);

@@ -24,22 +24,14 @@ use super::server::{Server, unavailable, unexpected};
 ///
 /// The offset is in the entry that was delivered last or, if that one is gone or unreadable, follows from a
 /// neighbour.
-const STATUS: &str = "#!lua flags=no-writes
+const STATUS: &str = concat!(
+    "#!lua flags=no-writes\n",
+    include_str!("fields.lua"),
+    "
 local events, heads, applied, group = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
 local READ_MAX = 16
 
-local function fields(flat)
-  local map = {}
-  for at = 1, #flat, 2 do map[flat[at]] = flat[at + 1] end
-  return map
-end
-
 local head = tonumber(redis.call('HGET', heads, '#') or 0) or 0
-
-local function offset_of(entry)
-  local header = fields(entry[2]).e or ''
-  return tonumber(string.match(header, '^%S+ %S+ %S+ %S+ %S+ %d+ (%d+) '))
-end
 
 local function delivered(last)
   local before = redis.call('XREVRANGE', events, last, '-', 'COUNT', READ_MAX)
@@ -92,28 +84,32 @@ if redis.call('EXISTS', events) == 1 then
 end
 local age = behind(last, archived > 0 or not has_group)
 return {head, offset, pending, age, archived, consumers, redis.call('HGETALL', applied)}
-";
+"
+);
 
 /// KEYS: events, trimmed, backlog. ARGV: group. Answers the id of the first entry that the group has not acknowledged, or
 /// nothing: what was trimmed comes before what is pending, and that before what was not delivered.
-const FIRST_UNACKNOWLEDGED: &str = "#!lua flags=no-writes
+const FIRST_UNACKNOWLEDGED: &str = concat!(
+    "#!lua flags=no-writes\n",
+    include_str!("fields.lua"),
+    "
 local events, group = KEYS[1], ARGV[1]
 if redis.call('EXISTS', events) == 0 then return false end
 local last, first = '0-0', redis.call('HGET', KEYS[2], 'first')
 for _, info in ipairs(redis.call('XINFO', 'GROUPS', events)) do
-  local fields = {}
-  for at = 1, #info, 2 do fields[info[at]] = info[at + 1] end
-  if fields.name == group then
+  info = fields(info)
+  if info.name == group then
     if redis.call('EXISTS', KEYS[3]) == 0 then first = false end
     if first then return first end
-    if fields.pending > 0 then return redis.call('XPENDING', events, group)[2] end
-    last = fields['last-delivered-id']
+    if info.pending > 0 then return redis.call('XPENDING', events, group)[2] end
+    last = info['last-delivered-id']
   end
 end
 if first then return first end
 local undelivered = redis.call('XRANGE', events, '(' .. last, '+', 'COUNT', 1)
 return undelivered[1] and undelivered[1][1] or false
-";
+"
+);
 
 /// On the shared connection.
 #[derive(Clone)]

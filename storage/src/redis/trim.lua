@@ -10,12 +10,6 @@
 local events, trimmed = KEYS[1], KEYS[2]
 local last, behind, blocks, trail = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 
-local function fields(flat)
-  local map = {}
-  for at = 1, #flat, 2 do map[flat[at]] = flat[at + 1] end
-  return map
-end
-
 local oldest_span = math.floor(redis.call('TIME')[1] / ARGV[5]) - ARGV[6]
 
 local function holds(group)

@@ -23,15 +23,12 @@ use super::{Feed, unexpected};
 /// KEYS: events, applied; of the first partition also turns. ARGV: group, the heir, ms of silence after which a
 /// consumer is dead, and after which it leaves, how many entries at most. Answers, of who was taken over from: name,
 /// ids, entries (without those that were deleted from the stream); and the names of who left.
-const TAKE_OVER: &str = "#!lua flags=allow-oom
+const TAKE_OVER: &str = concat!(
+    "#!lua flags=allow-oom\n",
+    include_str!("../fields.lua"),
+    "
 local events, group, heir = KEYS[1], ARGV[1], ARGV[2]
 local dead, leaves, left = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-
-local function fields(flat)
-  local map = {}
-  for at = 1, #flat, 2 do map[flat[at]] = flat[at + 1] end
-  return map
-end
 
 local function take_over(name)
   local ids = {}
@@ -60,7 +57,8 @@ for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', events, group)) do
   end
 end
 return {taken, gone}
-";
+"
+);
 
 /// Of one partition: what was taken from whom, and who left.
 type Answer = (Vec<(String, Vec<String>, Value)>, Vec<String>);
