@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use redis::Script;
 use shared::limits::{LOGIN_DELAY_MAX, LOGIN_DELAY_MIN, LOGIN_FAILURES_FREE, LOGIN_FAILURES_REMEMBERED};
 use shared::ports::{self, StoreError};
 use shared::rate::{Counted, LoginKey, Rate, Taken};
@@ -15,32 +16,37 @@ use super::command::millis;
 use super::link::Link;
 use super::server::Server;
 
-const TAKE: &str = include_str!("take.lua");
-const TRY_LOGIN: &str = include_str!("login.lua");
-
 /// On the shared connection.
 #[derive(Clone)]
 pub struct RateLimits {
-    pub(super) server: Arc<Server>,
-    pub(super) link: Link,
+    server: Arc<Server>,
+    link: Link,
+    take: Arc<Script>,
+    try_login: Arc<Script>,
+}
+
+impl RateLimits {
+    pub(super) fn new(server: Arc<Server>, link: Link) -> Self {
+        let take = Arc::new(Script::new(include_str!("take.lua")));
+        let try_login = Arc::new(Script::new(include_str!("login.lua")));
+        Self { server, link, take, try_login }
+    }
 }
 
 #[async_trait]
 impl ports::RateLimits for RateLimits {
     async fn take(&self, counted: &Counted, rate: Rate, wanted: u32) -> Result<Taken, StoreError> {
-        let mut take = redis::pipe();
-        take.cmd("EVAL").arg(TAKE).arg(1).arg(self.server.keys.rate(counted));
+        let mut take = self.take.key(self.server.keys.rate(counted));
         take.arg(rate.spacing_us()).arg(rate.burst()).arg(wanted);
-        let ((granted, remaining, next_us),) = self.link.write(&take).await?;
+        let (granted, remaining, next_us) = self.link.call(&take).await?;
         Ok(Taken { granted, remaining, next: Duration::from_micros(next_us) })
     }
 
     async fn try_login(&self, login: &LoginKey) -> Result<Duration, StoreError> {
-        let mut count = redis::pipe();
-        count.cmd("EVAL").arg(TRY_LOGIN).arg(1).arg(self.server.keys.failed_logins(login));
+        let mut count = self.try_login.key(self.server.keys.failed_logins(login));
         count.arg(LOGIN_FAILURES_FREE).arg(millis(LOGIN_DELAY_MIN)).arg(millis(LOGIN_DELAY_MAX));
         count.arg(millis(LOGIN_FAILURES_REMEMBERED));
-        let (wait_ms,) = self.link.write(&count).await?;
+        let wait_ms = self.link.call(&count).await?;
         Ok(Duration::from_millis(wait_ms))
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{FromRedisValue, Pipeline, RedisError, RedisResult, ServerError, Value};
+use redis::{FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation, ServerError, Value};
 use shared::Clock;
 use shared::limits::{BACKOFF_MIN, LOG_RECONNECT_PAUSE_MAX};
 use shared::ports::StoreError;
@@ -89,6 +89,16 @@ impl Link {
         let mut connection = self.current()?.commands;
         let answer = self.heard(pipeline.query_async(&mut connection).await);
         answer.map_err(|error| unavailable_or_unknown(error, pipeline.len()))
+    }
+
+    /// As [`Link::write`], for a script. It goes by its digest, and as a whole only to a Redis that does not know it.
+    pub(super) async fn call<T: FromRedisValue>(
+        &self,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<T, StoreError> {
+        let mut connection = self.current()?.commands;
+        let answer = self.heard(script.invoke_async(&mut connection).await);
+        answer.map_err(|error| unavailable_or_unknown(error, 1))
     }
 
     /// As [`Link::write`], but on this connection or none, and each command has an answer of its own.

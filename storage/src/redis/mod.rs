@@ -6,7 +6,7 @@
 //! | append | EVALSHA `append.lua`: XADD, HSET, SET PX; SET, WAIT | one atomic step numbers, checks and records; calls of many partitions go in one pipeline, and wait for replicas together |
 //! | accounts, heads | HGET, HEXISTS | written by the script in the same slot, read in one round trip |
 //! | sessions | GET and PTTL; SET PX, GETDEL, DEL; a sorted set per user | a session ends by itself; the index bounds and closes them |
-//! | limits | EVAL `take.lua`, `login.lua`: GET, SET PX | one round trip by Redis' clock; what is full again ends by itself |
+//! | limits | EVALSHA `take.lua`, `login.lua`: GET, SET PX | one round trip by Redis' clock; what is full again ends by itself |
 //! | feed | XREADGROUP, XGROUP CREATE … 0 MKSTREAM; `ack.lua`: XACK, HSET | any number of consumers, nothing lost with one; what was acknowledged last can be found; never XDEL |
 //! | heartbeat | XREADGROUP behind the last possible id | Redis notes when it heard of a consumer; nothing is written |
 //! | takeover | XINFO CONSUMERS, then XPENDING, XCLAIM, XGROUP DELCONSUMER in a script | check and act are one step, so nothing is taken from the living and nothing is lost with the dead |
@@ -209,7 +209,7 @@ impl Redis {
 
     #[must_use]
     pub fn rate_limits(&self) -> RateLimits {
-        RateLimits { server: Arc::clone(&self.server), link: self.link.clone() }
+        RateLimits::new(Arc::clone(&self.server), self.link.clone())
     }
 
     /// A consumer of the generation's group, alive from now on. Its name must be its own among all that run, and

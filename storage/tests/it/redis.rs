@@ -246,9 +246,12 @@ async fn generations_are_apart() {
 #[tokio::test]
 async fn a_script_that_redis_forgot_is_loaded_again() {
     let fresh = fresh().await;
+    let (limits, counted) = (fresh.store.rate_limits(), Counted::Sends("anna".parse().unwrap()));
     for seq in 1..=5 {
         redis::cmd("SCRIPT").arg("FLUSH").exec_async(&mut plain().await).await.unwrap();
         assert_eq!(put(&fresh.store, message("anna", "ben")).await.seq, seq);
+        let taken = limits.take(&counted, Rate::new(1, Unit::Minute, 10), 1).await.unwrap();
+        assert_eq!((taken.granted, u64::from(taken.remaining)), (1, 10 - seq));
     }
 }
 
