@@ -177,7 +177,7 @@ pub(crate) fn changes_of(batch: &[Delivery], clock: &Clock, changes: &mut Vec<Vi
     for delivery in batch {
         match &delivery.content {
             Ok(recorded) => {
-                let trace_id = recorded.trace.map(tracing::field::display);
+                let trace_id = recorded.trace.map(|trace| tracing::field::display(trace.id));
                 tracing::debug!(position = %recorded.position, event_id = %recorded.id, trace_id, "projecting");
                 project(recorded, changes);
             }
@@ -186,8 +186,9 @@ pub(crate) fn changes_of(batch: &[Delivery], clock: &Clock, changes: &mut Vec<Vi
     }
 }
 
-/// The work on an event that has a trace.
+/// The work on an event whose trace is sampled.
 fn span(delivery: &Delivery) -> Option<Span> {
-    let trace_id = delivery.content.as_ref().ok()?.trace?;
-    Some(tracing::debug_span!("project", %trace_id))
+    let trace = delivery.content.as_ref().ok()?.trace?;
+    let trace_id = trace.id;
+    trace.is_sampled.then(|| tracing::debug_span!("project", %trace_id))
 }

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::ids::{Conversation, EventId, Position, Seq, Subject, TraceId, Username};
+use crate::ids::{Conversation, EventId, Position, Seq, Subject, Trace, Username};
 use crate::limits::EVENT_BYTES_MAX;
 
 /// A fact, in the past tense. It carries all that a view needs.
@@ -93,7 +93,7 @@ pub struct RecordedEvent {
     /// Given by the log, never falling within a partition.
     pub at: Timestamp,
     /// Of the request that caused it, if its client gave one.
-    pub trace: Option<TraceId>,
+    pub trace: Option<Trace>,
     pub event: Event,
 }
 
@@ -108,7 +108,7 @@ pub struct Envelope {
     pub payload: String,
     /// Entries from before there were traces have none; those without one are still written in that shape.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trace: Option<TraceId>,
+    pub trace: Option<Trace>,
 }
 
 /// Why a stored entry cannot be applied. Its bytes and position are kept by whoever meets it.
@@ -130,7 +130,7 @@ pub enum Malformed {
 
 impl Envelope {
     #[must_use]
-    pub fn seal(id: EventId, event: &Event, trace: Option<TraceId>) -> Self {
+    pub fn seal(id: EventId, event: &Event, trace: Option<Trace>) -> Self {
         let payload = match event {
             Event::UserRegistered(event) => serde_json::to_string(event),
             Event::MessageSent(event) => serde_json::to_string(event),
@@ -147,8 +147,8 @@ impl Envelope {
     }
 
     /// Of everything but the numbers that the log gives (CRC-32, IEEE). A zero byte ends each field, so that
-    /// no two envelopes share their bytes. A trace takes part where there is one: without, the checksum is what it
-    /// was before there were traces.
+    /// no two envelopes share their bytes. A trace takes part where there is one, and that it is sampled
+    /// where it is: without, the checksum is what it was before either was stored.
     #[must_use]
     pub fn body_checksum(&self) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
@@ -159,7 +159,10 @@ impl Envelope {
         }
         if let Some(trace) = self.trace {
             hasher.update(&[0]);
-            hasher.update(&trace.to_bytes());
+            hasher.update(&trace.id.to_bytes());
+            if trace.is_sampled {
+                hasher.update(&[1]);
+            }
         }
         hasher.finalize()
     }

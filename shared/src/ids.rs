@@ -165,6 +165,46 @@ impl From<TraceId> for String {
     }
 }
 
+/// A trace as an event carries it: `0af7651916cd43dd8448eb211c80319c`, and with `-01` behind it one that is sampled,
+/// as `traceparent` ends then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Trace {
+    pub id: TraceId,
+    /// Whether the client has it recorded. Not of an event from before this was stored.
+    pub is_sampled: bool,
+}
+
+const SAMPLED: &str = "-01";
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.id, if self.is_sampled { SAMPLED } else { "" })
+    }
+}
+
+impl FromStr for Trace {
+    type Err = InvalidTraceId;
+    /// Accepts one spelling only, as [`fmt::Display`] writes it.
+    fn from_str(text: &str) -> Result<Self, InvalidTraceId> {
+        let sampled = text.strip_suffix(SAMPLED);
+        Ok(Self { id: sampled.unwrap_or(text).parse()?, is_sampled: sampled.is_some() })
+    }
+}
+
+impl TryFrom<String> for Trace {
+    type Error = InvalidTraceId;
+    fn try_from(text: String) -> Result<Self, InvalidTraceId> {
+        text.parse()
+    }
+}
+
+impl From<Trace> for String {
+    fn from(trace: Trace) -> Self {
+        trace.to_string()
+    }
+}
+
 /// A conversation of two: the sorted pair of their names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Conversation {
@@ -355,6 +395,13 @@ mod tests {
         for text in ["", "1", "0AF7651916CD43DD8448EB211C80319C", "+af7651916cd43dd8448eb211c80319c", &zeros]
         {
             assert_eq!(text.parse::<TraceId>(), Err(InvalidTraceId), "{text:?}");
+        }
+        for (text, is_sampled) in [(id.to_owned(), false), (format!("{id}-01"), true)] {
+            let trace: Trace = text.parse().unwrap();
+            assert_eq!((trace.is_sampled, trace.to_string()), (is_sampled, text));
+        }
+        for text in ["-01", "0-01", &format!("{id}-"), &format!("{id}-00"), &format!("{id}-01-01")] {
+            assert_eq!(text.parse::<Trace>(), Err(InvalidTraceId), "{text:?}");
         }
     }
 

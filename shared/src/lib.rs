@@ -20,4 +20,4 @@ pub mod rate;
 pub mod view;
 
 pub use clock::{Clock, Timestamp};
-pub use ids::{Conversation, EventId, Position, Seq, Subject, TraceId, Username};
+pub use ids::{Conversation, EventId, Position, Seq, Subject, Trace, TraceId, Username};

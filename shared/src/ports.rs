@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 
 use crate::clock::Timestamp;
 use crate::event::{Event, Malformed, RecordedEvent};
-use crate::ids::{Conversation, EventId, Position, Seq, Subject, TraceId, Username};
+use crate::ids::{Conversation, EventId, Position, Seq, Subject, Trace, Username};
 use crate::rate::{Counted, LoginKey, Rate, Taken};
 use crate::view::{InboxRow, ParkedEvent, ParkedRow, TimelineEntry, UserRow, ViewChange};
 
@@ -51,7 +51,7 @@ pub struct Append {
     /// Only for `MessageSent`.
     pub once: Option<Once>,
     /// Stored with the event; it decides nothing.
-    pub trace: Option<TraceId>,
+    pub trace: Option<Trace>,
 }
 
 /// Makes repetitions of a send one message. The record is kept for the window (and, for [`OnceKey::Id`], long

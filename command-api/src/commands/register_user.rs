@@ -5,9 +5,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
+use shared::Trace;
 use shared::Username;
 use shared::event::{Event, UserRegistered};
-use shared::ids::TraceId;
 use shared::limits::{PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN};
 use shared::ports::{Append, AppendError, Refusal};
 use shared::process::client::ClientAddress;
@@ -94,7 +94,7 @@ async fn append(
     state: &AppState,
     username: Username,
     password: String,
-    trace: Option<TraceId>,
+    trace: Option<Trace>,
 ) -> Result<(StatusCode, Json<Registered>), Problem> {
     // The append decides; this only spares the hash for a name that is plainly taken.
     if state.accounts.exists(&username).await.map_err(|error| reading(&error))? {

@@ -19,7 +19,7 @@ use shared::process::auth::{MaybeCaller, unauthenticated};
 use shared::process::problem::{Code, FieldError, Outcome, Problem, ProblemBody};
 use shared::process::request::{JsonBody, single};
 use shared::process::trace::GivenTrace;
-use shared::{EventId, Timestamp, TraceId, Username};
+use shared::{EventId, Timestamp, Trace, Username};
 use utoipa::ToSchema;
 
 use crate::error::{appending, id_out_of_window, reading};
@@ -213,7 +213,7 @@ struct Send {
     id: EventId,
     sent: MessageSent,
     key: Option<OnceKey>,
-    trace: Option<TraceId>,
+    trace: Option<Trace>,
 }
 
 async fn send(state: &AppState, message: Send, replayed: StatusCode) -> Result<Response, Problem> {

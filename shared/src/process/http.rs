@@ -203,7 +203,7 @@ impl Asked {
     fn of(request: &Request, edge: &Edge) -> Self {
         let (headers, clock) = (request.headers(), &edge.clock);
         let request_id = request_id(headers, clock);
-        let trace_id = GivenTrace::of(headers).0.unwrap_or_else(|| clock.new_trace_id());
+        let trace_id = GivenTrace::of(headers).0.map_or_else(|| clock.new_trace_id(), |trace| trace.id);
         let span = tracing::info_span!(
             "request",
             request_id = text(&request_id),

@@ -1,7 +1,6 @@
-//! Spans for OpenTelemetry, with the feature `otel`: requests that a client samples, their appends, and the
-//! projection of every event that has a trace (whether it was sampled is not stored) are sent to a collector, as OTLP
-//! in JSON over HTTP. A layer turns spans of the log into records, a task sends them. What the collector does not
-//! take is dropped: no request ever waits for it.
+//! Spans for OpenTelemetry, with the feature `otel`: requests that a client samples, their appends, and the projection
+//! of their events are sent to a collector, as OTLP in JSON over HTTP. A layer turns spans of the log into records, a
+//! task sends them. What the collector does not take is dropped: no request ever waits for it.
 //!
 //! It speaks the protocol itself: the SDK and its exporter would be eight packages, for one message of few fields.
 
@@ -99,8 +98,8 @@ fn kind(name: &str) -> Option<u8> {
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
-    /// A request is recorded if its client samples it, the work on an event if the event has a trace, everything
-    /// else inside of something that is recorded.
+    /// A request is recorded if its client samples it, the work on an event always (there is a span only if it is
+    /// sampled), everything else inside of something that is recorded.
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
         let mut fields = Fields::default();

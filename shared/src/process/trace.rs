@@ -8,20 +8,20 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
 
 use super::request::single;
-use crate::ids::TraceId;
+use crate::ids::{Trace, TraceId};
 
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The trace that the client's request is part of. Only this one is stored with an event: of a trace that begins
 /// here nobody else knows, and the log lines of its request have the request id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GivenTrace(pub Option<TraceId>);
+pub struct GivenTrace(pub Option<Trace>);
 
 impl GivenTrace {
     /// A malformed or repeated header is as good as none.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
-        Self(parts(headers).map(|(trace, ..)| trace))
+        Self(parts(headers).map(|(id, _, flags)| Trace { id, is_sampled: is_sampled(flags) }))
     }
 }
 
@@ -29,7 +29,11 @@ impl GivenTrace {
 #[must_use]
 pub fn sampled_parent(headers: &HeaderMap) -> Option<&str> {
     let (_, parent, flags) = parts(headers)?;
-    (flags & 1 == 1).then_some(parent)
+    is_sampled(flags).then_some(parent)
+}
+
+fn is_sampled(flags: u8) -> bool {
+    flags & 1 == 1
 }
 
 fn parts(headers: &HeaderMap) -> Option<(TraceId, &str, u8)> {
@@ -100,7 +104,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         let value = || format!("00-{TRACE}-b7ad6b7169203331-01").parse().unwrap();
         headers.append(&TRACEPARENT, value());
-        assert_eq!(GivenTrace::of(&headers).0, TRACE.parse().ok());
+        assert_eq!(GivenTrace::of(&headers).0, format!("{TRACE}-01").parse().ok());
         assert_eq!(sampled_parent(&headers), Some("b7ad6b7169203331"));
         headers.append(&TRACEPARENT, value());
         assert_eq!(GivenTrace::of(&headers).0, None);

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use shared::event::{
     ConversationRead, Envelope, Event, Malformed, MessageSent, RecordedEvent, SCHEMA_VERSION, UserRegistered,
 };
-use shared::{EventId, Position, Timestamp, TraceId, Username};
+use shared::{EventId, Position, Timestamp, Trace, Username};
 
 /// An entry of the log, written out.
 #[derive(Debug, PartialEq, serde::Deserialize)]
@@ -42,7 +42,7 @@ fn check(file: &str, event: &Event) {
     check_traced(file, event, None);
 }
 
-fn check_traced(file: &str, event: &Event, trace: Option<TraceId>) {
+fn check_traced(file: &str, event: &Event, trace: Option<Trace>) {
     let golden = golden(file);
     let checksum = u32::from_str_radix(&golden.checksum, 16).unwrap();
     let read = golden.envelope.open(golden.position, golden.offset, golden.seq, checksum).unwrap();
@@ -82,6 +82,14 @@ fn message_sent_traced_v1() {
     let event = MessageSent { sender: name("samer"), recipient: name("lena"), content };
     let trace = "0af7651916cd43dd8448eb211c80319c".parse().ok();
     check_traced("message_sent_traced.v1.json", &Event::MessageSent(event), trace);
+}
+
+#[test]
+fn message_sent_sampled_v1() {
+    let content = "hi \"lena\"\n\u{1f642}".to_owned();
+    let event = MessageSent { sender: name("samer"), recipient: name("lena"), content };
+    let trace = "0af7651916cd43dd8448eb211c80319c-01".parse().ok();
+    check_traced("message_sent_sampled.v1.json", &Event::MessageSent(event), trace);
 }
 
 #[test]

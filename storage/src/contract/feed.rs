@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use shared::Seq;
 use shared::event::RecordedEvent;
-use shared::ids::{Position, Subject, TraceId};
+use shared::ids::{Position, Subject, Trace};
 use shared::limits::{CONSUMER_SILENCE_MAX, FEED_WAIT_MAX};
 use shared::ports::{Append, Applied, Delivery, EventFeed, Receipt, StoreError};
 use tokio::time::{Instant, timeout};
@@ -52,13 +52,15 @@ pub async fn offsets_are_dense_and_time_never_falls(stores: LogStores) {
 }
 
 pub async fn the_trace_of_a_request_comes_with_its_event(stores: LogStores) {
-    let trace: Option<TraceId> = "0af7651916cd43dd8448eb211c80319c".parse().ok();
-    let traced = |append| Append { trace, ..append };
+    let trace: Trace = "0af7651916cd43dd8448eb211c80319c".parse().expect("a trace");
+    let traced = |append| Append { trace: Some(trace), ..append };
+    let sampled = |append| Append { trace: Some(Trace { is_sampled: true, ..trace }), ..append };
     let mut expected = BTreeMap::new();
     for append in [
         traced(registration("anna")),
         traced(message("anna", "ben", "with")),
         message("anna", "ben", "without"),
+        sampled(message("anna", "ben", "sampled")),
         traced(mark("ben", "anna", 1)),
     ] {
         expected.insert(stores.put(append.clone()).await.position, append.trace);

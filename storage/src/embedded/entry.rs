@@ -2,16 +2,17 @@
 //! It judges one entry; whether the entries are all there is for [`super::verify`].
 
 use shared::event::{Envelope, Malformed, RecordedEvent};
-use shared::ids::{Position, Seq, TraceId};
+use shared::ids::{Position, Seq, Trace, TraceId};
 use shared::limits::PARKED_BYTES_MAX;
 use shared::ports::{Delivery, Unreadable};
 
 use super::encoding::{Decoder, Encoder};
 
-/// Without a trace, as all entries were before there were traces; and with one at the end. A single flipped bit
-/// does not make one of the other.
+/// Without a trace, as all entries were before there were traces; with one at the end; and with one that is sampled. A
+/// single flipped bit does not make one of the other.
 const UNTRACED: u8 = 1;
 const TRACED: u8 = 2;
+const SAMPLED: u8 = 4;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
@@ -33,21 +34,30 @@ impl Entry {
 
     pub(super) fn encode(&self) -> Vec<u8> {
         let Envelope { version, kind, subject, id, payload, trace } = &self.envelope;
-        let shape = if trace.is_some() { TRACED } else { UNTRACED };
+        let shape = match trace {
+            None => UNTRACED,
+            Some(Trace { is_sampled: false, .. }) => TRACED,
+            Some(Trace { is_sampled: true, .. }) => SAMPLED,
+        };
         let encoder = [kind, subject, id, payload].into_iter().fold(
             Encoder::new(shape).u64(self.ms).u64(self.seq).u32(self.checksum).u32(*version),
             |encoder, field| encoder.bytes(field.as_bytes()),
         );
         match trace {
-            Some(trace) => encoder.array(&trace.to_bytes()).finish(),
+            Some(trace) => encoder.array(&trace.id.to_bytes()).finish(),
             None => encoder.finish(),
         }
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let traced = Decoder::new(TRACED, bytes);
-        let is_traced = traced.is_some();
-        let mut decoder = traced.or_else(|| Decoder::new(UNTRACED, bytes))?;
+        let shape = *bytes.first()?;
+        let is_sampled = match shape {
+            UNTRACED => None,
+            TRACED => Some(false),
+            SAMPLED => Some(true),
+            _ => return None,
+        };
+        let mut decoder = Decoder::new(shape, bytes)?;
         let (ms, seq, checksum) = (decoder.u64()?, decoder.u64()?, decoder.u32()?);
         let envelope = Envelope {
             version: decoder.u32()?,
@@ -55,7 +65,12 @@ impl Entry {
             subject: decoder.text()?,
             id: decoder.text()?,
             payload: decoder.text()?,
-            trace: if is_traced { Some(TraceId::from_bytes(decoder.array()?).ok()?) } else { None },
+            trace: match is_sampled {
+                None => None,
+                Some(is_sampled) => {
+                    Some(Trace { id: TraceId::from_bytes(decoder.array()?).ok()?, is_sampled })
+                }
+            },
         };
         decoder.end()?;
         Some(Self { envelope, seq, ms, checksum })
@@ -111,11 +126,13 @@ mod tests {
     /// What the program wrote then.
     const OLD_CHECKSUM: u32 = 0xc1d3_d423;
 
-    fn entries() -> [Entry; 2] {
-        [entry(None), entry("0af7651916cd43dd8448eb211c80319c".parse().ok())]
+    fn entries() -> [Entry; 3] {
+        let trace = |text: &str| text.parse().ok();
+        let (traced, sampled) = ("0af7651916cd43dd8448eb211c80319c", "0af7651916cd43dd8448eb211c80319c-01");
+        [entry(None), entry(trace(traced)), entry(trace(sampled))]
     }
 
-    fn entry(trace: Option<TraceId>) -> Entry {
+    fn entry(trace: Option<Trace>) -> Entry {
         let event = Event::MessageSent(MessageSent {
             sender: "samer".parse().unwrap(),
             recipient: "lena".parse().unwrap(),

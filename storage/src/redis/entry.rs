@@ -4,7 +4,7 @@
 use redis::Value;
 use shared::Seq;
 use shared::event::{Envelope, Event, Malformed, RecordedEvent, SCHEMA_VERSION};
-use shared::ids::{Conversation, Position, TraceId};
+use shared::ids::{Conversation, Position, Trace};
 use shared::limits::PARKED_BYTES_MAX;
 use shared::ports::{Delivery, LogEntry, Unreadable};
 
@@ -236,7 +236,7 @@ impl Header<'_> {
         (format!("{number:08x}") == text).then_some(number)
     }
 
-    fn trace(&self) -> Result<Option<TraceId>, Malformed> {
+    fn trace(&self) -> Result<Option<Trace>, Malformed> {
         match self.word(Self::TRACE) {
             Some(NO_TRACE) => Ok(None),
             Some(text) => text.parse().map(Some).map_err(|_| Malformed::Field("trace")),
@@ -270,7 +270,7 @@ mod tests {
     }
 
     fn traced() -> Entry {
-        entry(Some("0af7651916cd43dd8448eb211c80319c"))
+        entry(Some("0af7651916cd43dd8448eb211c80319c-01"))
     }
 
     /// A good entry with another word in its header.
@@ -303,7 +303,9 @@ mod tests {
     #[test]
     fn a_trace_is_given_back() {
         let trace = |fields: &[_]| read(fields).content.map(|event| event.trace.map(String::from));
-        assert_eq!(trace(&traced()), Ok(Some("0af7651916cd43dd8448eb211c80319c".to_owned())));
+        for text in ["0af7651916cd43dd8448eb211c80319c", "0af7651916cd43dd8448eb211c80319c-01"] {
+            assert_eq!(trace(&entry(Some(text))), Ok(Some(text.to_owned())));
+        }
         assert_eq!(trace(&entry(None)), Ok(None));
         assert!(matches!(cause(&with_word(Header::TRACE, NO_TRACE)), Malformed::Checksum { .. }));
     }
@@ -328,6 +330,7 @@ mod tests {
             (Header::VERSION, "version", "01"),
             (Header::TRACE, "trace", ""),
             (Header::TRACE, "trace", "no-trace"),
+            (Header::TRACE, "trace", "0af7651916cd43dd8448eb211c80319c-00"),
             (Header::SEQ, "seq", "0"),
             (Header::SEQ, "seq", "+7"),
             (Header::OFFSET, "offset", "-1"),
