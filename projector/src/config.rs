@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use projector::{HotWindow, Which};
-use shared::Position;
-use shared::limits::{HOT_WINDOW_BYTES_MIN, HOT_WINDOW_MAX, PARKED_LISTED_DEFAULT, PARKED_LISTED_MAX};
+use projector::{HotWindow, ParkedCommand};
+use shared::limits::{HOT_WINDOW_BYTES_MIN, HOT_WINDOW_MAX};
 use shared::process::config::{self, ConfigError, LogOptions, ProcessOptions, ViewOptions};
 
 /// Reads the log, projects every event and writes the views
@@ -27,7 +26,7 @@ pub(crate) enum Command {
     Status(Status),
     /// List, show, retry or discard the events that could not be applied
     #[command(subcommand, after_help = "Example: projector parked list --cause 'unknown event type'")]
-    Parked(Parked),
+    Parked(ParkedCommand<Of>),
     /// Compare all views with the log, while both go on; 1 if they differ
     #[command(after_help = "Example: projector verify --generation 2 --json")]
     Verify(Verify),
@@ -115,101 +114,6 @@ pub(crate) struct Status {
     pub(crate) asked: Asked,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum Parked {
-    /// List them, in the order of their positions in the log
-    #[command(after_help = "Example: projector parked list --cause 'unknown event type' --limit 20")]
-    List(ParkedList),
-    /// Show one with all that is kept of it
-    #[command(after_help = "Example: projector parked show 3/1795339800125-0")]
-    Show(ParkedShow),
-    /// Read them from the log again and apply those that this program can; 1 if some stay parked
-    #[command(after_help = "Example: projector parked retry --cause 'unknown event type'")]
-    Retry(ParkedRetry),
-    /// Give them up for good: their numbers stay taken, and nobody is told of them any more
-    #[command(after_help = "Example: projector parked discard 3/1795339800125-0 --yes")]
-    Discard(ParkedDiscard),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ParkedList {
-    /// Only those whose cause holds this text
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) cause: Option<String>,
-
-    /// Only those behind this position
-    #[arg(long, value_name = "POSITION")]
-    pub(crate) after: Option<Position>,
-
-    /// At most so many; the last line says if there are more
-    #[arg(long, default_value_t = PARKED_LISTED_DEFAULT, value_name = "N",
-          value_parser = clap::value_parser!(u32).range(1..=i64::from(PARKED_LISTED_MAX)))]
-    pub(crate) limit: u32,
-
-    #[command(flatten)]
-    pub(crate) of: Of,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ParkedShow {
-    /// As `list` shows it, such as 3/1795339800125-0
-    pub(crate) position: Position,
-
-    #[command(flatten)]
-    pub(crate) of: Of,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ParkedRetry {
-    #[command(flatten)]
-    pub(crate) which: ParkedWhich,
-
-    #[command(flatten)]
-    pub(crate) of: Of,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ParkedDiscard {
-    #[command(flatten)]
-    pub(crate) which: ParkedWhich,
-
-    /// Do it; without this it only says how many it would be
-    #[arg(long)]
-    pub(crate) yes: bool,
-
-    #[command(flatten)]
-    pub(crate) of: Of,
-
-    /// What is given up is logged.
-    #[command(flatten)]
-    pub(crate) process: ProcessOptions,
-}
-
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-pub(crate) struct ParkedWhich {
-    /// As `list` shows it, such as 3/1795339800125-0
-    position: Option<Position>,
-
-    /// All whose cause holds this text
-    #[arg(long, value_name = "TEXT")]
-    cause: Option<String>,
-
-    /// All of the generation
-    #[arg(long)]
-    all: bool,
-}
-
-impl ParkedWhich {
-    pub(crate) fn which(self) -> Which {
-        match (self.position, self.cause) {
-            (Some(position), _) => Which::One(position),
-            (None, Some(cause)) => Which::Cause(cause),
-            (None, None) => Which::All,
-        }
-    }
-}
-
 /// One generation.
 #[derive(Debug, Args)]
 pub(crate) struct Of {
@@ -219,6 +123,12 @@ pub(crate) struct Of {
 
     #[command(flatten)]
     pub(crate) asked: Asked,
+}
+
+impl projector::Asked for Of {
+    fn is_json(&self) -> bool {
+        self.asked.json
+    }
 }
 
 #[derive(Debug, Args)]

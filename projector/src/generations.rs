@@ -4,11 +4,10 @@
 use std::io::Write;
 
 use anyhow::{Result, ensure};
-use projector::{Bar, Comparison, Rebuild};
+use projector::{Bar, Comparison, Rebuild, print};
 use serde::Serialize;
 use shared::generation::{Generation, State};
 
-use crate::commands::print;
 use crate::config::{self, Instead};
 
 #[derive(Serialize)]

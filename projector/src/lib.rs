@@ -1,6 +1,7 @@
 //! Reads the log, projects every event, writes the views, acknowledges: in that order. It decides nothing and
 //! answers nobody; it knows stores only as ports.
 
+mod answer;
 mod archiving;
 mod backoff;
 mod bar;
@@ -18,11 +19,12 @@ mod status;
 mod storm;
 mod verify;
 
+pub use answer::print;
 pub use archiving::{ArchiveCounters, Archiver, HotWindow, keep_archive, losses};
 pub use bar::Bar;
 pub use filling::{Filler, Makes};
 pub use pace::{Paced, PacedScan};
-pub use parked::{Listing, Parked, Retried, Shown, Which};
+pub use parked::{Asked, Listing, Parked, ParkedCommand, Retried, Shown, Which};
 pub use progress::{Progress, Watched};
 pub use projections::project;
 pub use rebuild::{Built, Rebuild, RebuildError};

@@ -11,8 +11,9 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use config::{Asked, Command, Config, Migrate, Numbered, Of, Run, Status};
 use projector::{
-    ArchiveCounters, Archived, Archiver, Counters, Filler, Lost, Makes, Paced, PacedScan, Parked, Progress,
-    Projector, Rebuild, Repair, Report, Restorer, StormGuard, Verifier, Watched, keep_archive, losses,
+    ArchiveCounters, Archived, Archiver, Counters, Filler, Lost, Makes, Paced, PacedScan, Parked,
+    ParkedCommand, Progress, Projector, Rebuild, Repair, Report, Restorer, StormGuard, Verifier, Watched,
+    keep_archive, losses,
 };
 use shared::Clock;
 use shared::generation::{Generation, Generations, State};
@@ -213,7 +214,7 @@ async fn status(options: Status) -> Result<()> {
         if options.watch {
             commands::watch(options.asked.json, async || report(&stores).await).await?;
         } else {
-            commands::print(options.asked.json, &report(&stores).await?, Report::table)?;
+            projector::print(options.asked.json, &report(&stores).await?, Report::table)?;
         }
         stores.lifecycle.drain().await;
         Ok(())
@@ -251,11 +252,11 @@ async fn archived(stores: &Stores) -> Result<Vec<Archived>> {
     Ok(partitions)
 }
 
-async fn parked(command: config::Parked) -> Result<()> {
-    if let config::Parked::Discard(discard) = &command {
-        telemetry::init_log(&discard.process, "projector", &Lifecycle::default())?;
+async fn parked(command: ParkedCommand<Of>) -> Result<()> {
+    if let Some(process) = command.process() {
+        telemetry::init_log(process, "projector", &Lifecycle::default())?;
     }
-    let Of { generation, asked } = command.of();
+    let Of { generation, asked } = command.asked();
     let stores = Stores::open(asked).await?;
     let generation = stores.known(*generation).await?;
     let parked = Parked {
@@ -318,7 +319,7 @@ async fn repair(options: config::Repair) -> Result<()> {
         clock: Clock::system(),
     };
     let lost = if options.apply { repair.apply().await? } else { repair.look().await? };
-    commands::print(options.asked.json, &lost, Lost::lines)?;
+    projector::print(options.asked.json, &lost, Lost::lines)?;
     stores.lifecycle.drain().await;
     Ok(())
 }

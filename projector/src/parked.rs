@@ -1,5 +1,5 @@
-//! `projector parked`: shows what could not be applied, has it tried again by this program, or gives it up. A retry
-//! reads the log, not the bytes that were kept: those are for people, and may be cut short.
+//! What becomes of parked events: shows what could not be applied, has it tried again by this program, or gives it up.
+//! A retry reads the log, not the bytes that were kept: those are for people, and may be cut short.
 
 use std::sync::Arc;
 
@@ -9,8 +9,10 @@ use shared::limits::PARKED_RETRIED_MAX;
 use shared::ports::{Delivery, LogReader, ParkedEvents, StoreError, ViewWriter};
 use shared::view::{ParkedChange, ParkedEvent, ParkedRow, ViewChange};
 
+mod command;
 mod shown;
 
+pub use command::{Asked, ParkedCommand};
 pub use shown::{Listing, Shown};
 
 use crate::parking;

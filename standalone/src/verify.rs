@@ -1,7 +1,6 @@
 //! `standalone verify`: compares the views in a directory with its log, while nothing runs on it. What a start would
 //! apply first, because the last end was not a clean one, is applied first here too.
 
-use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
@@ -14,7 +13,7 @@ use storage::embedded::{Embedded, Options};
 use crate::Config;
 
 /// The embedded store has one generation.
-const GENERATION: u32 = 1;
+pub(crate) const GENERATION: u32 = 1;
 
 /// Prints what it finds.
 ///
@@ -64,8 +63,7 @@ pub(crate) async fn compare(store: Arc<Embedded>, clock: Clock) -> anyhow::Resul
 }
 
 pub(crate) fn print(json: bool, comparison: &Comparison) -> anyhow::Result<()> {
-    let text = if json { serde_json::to_string(comparison)? } else { comparison.lines() };
-    writeln!(std::io::stdout(), "{}", text.trim_end())?;
+    projector::print(json, comparison, Comparison::lines)?;
     ensure!(comparison.is_clean(), "the views are not what the log says");
     Ok(())
 }

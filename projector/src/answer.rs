@@ -1,0 +1,14 @@
+//! What a command answers: lines for a person, or JSON for a program, on standard output.
+
+use std::io::Write;
+
+use anyhow::Result;
+use serde::Serialize;
+
+/// # Errors
+/// When standard output is gone.
+pub fn print<T: Serialize>(json: bool, what: &T, text: impl FnOnce(&T) -> String) -> Result<()> {
+    let text = if json { serde_json::to_string(what)? } else { text(what) };
+    writeln!(std::io::stdout(), "{}", text.trim_end())?;
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! `projector parked` and `standalone parked`: what they take and print, and when they fail. On standard output is what
+//! was asked for; what is unknown or could not be done is an error.
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use shared::Position;
+use shared::limits::{PARKED_LISTED_DEFAULT, PARKED_LISTED_MAX};
+use shared::process::config::ProcessOptions;
+
+use super::{Listing, Parked, Retried, Shown, Which};
+use crate::answer::print;
+
+/// Whose parked events a command is about, and how it answers.
+pub trait Asked: Args {
+    /// Whether it prints JSON.
+    fn is_json(&self) -> bool;
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum ParkedCommand<A: Asked> {
+    /// List them, in the order of their positions in the log
+    #[command(after_help = "Example: parked list --cause 'unknown event type' --limit 20")]
+    List(ParkedList<A>),
+    /// Show one with all that is kept of it
+    #[command(after_help = "Example: parked show 3/1795339800125-0")]
+    Show(ParkedShow<A>),
+    /// Read them from the log again and apply those that this program can; 1 if some stay parked
+    #[command(after_help = "Example: parked retry --cause 'unknown event type'")]
+    Retry(ParkedRetry<A>),
+    /// Give them up for good: their numbers stay taken, and nobody is told of them any more
+    #[command(after_help = "Example: parked discard 3/1795339800125-0 --yes")]
+    Discard(ParkedDiscard<A>),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ParkedList<A: Asked> {
+    /// Only those whose cause holds this text
+    #[arg(long, value_name = "TEXT")]
+    cause: Option<String>,
+
+    /// Only those behind this position
+    #[arg(long, value_name = "POSITION")]
+    after: Option<Position>,
+
+    /// At most so many; the last line says if there are more
+    #[arg(long, default_value_t = PARKED_LISTED_DEFAULT, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(PARKED_LISTED_MAX)))]
+    limit: u32,
+
+    #[command(flatten)]
+    asked: A,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ParkedShow<A: Asked> {
+    /// As `list` shows it, such as 3/1795339800125-0
+    position: Position,
+
+    #[command(flatten)]
+    asked: A,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ParkedRetry<A: Asked> {
+    #[command(flatten)]
+    which: ParkedWhich,
+
+    #[command(flatten)]
+    asked: A,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ParkedDiscard<A: Asked> {
+    #[command(flatten)]
+    which: ParkedWhich,
+
+    /// Do it; without this it only says how many it would be
+    #[arg(long)]
+    yes: bool,
+
+    #[command(flatten)]
+    asked: A,
+
+    /// What is given up is logged.
+    #[command(flatten)]
+    process: ProcessOptions,
+}
+
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = false)]
+struct ParkedWhich {
+    /// As `list` shows it, such as 3/1795339800125-0
+    position: Option<Position>,
+
+    /// All whose cause holds this text
+    #[arg(long, value_name = "TEXT")]
+    cause: Option<String>,
+
+    /// All of the generation
+    #[arg(long)]
+    all: bool,
+}
+
+impl ParkedWhich {
+    fn which(self) -> Which {
+        match (self.position, self.cause) {
+            (Some(position), _) => Which::One(position),
+            (None, Some(cause)) => Which::Cause(cause),
+            (None, None) => Which::All,
+        }
+    }
+}
+
+impl<A: Asked> ParkedCommand<A> {
+    #[must_use]
+    pub fn asked(&self) -> &A {
+        match self {
+            Self::List(ParkedList { asked, .. })
+            | Self::Show(ParkedShow { asked, .. })
+            | Self::Retry(ParkedRetry { asked, .. })
+            | Self::Discard(ParkedDiscard { asked, .. }) => asked,
+        }
+    }
+
+    /// How it logs, if it does.
+    #[must_use]
+    pub fn process(&self) -> Option<&ProcessOptions> {
+        match self {
+            Self::List(_) | Self::Show(_) | Self::Retry(_) => None,
+            Self::Discard(ParkedDiscard { process, .. }) => Some(process),
+        }
+    }
+
+    /// # Errors
+    /// The store's; and when nothing is parked there, something could not be applied, or `--yes` is missing.
+    pub async fn run(self, parked: &Parked) -> Result<()> {
+        match self {
+            Self::List(command) => list(command, parked).await,
+            Self::Show(command) => show(command, parked).await,
+            Self::Retry(command) => retry(command, parked).await,
+            Self::Discard(command) => discard(command, parked).await,
+        }
+    }
+}
+
+async fn list(command: ParkedList<impl Asked>, parked: &Parked) -> Result<()> {
+    let which = command.cause.map_or(Which::All, Which::Cause);
+    let limit = usize::try_from(command.limit).context("--limit")?;
+    let listing = parked.list(&which, command.after, limit).await?;
+    print(command.asked.is_json(), &listing, Listing::table)
+}
+
+async fn show(command: ParkedShow<impl Asked>, parked: &Parked) -> Result<()> {
+    let shown = parked.show(command.position).await?;
+    let shown = shown.with_context(|| unknown(&Which::One(command.position), parked))?;
+    print(command.asked.is_json(), &shown, Shown::lines)
+}
+
+async fn retry(command: ParkedRetry<impl Asked>, parked: &Parked) -> Result<()> {
+    let which = command.which.which();
+    let retried = parked.retry(&which).await?;
+    let Retried { applied, parked: still } = retried;
+    ensure!(applied + still > 0, unknown(&which, parked));
+    print(command.asked.is_json(), &retried, |_| format!("applied {applied}, still parked {still}"))?;
+    ensure!(still == 0, "{still} cannot be applied still: `parked list` says why");
+    Ok(())
+}
+
+async fn discard(command: ParkedDiscard<impl Asked>, parked: &Parked) -> Result<()> {
+    let which = command.which.which();
+    let count = parked.count(&which).await?;
+    ensure!(count > 0, unknown(&which, parked));
+    if !command.yes {
+        bail!("{count} would be given up for good: --yes does it");
+    }
+    let discarded = Discarded { discarded: parked.discard(&which).await? };
+    print(command.asked.is_json(), &discarded, |done| format!("discarded {}", done.discarded))
+}
+
+#[derive(Serialize)]
+struct Discarded {
+    discarded: usize,
+}
+
+fn unknown(which: &Which, parked: &Parked) -> String {
+    let generation = parked.generation;
+    match which {
+        Which::One(position) => format!("no event is parked at {position} in generation {generation}"),
+        Which::Cause(text) => format!("no event is parked in generation {generation} for {text:?}"),
+        Which::All => format!("no event is parked in generation {generation}"),
+    }
+}
