@@ -4,11 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use projector::ParkedCommand;
 use shared::process::auth::Access;
 use shared::process::config::{
     ConfigError, IdempotencyOptions, LimitOptions, PasswordOptions, ProcessOptions, StreamOptions,
 };
 use storage::embedded::Options;
+
+use crate::parked::Asked;
 
 /// The whole chat system in one process, on a local directory
 #[derive(Debug, Clone, Parser)]
@@ -53,7 +56,7 @@ pub struct Config {
     pub process: ProcessOptions,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Print the OpenAPI description of the HTTP API
     Openapi,
@@ -72,6 +75,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List, show, retry or discard the events that could not be applied. Nothing may run on the directory
+    #[command(subcommand, after_help = "Example: standalone parked list --data-dir /var/lib/chat")]
+    Parked(ParkedCommand<Asked>),
 }
 
 impl Config {

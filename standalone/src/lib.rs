@@ -21,11 +21,13 @@ use storage::embedded::Embedded;
 
 mod config;
 mod description;
+mod parked;
 mod rebuild;
 mod verify;
 
 pub use config::{Command, Config};
 pub use description::describe;
+pub use parked::parked;
 pub use rebuild::rebuild;
 pub use verify::verify;
 

@@ -18,13 +18,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() -> Result<()> {
     let config = Config::parse();
-    match config.command {
+    match config.command.clone() {
         Some(Command::Openapi) => {
             writeln!(std::io::stdout(), "{}", standalone::describe().to_pretty_json()?)?;
             return Ok(());
         }
         Some(Command::Verify { json }) => return standalone::verify(&config, json).await,
         Some(Command::Rebuild { json }) => return standalone::rebuild(&config, json).await,
+        Some(Command::Parked(command)) => return standalone::parked(&config, command).await,
         None => {}
     }
     let (lifecycle, signals) = (Lifecycle::default(), Signals::listen()?);

@@ -17,6 +17,7 @@ mod lifecycle;
 mod logs;
 #[cfg(feature = "otel")]
 mod otel;
+mod parked;
 mod rebuild;
 mod refused;
 mod rehash;
