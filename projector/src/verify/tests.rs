@@ -117,8 +117,8 @@ impl Views {
     }
 
     fn inbox(&mut self, owner: &Username, peer: &Username) -> &mut (InboxRow, Seq) {
-        let empty = InboxRow { peer: peer.clone(), last: None, own_seq: 0, read_mark: 0 };
-        self.inboxes.entry((owner.clone(), peer.clone())).or_insert((empty, 0))
+        let empty = || (InboxRow::empty(peer.clone()), 0);
+        self.inboxes.entry((owner.clone(), peer.clone())).or_insert_with(empty)
     }
 
     fn inbox_of(&mut self, owner: &str, peer: &str) -> &mut InboxRow {

@@ -166,7 +166,7 @@ mod tests {
             content: "hi".to_owned(),
             timestamp: Timestamp(ms),
         };
-        InboxRow { peer: name(peer), last: Some(last), own_seq: 2, read_mark: 3 }
+        InboxRow { last: Some(last), own_seq: 2, read_mark: 3, ..InboxRow::empty(name(peer)) }
     }
 
     fn stream(rows: Vec<InboxRow>) -> InboxRows {

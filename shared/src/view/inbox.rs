@@ -16,6 +16,12 @@ pub struct InboxRow {
 }
 
 impl InboxRow {
+    /// Nothing has arrived yet.
+    #[must_use]
+    pub fn empty(peer: Username) -> Self {
+        Self { peer, last: None, own_seq: 0, read_mark: 0 }
+    }
+
     #[must_use]
     pub fn head_seq(&self) -> Seq {
         self.last.as_ref().map_or(0, |message| message.seq)

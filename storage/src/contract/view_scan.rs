@@ -38,8 +38,8 @@ pub async fn every_row_comes_once(stores: ViewStores) {
     let mut changes: Vec<_> = messages.iter().flat_map(sent).collect();
     changes.extend([
         ViewChange::Timeline(TimelineChange::PutMarker { conversation: pair("samer", "lena"), seq: 7_000 }),
-        ViewChange::Inbox(InboxChange::PutReadMark { owner: name("samer"), peer: name("omar"), seq: 9 }),
-        ViewChange::Inbox(InboxChange::PutReadMark { owner: name("nour"), peer: name("omar"), seq: 2 }),
+        mark("samer", "omar", 9),
+        mark("nour", "omar", 2),
         ViewChange::Users(UsersChange::PutUser { user: user.clone(), seq: 1 }),
         ViewChange::Parked(ParkedChange::PutParked(parked_row(parked))),
         ViewChange::Parked(ParkedChange::PutParked(parked_row(settled))),
@@ -53,7 +53,7 @@ pub async fn every_row_comes_once(stores: ViewStores) {
     assert_same(stores.scanned(ScannedTable::Timeline).await, timeline);
 
     let row = |owner: &str, peer: &str, last: Option<&Message>, own_seq, read_mark| {
-        let row = InboxRow { peer: name(peer), last: last.cloned(), own_seq, read_mark };
+        let row = InboxRow { last: last.cloned(), own_seq, read_mark, ..InboxRow::empty(name(peer)) };
         (name(owner), row)
     };
     let [_, to_samer, from_omar, to_ab] = messages.each_ref().map(Some);
@@ -122,6 +122,10 @@ fn sent(message: &Message) -> [ViewChange; 3] {
     let to = |owner| ViewChange::Inbox(InboxChange::PutMessage { owner, message: message.clone() });
     let timeline = ViewChange::Timeline(TimelineChange::PutMessage(message.clone()));
     [timeline, to(message.sender.clone()), to(message.recipient.clone())]
+}
+
+fn mark(owner: &str, peer: &str, seq: Seq) -> ViewChange {
+    ViewChange::Inbox(InboxChange::PutReadMark { owner: name(owner), peer: name(peer), seq })
 }
 
 fn parked_row(position: Position) -> ParkedRow {

@@ -71,11 +71,9 @@ pub async fn a_message_reads_back_as_it_was_put(stores: ViewStores) {
     let message = message("samer", "lena", 1, "hi");
     stores.apply(&sent(&message)).await;
     assert_eq!(stores.page(&between("samer", "lena"), 1, 1).await, [entry(&message)]);
-    let row = |peer: &str, own_seq| InboxRow {
-        peer: name(peer),
-        last: Some(message.clone()),
-        own_seq,
-        read_mark: 0,
+    let row = |peer: &str, own_seq| {
+        let last = Some(message.clone());
+        InboxRow { last, own_seq, ..InboxRow::empty(name(peer)) }
     };
     assert_eq!(stores.inbox("samer").await, [row("lena", 1)]);
     assert_eq!(stores.inbox("lena").await, [row("samer", 0)]);
@@ -218,7 +216,7 @@ pub async fn marks_only_rise(stores: ViewStores) {
 
 pub async fn an_inbox_row_may_hold_a_mark_alone(stores: ViewStores) {
     stores.apply(&[mark("lena", "samer", 2)]).await;
-    let row = InboxRow { peer: name("samer"), last: None, own_seq: 0, read_mark: 2 };
+    let row = InboxRow { read_mark: 2, ..InboxRow::empty(name("samer")) };
     assert_eq!(stores.inbox("lena").await, [row]);
     assert_eq!(stores.inbox("samer").await, []);
     assert_eq!(stores.reader.timeline_head(&between("samer", "lena")).await.unwrap(), 0);
@@ -267,7 +265,7 @@ pub async fn changes_to_one_row_collapse(stores: ViewStores) {
     changes.extend(messages.iter().flat_map(sent));
     stores.apply(&changes).await;
     let last = messages.last().cloned();
-    let row = InboxRow { peer: name("samer"), last, own_seq: 0, read_mark: 9 };
+    let row = InboxRow { last, read_mark: 9, ..InboxRow::empty(name("samer")) };
     assert_eq!(stores.inbox("lena").await, [row]);
     assert_eq!(stores.page(&between("samer", "lena"), 201, 300).await.len(), 100);
 }

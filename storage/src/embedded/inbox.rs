@@ -39,7 +39,7 @@ impl Recent {
             InboxChange::PutReadMark { .. } => false,
         };
         let Numbers { own_seq, read_mark, .. } = *numbers;
-        replaced.then(|| InboxRow { peer: peer.clone(), last: None, own_seq, read_mark })
+        replaced.then(|| InboxRow { own_seq, read_mark, ..InboxRow::empty(peer.clone()) })
     }
 
     fn note(&mut self, key: &[u8], row: &InboxRow) {
@@ -67,7 +67,7 @@ pub(super) fn put(rows: &mut Rows<'_>, recent: &mut Recent, change: &InboxChange
         Some(row) => row,
         None => match rows.get(&key)? {
             Some(bytes) => read(owner, peer.clone(), &bytes)?,
-            None => InboxRow { peer: peer.clone(), last: None, own_seq: 0, read_mark: 0 },
+            None => InboxRow::empty(peer.clone()),
         },
     };
     match change {

@@ -222,8 +222,8 @@ impl Expected {
     }
 
     fn row(&mut self, owner: &Username, peer: &Username) -> &mut InboxRow {
-        let empty = InboxRow { peer: peer.clone(), last: None, own_seq: 0, read_mark: 0 };
-        self.inbox.entry((owner.clone(), peer.clone())).or_insert(empty)
+        let place = (owner.clone(), peer.clone());
+        self.inbox.entry(place).or_insert_with(|| InboxRow::empty(peer.clone()))
     }
 
     fn put_parked(&mut self, row: &ParkedRow) {
