@@ -2,6 +2,7 @@
 //! truth, changes nothing, and knows stores only as ports.
 
 mod conditional;
+mod error;
 mod freshness;
 mod heads;
 mod live;

@@ -14,7 +14,7 @@ use shared::limits::{PAGE_CONVERSATIONS_DEFAULT, PAGE_CONVERSATIONS_MAX};
 use shared::message::Message;
 use shared::ports::{InboxRows, StoreError};
 use shared::process::auth::Caller;
-use shared::process::problem::{Code, Problem, ProblemBody};
+use shared::process::problem::{Problem, ProblemBody};
 use shared::process::request::Query;
 use shared::view::InboxRow;
 use shared::{Seq, Username};
@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use crate::conditional::{Known, Ready};
+use crate::error::of_views;
 use crate::metrics::Kind;
 use crate::state::AppState;
 
@@ -111,7 +112,7 @@ pub(crate) async fn conversations(
     let begun = Instant::now();
     let (rows, limit_rows) = (state.views.inbox(&caller.user), usize::try_from(limit).unwrap_or(usize::MAX));
     let page = page(rows, after.as_ref(), limit_rows).await;
-    let (page, more) = page.map_err(|error| Problem::of_store(&error, Code::ViewsUnavailable))?;
+    let (page, more) = page.map_err(of_views)?;
     state.metrics.answered(Kind::Inbox, begun.elapsed());
     let mut headers = HeaderMap::new();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));

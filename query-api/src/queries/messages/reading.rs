@@ -11,6 +11,7 @@ use shared::process::problem::{Code, Problem};
 use tokio::time::Instant;
 
 use super::query::{Cursor, PageQuery};
+use crate::error::of_views;
 use crate::freshness::{Awaited, Wait, moved};
 use crate::metrics::{Kind, Outcome};
 use crate::pages::{Page, StoreReads};
@@ -202,10 +203,6 @@ impl<'a> Reading<'a> {
         };
         Answer { page, head: self.head, behind: self.log_answers.then_some(missing) }
     }
-}
-
-fn of_views(error: StoreError) -> Problem {
-    Problem::of_store(&error, Code::ViewsUnavailable)
 }
 
 fn busy() -> Problem {
