@@ -7,6 +7,7 @@ use std::time::Duration;
 use shared::Clock;
 use shared::generation::{Generation, Generations, State};
 use shared::limits::{FILLING_ENDS_WITHIN, GENERATION_CHECK_INTERVAL};
+use shared::ports::StoreError;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -41,11 +42,23 @@ impl Filler {
         let mut filled: BTreeMap<u32, Filled> = BTreeMap::new();
         let (mut watch, mut interval) = (Watch::default(), FIRST_LOOKS_APART);
         loop {
-            // A register that cannot be read changes nothing.
-            if let Ok(listed) = self.generations.list().await {
-                self.follow(&listed, &mut filled, &shutdown).await;
-                watch.follow(&self, &listed, &shutdown);
-                interval = GENERATION_CHECK_INTERVAL;
+            match self.generations.list().await {
+                Ok(listed) => {
+                    self.follow(&listed, &mut filled, &shutdown).await;
+                    watch.follow(&self, &listed, &shutdown);
+                    interval = GENERATION_CHECK_INTERVAL;
+                }
+                // A newer program has changed them. This one can write none of what it has read; while it held that,
+                // nobody else would.
+                Err(StoreError::Unfit { what, .. }) if !filled.is_empty() => {
+                    tracing::error!(
+                        what,
+                        "the views do not fit this program any more: it leaves its work to others"
+                    );
+                    filled.clear();
+                }
+                // A register that cannot be read for another reason changes nothing.
+                Err(_) => {}
             }
             if shutdown.run_until_cancelled(tokio::time::sleep(interval)).await.is_none() {
                 break;
