@@ -177,6 +177,8 @@ impl Store {
             let keyspace = generations::keyspace(&options.keyspace, generation.number);
             views.insert(generation.number, Views::prepare(&session, &keyspace).await?);
         }
+        // Again: a generation that was made for a schema of which the first look knew nothing is not this program's.
+        schema::check(&session, &options.keyspace).await?;
         Ok(Self { session, generations, parked, archive, seen, starts, serving, listed, views })
     }
 
