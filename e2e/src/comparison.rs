@@ -60,8 +60,12 @@ pub async fn has_views(system: &crate::real::System, generation: u32) -> bool {
     rows.rows_num() > 0
 }
 
+/// A session past every program, and what the names of all keyspaces begin with.
+///
+/// # Panics
+/// When there is none.
 #[cfg(feature = "real")]
-async fn cassandra(system: &crate::real::System) -> (scylla::client::session::Session, String) {
+pub async fn cassandra(system: &crate::real::System) -> (scylla::client::session::Session, String) {
     use scylla::client::session_builder::SessionBuilder;
 
     let (node, keyspace) = system.services().views_place();

@@ -31,6 +31,17 @@ pub fn binaries() -> PathBuf {
     required("CHAT_TEST_BIN_DIR").into()
 }
 
+/// Where the binaries with a changed view are (`docs/examples/changed-view.patch`).
+#[must_use]
+pub fn changed_binaries() -> PathBuf {
+    let dir = read("CHAT_TEST_CHANGED_BIN_DIR");
+    dir.map(PathBuf::from).unwrap_or_else(|| {
+        panic!(
+            "there are no such programs: `cargo xtask test` says before all tests why it could not build them"
+        )
+    })
+}
+
 /// `CHAT_WRITE_TRANSCRIPTS=1`: `docs/errors.md` is written anew instead of compared.
 #[must_use]
 pub fn writes_transcripts() -> bool {

@@ -162,6 +162,15 @@ impl Process {
         self.restart()
     }
 
+    /// Another program in its place, with the same arguments.
+    ///
+    /// # Errors
+    /// When it still runs.
+    pub fn replace(&mut self, program: &Path) -> Result<()> {
+        program.clone_into(&mut self.program);
+        self.restart()
+    }
+
     /// Waits for the exit that `signal`, sent before, asks for.
     ///
     /// # Errors

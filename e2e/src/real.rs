@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use anyhow::Result;
@@ -35,7 +35,7 @@ impl System {
     pub(crate) async fn start(shape: Shape) -> Self {
         let services = Services::new(&shape);
         let dir = tempfile::Builder::new().prefix("chat-e2e-").tempdir().expect("a temporary directory");
-        services.run("projector", &services.migration()).await.expect("the schema is made");
+        migrate(&services).await;
 
         let mut instances = BTreeMap::new();
         for (role, count) in [
@@ -156,6 +156,39 @@ impl System {
         ready(name, instances.get_mut(name).expect("an instance of this name")).await;
     }
 
+    /// From now on, what is started and asked is of the programs in `dir`; what runs goes on.
+    pub fn use_programs(&self, dir: &Path) {
+        self.services.use_programs(dir);
+    }
+
+    /// Ends an instance in good order and starts the program that is used now in its place; waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not end so, or does not get ready.
+    pub async fn replace(&self, name: &str) {
+        let mut instances = self.instances.lock().await;
+        let instance = instances.get_mut(name).expect("an instance of this name");
+        if instance.process.exit_status().expect("a status").is_none() {
+            instance.process.signal(Signal::TERM).expect("it runs");
+            instance.process.ended().await.expect("it ends in good order");
+        }
+        instance.process.replace(&self.services.program(&instance.role.to_string())).expect("it starts");
+        ready(name, instance).await;
+    }
+
+    /// Starts what was terminated again and waits until it has ended by itself; what it has written so far.
+    ///
+    /// # Panics
+    /// When it goes on, or ends well.
+    pub async fn refusal(&self, name: &str) -> String {
+        let mut instances = self.instances.lock().await;
+        let process = &mut instances.get_mut(name).expect("an instance of this name").process;
+        process.restart().expect("it starts");
+        let status = eventually("it refuses", async || process.exit_status().expect("a status")).await;
+        assert!(!status.success(), "{name}: {status}");
+        process.output()
+    }
+
     /// The most memory that it has had since its start, in bytes.
     ///
     /// # Panics
@@ -236,6 +269,14 @@ impl System {
     fn nginx_log(&self) -> String {
         let log = std::fs::read(self.dir.path().join("nginx").join("nginx.log")).unwrap_or_default();
         String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// `projector migrate`, and what it says.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub async fn migrate(&self) -> String {
+        migrate(&self.services).await
     }
 
     /// `projector status`.
@@ -329,6 +370,10 @@ impl System {
         let mut instances = self.instances.lock().await;
         act(&mut instances.get_mut(name).expect("an instance of this name").process).expect("it runs");
     }
+}
+
+async fn migrate(services: &Services) -> String {
+    services.run("projector", &services.migration()).await.expect("the schema is made")
 }
 
 async fn ready(name: &str, instance: &mut Instance) {

@@ -5,6 +5,7 @@ use std::iter;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use shared::Clock;
@@ -79,7 +80,8 @@ pub(crate) struct Instance {
 /// What the services are told of the servers.
 #[derive(Debug, Clone)]
 pub(crate) struct Services {
-    binaries: PathBuf,
+    /// Clones are told of others together.
+    programs: Arc<Mutex<PathBuf>>,
     redis_url: String,
     key_prefix: String,
     cassandra_node: String,
@@ -94,7 +96,7 @@ impl Services {
         // Keyspaces have no upper case.
         let unique = Clock::system().new_id().to_string().to_lowercase();
         Self {
-            binaries: environment::binaries(),
+            programs: Arc::new(Mutex::new(environment::binaries())),
             redis_url: shape.redis_url.clone().unwrap_or_else(environment::redis_url),
             key_prefix: format!("{unique}:"),
             cassandra_node: shape.cassandra_node.clone().unwrap_or_else(environment::cassandra_node),
@@ -108,6 +110,15 @@ impl Services {
     /// The same, for a service to which Cassandra is elsewhere.
     pub(crate) fn on(&self, cassandra_node: SocketAddr) -> Self {
         Self { cassandra_node: cassandra_node.to_string(), ..self.clone() }
+    }
+
+    /// From now on, what is started and asked is of this directory.
+    pub(crate) fn use_programs(&self, dir: &Path) {
+        dir.clone_into(&mut self.programs.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.programs.lock().unwrap_or_else(PoisonError::into_inner).join(name)
     }
 
     fn log(&self) -> [&str; 4] {
@@ -131,7 +142,7 @@ impl Services {
     /// The same as a process of its own.
     pub(crate) fn begin(&self, name: &str, arguments: &[&str], dir: &Path) -> Result<Process> {
         let arguments = self.asked(arguments).into_iter().map(str::to_owned).collect();
-        Process::start(name, &self.binaries.join("projector"), arguments, dir)
+        Process::start(name, &self.program("projector"), arguments, dir)
     }
 
     /// A node of Cassandra, and what the names of all keyspaces there begin with.
@@ -171,7 +182,7 @@ impl Services {
         }
         arguments.extend(["--metrics-listen", &operations_text]);
         let arguments = arguments.into_iter().map(str::to_owned).collect();
-        let process = Process::start(name, &self.binaries.join(role.to_string()), arguments, dir)?;
+        let process = Process::start(name, &self.program(&role.to_string()), arguments, dir)?;
         Ok(Instance { role, listen, operations, process })
     }
 
@@ -185,7 +196,7 @@ impl Services {
 
     /// Runs a command to its end, however it ends.
     pub(crate) async fn output(&self, binary: &str, arguments: &[&str]) -> Result<Output> {
-        let mut command = process::command(&self.binaries.join(binary));
+        let mut command = process::command(&self.program(binary));
         command.args(arguments);
         let output = tokio::task::spawn_blocking(move || command.output()).await?;
         output.with_context(|| binary.to_owned())

@@ -36,6 +36,8 @@ mod verify;
 #[cfg(feature = "real")]
 mod archive;
 #[cfg(feature = "real")]
+mod changed_view;
+#[cfg(feature = "real")]
 mod durability;
 #[cfg(feature = "real")]
 mod edge;

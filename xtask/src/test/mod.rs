@@ -13,6 +13,7 @@ use xtask::servers::{Cassandra, Keeping, Options, Redis, free_port};
 use crate::{output, workspace};
 
 mod binaries;
+mod changed_view;
 mod report;
 
 use binaries::Binaries;
@@ -34,10 +35,14 @@ pub(crate) struct Test {
 impl Test {
     pub(crate) fn run(self) -> Result<()> {
         let binaries = self.build()?;
+        let changed = self.build_changed();
         // Ended when this function is left, by whatever way; by their guards if the process itself is ended.
         let servers = if self.embedded_only { None } else { Some(Servers::start()?) };
         let mut command = self.cargo("test")?;
         command.args(["--no-fail-fast", "--"]).args(&self.filter);
+        if let Some(changed) = changed {
+            command.env("CHAT_TEST_CHANGED_BIN_DIR", changed);
+        }
         if let Some(servers) = &servers {
             command
                 .env("CHAT_TEST_REDIS_URL", servers.redis.url())
@@ -68,6 +73,15 @@ impl Test {
         }
         output::part("build", "services and tests", since);
         Ok(Binaries::from_messages(&String::from_utf8_lossy(&output.stdout)))
+    }
+
+    /// What those tests need that change a view. `None` where no test does; where they cannot be built, such a test
+    /// fails, and all others run.
+    fn build_changed(&self) -> Option<PathBuf> {
+        if self.embedded_only || !changed_view::is_needed(&self.filter) {
+            return None;
+        }
+        changed_view::build().inspect_err(|error| output::line(format!("error: {error:#}"))).ok()
     }
 
     fn cargo(&self, subcommand: &str) -> Result<Command> {
