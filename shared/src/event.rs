@@ -2,6 +2,7 @@
 //! file in `shared/tests/events` and a reader for the old one.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::clock::Timestamp;
 use crate::ids::{Conversation, EventId, Position, Seq, Subject, Trace, Username};
@@ -78,6 +79,16 @@ impl MessageSent {
     #[must_use]
     pub fn conversation(&self) -> Conversation {
         Conversation::between(&self.sender, &self.recipient).expect("a message has two parties")
+    }
+
+    /// Of what must be the same in a repetition of the send. The names are in the record's key, so the content is all
+    /// that may differ.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 16] {
+        let digest: [u8; 32] = Sha256::digest(self.content.as_bytes()).into();
+        let mut fingerprint = [0; 16];
+        fingerprint.copy_from_slice(&digest[..16]);
+        fingerprint
     }
 }
 

@@ -10,7 +10,6 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Deserializer};
-use sha2::{Digest, Sha256};
 use shared::event::{Event, MessageSent};
 use shared::limits::{CONTENT_CHARS_MAX, ID_AHEAD_MAX, IDEMPOTENCY_KEY_CHARS_MAX};
 use shared::message::Message;
@@ -230,7 +229,7 @@ async fn send(state: &AppState, message: Send, replayed: StatusCode) -> Result<R
 
 async fn append(state: &AppState, message: Send, replayed: StatusCode) -> Result<Response, Problem> {
     let Send { id, sent, key, trace } = message;
-    let once = key.map(|key| Once { key, fingerprint: fingerprint(&sent.content) });
+    let once = key.map(|key| Once { key, fingerprint: sent.fingerprint() });
     let event = Event::MessageSent(sent.clone());
     match state.log.append(Append { id, event, once, trace }).await.map_err(appending)? {
         Appended::New(receipt) => Ok((StatusCode::CREATED, Json(shown(sent, receipt))).into_response()),
@@ -243,14 +242,6 @@ async fn append(state: &AppState, message: Send, replayed: StatusCode) -> Result
             Err(problem.with_outcome(Outcome::NotApplied))
         }
     }
-}
-
-/// The names are in the record's key, so the content is all that may differ.
-fn fingerprint(content: &str) -> [u8; 16] {
-    let digest: [u8; 32] = Sha256::digest(content.as_bytes()).into();
-    let mut fingerprint = [0; 16];
-    fingerprint.copy_from_slice(&digest[..16]);
-    fingerprint
 }
 
 fn shown(sent: MessageSent, receipt: Receipt) -> Message {
