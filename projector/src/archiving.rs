@@ -20,6 +20,7 @@ use crate::progress::Progress;
 
 mod holds;
 mod losses;
+mod numbers;
 mod partition;
 mod window;
 

@@ -7,16 +7,14 @@ use std::collections::VecDeque;
 use shared::ids::Position;
 use shared::limits::{
     ARCHIVE_BLOCK_ENTRIES, ARCHIVE_BLOCKS_PER_LOOK, ARCHIVE_NOTED_EVERY, ARCHIVE_SETTLED_AFTER,
-    EVENT_BYTES_MAX,
 };
-use shared::ports::{
-    Archive, Block, Delivery, HotLog, HotPartition, LogEntry, LogPlace, Loss, StoreError, Trimmed,
-};
+use shared::ports::{Archive, Block, HotLog, HotPartition, LogPlace, Loss, StoreError, Trimmed};
 use tokio::time::Instant;
 
 use super::Share;
 use super::holds::Held;
 use super::losses::end;
+use super::numbers::{Numbers, damaged};
 use super::window::HotWindow;
 
 pub(super) struct Partition {
@@ -259,89 +257,9 @@ impl Partition {
     }
 }
 
-/// Whether entries are numbered 1, 2, 3, …
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Numbers {
-    /// Of the last entry that could be read; `None`: of none yet, and anything may follow.
-    last: Option<u64>,
-    /// Entries since then that could not be read.
-    unreadable: u64,
-    begun: bool,
-}
-
-impl Numbers {
-    /// Somewhere in the log.
-    fn unknown() -> Self {
-        Self { last: None, unreadable: 0, begun: true }
-    }
-
-    fn note_all(&mut self, log: &dyn HotLog, entries: &[LogEntry]) -> Result<(), StoreError> {
-        for entry in entries {
-            if entry.size() > 2 * EVENT_BYTES_MAX {
-                // No event is so large. It is not copied to be read.
-                self.unreadable += 1;
-            } else {
-                self.note(&log.read(entry.clone()))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// An entry that cannot be read takes a number, or is one that somebody put there by hand.
-    fn note(&mut self, delivery: &Delivery) -> Result<(), StoreError> {
-        let Ok(recorded) = &delivery.content else {
-            self.unreadable += 1;
-            return Ok(());
-        };
-        let last = if self.begun { self.last } else { Some(0) };
-        let found = recorded.offset;
-        if let Some(last) = last
-            && !(last + 1..=last + 1 + self.unreadable).contains(&found)
-        {
-            let expected = last + 1 + self.unreadable;
-            let what =
-                format!("event {found} at {} stands where event {expected} belongs", recorded.position);
-            return Err(damaged(recorded.position.partition, &what));
-        }
-        *self = Self { last: Some(found), unreadable: 0, begun: true };
-        Ok(())
-    }
-}
-
-fn damaged(partition: u16, what: &str) -> StoreError {
-    StoreError::Damaged { store: "the log or its archive", what: format!("partition {partition}: {what}") }
-}
-
 #[cfg(test)]
 mod tests {
-    use shared::event::Malformed;
-    use shared::ports::Unreadable;
-
     use super::*;
-    use crate::verify::tests::registered;
-
-    fn unreadable() -> Delivery {
-        let position = Position { partition: 0, ms: 2, counter: 0 };
-        let (cause, bytes) = (Malformed::UnknownKind("x".to_owned()), Vec::new());
-        Delivery { position, content: Err(Unreadable { cause, place: None, bytes, length: 0 }) }
-    }
-
-    #[test]
-    fn a_gap_or_another_log_is_told() {
-        let says = |numbers: Numbers, entries: &[Option<u64>]| {
-            let mut numbers = numbers;
-            let note = |entry: &Option<u64>| {
-                numbers.note(&entry.map_or_else(unreadable, |offset| registered("samer", offset)))
-            };
-            entries.iter().try_for_each(note).is_ok()
-        };
-        let (first, unknown) = (Numbers::default(), Numbers::unknown());
-        assert!(says(first, &[Some(1), Some(2), None, Some(4)]));
-        assert!(says(first, &[None, Some(2), None, None, Some(4)]), "one of them was put there by hand");
-        assert!(!says(first, &[Some(2)]) && !says(first, &[Some(1), Some(3)]));
-        assert!(!says(first, &[Some(1), Some(2), Some(1)]), "another log");
-        assert!(says(unknown, &[None, Some(900), Some(901)]) && !says(unknown, &[Some(900), Some(1)]));
-    }
 
     #[test]
     fn what_is_archived_only_just_now_is_not_settled() {
