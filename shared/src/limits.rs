@@ -291,6 +291,12 @@ pub const REPLAY_TURN: Duration = Duration::from_secs(2);
 pub const REPLAY_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// A projector that is killed leaves its blocks to others after this.
 pub const REPLAY_LEASE: Duration = Duration::from_secs(10);
+/// Blocks of each partition that a restore puts into the log again: what was appended last, for whoever comes back to
+/// an event stream. The others stay in the archive alone, as if they had been trimmed.
+pub const RESTORED_BLOCKS_HOT: u64 = 4;
+/// Blocks that a restore reads at once.
+pub const RESTORED_BLOCKS_AT_ONCE: usize = 8;
+pub const RESTORED_HEADS_PER_CALL_MAX: usize = 1_024;
 
 // The embedded store.
 /// Commands written and synced as one.

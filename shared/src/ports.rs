@@ -1,9 +1,8 @@
-//! What a service may ask of a store, one trait per role: command-api holds [`EventLog`], [`Accounts`],
-//! [`Sessions`], [`Heads`] and [`RateLimits`]; the projector [`EventFeed`] and [`ViewWriter`], and for its
-//! operator [`FeedMonitor`], [`SeenLog`], [`ParkedEvents`], [`LogReader`], [`LogScan`], [`ViewScan`] and,
-//! to repair the log, [`LogEpoch`] and [`EventLog`], and for the archive [`Archive`], [`HotLog`] and [`Backlog`];
-//! query-api [`ViewReader`], [`Heads`], [`Sessions`], [`Notices`] and [`LogTail`]. The doc comments are the contract;
-//! `storage::contract` checks it on every adapter.
+//! What a service may ask of a store, one trait per role: command-api holds [`EventLog`], [`Accounts`], [`Sessions`],
+//! [`Heads`] and [`RateLimits`]; the projector [`EventFeed`] and [`ViewWriter`], and for its operator [`FeedMonitor`],
+//! [`SeenLog`], [`ParkedEvents`], [`LogReader`], [`LogScan`], [`ViewScan`] and, to repair the log, [`LogEpoch`] and
+//! [`EventLog`], to restore it [`EmptyLog`], and for the archive [`Archive`], [`HotLog`] and [`Backlog`]; query-api
+//! [`ViewReader`], [`Heads`], [`Sessions`], [`Notices`] and [`LogTail`]. `storage::contract` checks what they say.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,11 +19,13 @@ use crate::view::{InboxRow, ParkedEvent, ParkedRow, TimelineEntry, UserRow, View
 
 mod archive;
 mod monitor;
+mod empty;
 mod scan;
 mod seen;
 
 pub use archive::{Archive, Backlog, Block, HotLog, HotPartition, LogEntry, Reach, Trimmed};
 pub use monitor::{ConsumerStatus, FeedMonitor, FeedStatus, PartitionStatus};
+pub use empty::{EmptyLog, LogNumbers, TrimmedBlocks};
 pub use scan::{LogScan, ScanCursor, ScanPage, ScannedRow, ScannedTable, ViewScan};
 pub use seen::{Epoch, LogEpoch, LogPlace, Loss, Seen, SeenLog};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::Cmd;
 use shared::Timestamp;
-use shared::event::{Envelope, Event};
+use shared::event::{ConversationRead, Envelope, Event};
 use shared::ids::EventId;
 use shared::ports::{Append, AppendError, Appended, Once, OnceKey, Receipt, Refusal, StoreError};
 
@@ -48,6 +48,16 @@ pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// How a record begins; the script adds what it gives: seq and entry.
+pub(super) fn receipt(fingerprint: &[u8; 16], id: EventId) -> Vec<u8> {
+    [fingerprint.as_slice(), id.to_string().as_bytes()].concat()
+}
+
+/// The field of a read mark.
+pub(super) fn pair(read: &ConversationRead) -> String {
+    format!("{}:{}", read.reader, read.peer)
+}
+
 impl Command {
     pub(super) fn new(keys: &Keys, append: Append) -> Self {
         let Append { id, event, once, trace } = append;
@@ -62,7 +72,7 @@ impl Command {
                         OnceKey::Header(_) => "header",
                         OnceKey::Id => "id",
                     };
-                    let receipt = [fingerprint.as_slice(), envelope.id.as_bytes()].concat();
+                    let receipt = receipt(&fingerprint, id);
                     What::Once { kind, record, receipt, ms: id.timestamp_ms() }
                 }
             },
@@ -71,7 +81,7 @@ impl Command {
                 What::Register { users, name, password_hash: event.password_hash }
             }
             Event::ConversationRead(event) => {
-                let (marks, pair) = (keys.marks(partition), format!("{}:{}", event.reader, event.peer));
+                let (marks, pair) = (keys.marks(partition), pair(&event));
                 What::Mark { marks, pair, seq: event.seq }
             }
         };

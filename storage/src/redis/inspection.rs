@@ -8,7 +8,7 @@ use shared::limits::EVENT_BYTES_MAX;
 use shared::ports::{Delivery, Epoch, LogPlace, Loss, Seen};
 
 use super::entry;
-use super::keys::{Keys, LOG_EPOCH};
+use super::keys::{Keys, LAST_OFFSET, LOG_EPOCH};
 use super::server::unexpected;
 
 /// What was asked of each partition.
@@ -59,7 +59,7 @@ pub(super) fn question(keys: &Keys, known: &[Seen]) -> Pipeline {
         let events = keys.events(*partition);
         let first = Position { partition: *partition, ms: 0, counter: 0 };
         let id = entry::id(&last.map_or(first, |last| last.position));
-        pipeline.cmd("HGET").arg(keys.heads(*partition)).arg("#");
+        pipeline.cmd("HGET").arg(keys.heads(*partition)).arg(LAST_OFFSET);
         pipeline.cmd("EXISTS").arg(&events);
         pipeline.cmd("EVAL").arg(AROUND).arg(1).arg(&events).arg(&id).arg(2 * EVENT_BYTES_MAX);
     }

@@ -14,6 +14,9 @@ pub(super) const LOG_PARTITIONS: &str = "partitions";
 pub(super) const LOG_EPOCH: &str = "epoch";
 pub(super) const LOG_VERSION: &str = "version";
 
+/// Field of [`Keys::heads`]: no subject is called so.
+pub(super) const LAST_OFFSET: &str = "#";
+
 /// Fields of an entry of [`Keys::events`], always in this order: Redis stores the names once per block of
 /// entries as long as they do not change. Two of them, as each one costs Redis time with every append.
 pub(super) mod field {

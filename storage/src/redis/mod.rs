@@ -18,6 +18,7 @@
 //! | scan | XRANGE, XREVRANGE | all of the log, page by page, beside every group |
 //! | hot end | XRANGE, XLEN, MEMORY USAGE; `trim.lua`: XTRIM MINID | what the archive has and nobody waits for goes, whole blocks at a time |
 //! | backlog | `EVAL`: HSET, HDEL | who reads which block of the archive, and how many are done |
+//! | empty log | HSET, CLIENT KILL; XADD with ids, HSET, SET PXAT | closed to all others, filled from the archive, opened |
 //! | durability | INFO, CONFIG GET | what the server keeps, asked at every connect |
 //!
 //! Redis 7.0 is enough. Its clock gives the events their time; ids, not times, decide the order. [`connect`]
@@ -45,6 +46,7 @@ mod accounts;
 mod backlog;
 mod command;
 mod durability;
+mod empty;
 pub(crate) mod entry;
 mod epoch;
 mod feed;
@@ -68,6 +70,7 @@ mod tail;
 
 pub use accounts::Accounts;
 pub use backlog::Backlog;
+pub use empty::EmptyLog;
 pub use epoch::Epoch;
 pub use feed::Feed;
 pub(crate) use feed::is_full;
@@ -167,8 +170,23 @@ pub fn connect(
     tasks: &TaskTracker,
     stop: CancellationToken,
 ) -> Result<Redis, StoreError> {
-    let unfit = |what: String| Err(StoreError::Unfit { store: STORE, what });
+    possible(options)?;
     let Options { url, prefix, partitions, .. } = options;
+    let keys = Keys::new(prefix.clone(), *partitions);
+    let server = Arc::new(Server::new(url, keys, options.durability, clock)?);
+    let new_link = || Link::keep(Arc::clone(&server), options.answer_timeout, tasks, stop.clone());
+    let link = new_link();
+    // Whoever waits for replicas holds up what is behind him: reads and sessions must not be.
+    let appends = if server.replicas() > 0 { new_link() } else { link.clone() };
+    let log = Log::start(Arc::clone(&server), appends.clone(), options, tasks, stop.clone());
+    let probe = Probe::new(Arc::clone(&server), link.clone(), appends);
+    let (notices, redeliveries, tasks) = (Arc::default(), feed::Redeliveries::default(), tasks.clone());
+    Ok(Redis { server, link, log, probe, notices, redeliveries, tasks, stop })
+}
+
+fn possible(options: &Options) -> Result<(), StoreError> {
+    let unfit = |what: String| Err(StoreError::Unfit { store: STORE, what });
+    let Options { prefix, partitions, .. } = options;
     if !(1..=PARTITIONS_MAX).contains(partitions) {
         return unfit(format!(
             "it was set up for {partitions} partitions; 1 to {PARTITIONS_MAX} are possible"
@@ -182,16 +200,7 @@ pub fn connect(
         // Redis would refuse the record after the event was appended.
         return unfit(format!("the window of {window:?} is not between 1 s and {IDEMPOTENCY_WINDOW_MAX:?}"));
     }
-    let keys = Keys::new(prefix.clone(), *partitions);
-    let server = Arc::new(Server::new(url, keys, options.durability, clock)?);
-    let new_link = || Link::keep(Arc::clone(&server), options.answer_timeout, tasks, stop.clone());
-    let link = new_link();
-    // Whoever waits for replicas holds up what is behind him: reads and sessions must not be.
-    let appends = if server.replicas() > 0 { new_link() } else { link.clone() };
-    let log = Log::start(Arc::clone(&server), appends.clone(), options, tasks, stop.clone());
-    let probe = Probe::new(Arc::clone(&server), link.clone(), appends);
-    let (notices, redeliveries, tasks) = (Arc::default(), feed::Redeliveries::default(), tasks.clone());
-    Ok(Redis { server, link, log, probe, notices, redeliveries, tasks, stop })
+    Ok(())
 }
 
 impl Redis {

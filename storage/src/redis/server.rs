@@ -25,7 +25,7 @@ use super::durability::Profile;
 use super::keys::{Keys, LOG_EPOCH, LOG_PARTITIONS, LOG_VERSION};
 
 /// The layout of keys and entries that this program reads and writes.
-const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 2;
 
 /// Error codes that Redis gives instead of doing anything.
 const REFUSALS: [&str; 15] = [
@@ -132,22 +132,30 @@ impl Server {
     /// `answer_timeout`.
     pub(super) async fn connect(&self, answer_timeout: Duration) -> Result<Connection, StoreError> {
         let connect = async {
-            let config = AsyncConnectionConfig::new().set_response_timeout(Some(answer_timeout));
-            let socket = self.socket().await.map_err(RedisError::from).map_err(unavailable)?;
-            let made = MultiplexedConnection::new_with_config(&self.settings, socket, config).await;
-            let (commands, driver) = made.map_err(unavailable)?;
-            let driver = Box::pin(driver);
-            let mut connection = Connection { commands, driver, profile: Profile::default() };
-            let answers = connection.ask_each(&Profile::question()).await.map_err(unavailable)?;
-            connection.profile = Profile::of(answers);
-            // First: nothing is written to a server that will not do.
-            self.accepts(&connection.profile)?;
+            let mut connection = self.reach(answer_timeout).await?;
             self.check_log(&mut connection).await?;
             Ok(connection)
         };
-        timeout(LOG_CONNECT_TIMEOUT, connect)
-            .await
-            .unwrap_or_else(|late| Err(StoreError::unavailable(STORE, late)))
+        in_time(connect).await
+    }
+
+    /// As [`Server::connect`], whatever log is there.
+    pub(super) async fn connect_to_any(&self, answer_timeout: Duration) -> Result<Connection, StoreError> {
+        in_time(self.reach(answer_timeout)).await
+    }
+
+    async fn reach(&self, answer_timeout: Duration) -> Result<Connection, StoreError> {
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(answer_timeout));
+        let socket = self.socket().await.map_err(RedisError::from).map_err(unavailable)?;
+        let made = MultiplexedConnection::new_with_config(&self.settings, socket, config).await;
+        let (commands, driver) = made.map_err(unavailable)?;
+        let driver = Box::pin(driver);
+        let mut connection = Connection { commands, driver, profile: Profile::default() };
+        let answers = connection.ask_each(&Profile::question()).await.map_err(unavailable)?;
+        connection.profile = Profile::of(answers);
+        // First: nothing is written to a server that will not do.
+        self.accepts(&connection.profile)?;
+        Ok(connection)
     }
 
     pub(super) async fn subscriber(&self) -> Result<PubSub, StoreError> {
@@ -217,6 +225,12 @@ impl Server {
         }
         Ok(())
     }
+}
+
+async fn in_time<T>(connect: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    timeout(LOG_CONNECT_TIMEOUT, connect)
+        .await
+        .unwrap_or_else(|late| Err(StoreError::unavailable(STORE, late)))
 }
 
 /// Version, partitions, epoch.

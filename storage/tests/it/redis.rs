@@ -27,6 +27,7 @@ mod archived;
 mod batches;
 mod damage;
 mod durability;
+mod empty;
 mod outage;
 mod recent;
 mod server;
