@@ -20,7 +20,7 @@ use crate::progress::Progress;
 
 mod holds;
 mod losses;
-mod numbers;
+pub(crate) mod numbers;
 mod partition;
 mod window;
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use projector::{HotWindow, ParkedCommand};
 use shared::limits::{HOT_WINDOW_BYTES_MIN, HOT_WINDOW_MAX};
-use shared::process::config::{self, ConfigError, LogOptions, ProcessOptions, ViewOptions};
+use shared::process::config::{
+    self, ConfigError, IdempotencyOptions, LogOptions, ProcessOptions, ViewOptions,
+};
 
 /// Reads the log, projects every event and writes the views
 #[derive(Debug, Parser)]
@@ -36,6 +38,9 @@ pub(crate) enum Command {
     /// Give the log back what it has lost and the views have; without --apply it only says what that is
     #[command(after_help = "Example: projector repair && projector repair --apply && projector rebuild")]
     Repair(Repair),
+    /// Fill a log that has lost everything from the archive
+    #[command(after_help = "Example: projector restore && projector repair")]
+    Restore(Restore),
     /// List the generations of views
     #[command(after_help = "Example: projector generations --json")]
     Generations(Asked),
@@ -160,6 +165,15 @@ pub(crate) struct Repair {
     /// Append what is lost, and begin a new epoch of the log
     #[arg(long)]
     pub(crate) apply: bool,
+
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    #[command(flatten)]
+    pub(crate) idempotency: IdempotencyOptions,
 
     #[command(flatten)]
     pub(crate) asked: Asked,

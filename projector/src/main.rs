@@ -11,9 +11,9 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use config::{Asked, Command, Config, Migrate, Numbered, Of, Run, Status};
 use projector::{
-    ArchiveCounters, Archived, Archiver, Counters, Filler, Lost, Makes, Paced, PacedScan, Parked,
-    ParkedCommand, Progress, Projector, Rebuild, Repair, Report, Restorer, StormGuard, Verifier, Watched,
-    keep_archive, losses,
+    ArchiveCounters, Archived, Archiver, Bar, Counters, Filler, Lost, Makes, Paced, PacedScan, Parked,
+    ParkedCommand, Progress, Projector, Rebuild, Refill, Refilled, Repair, Report, Restorer, StormGuard,
+    Verifier, Watched, keep_archive, losses,
 };
 use shared::Clock;
 use shared::generation::{Generation, Generations, State};
@@ -45,6 +45,7 @@ async fn main() -> Result<()> {
             administer(&command.asked, async |rebuild| generations::rebuild(&command, rebuild).await).await
         }
         Command::Repair(options) => repair(options).await,
+        Command::Restore(options) => restore(options).await,
         Command::Generations(asked) => {
             administer(&asked, async |rebuild| generations::list(asked.json, rebuild).await).await
         }
@@ -321,6 +322,37 @@ async fn repair(options: config::Repair) -> Result<()> {
     let lost = if options.apply { repair.apply().await? } else { repair.look().await? };
     projector::print(options.asked.json, &lost, Lost::lines)?;
     stores.lifecycle.drain().await;
+    Ok(())
+}
+
+/// Redis is not connected to as usual: to an empty one that would begin a new log.
+async fn restore(options: config::Restore) -> Result<()> {
+    let config::Restore { idempotency, asked } = options;
+    let lifecycle = Lifecycle::default();
+    let Lifecycle { store_tasks, stores_stop, .. } = &lifecycle;
+    let cassandra =
+        Cassandra::connect(&cassandra::Options::of(&asked.views), store_tasks, stores_stop.clone())?;
+    let health = Health::new(vec![Arc::new(cassandra.probe())], lifecycle.shutdown.clone());
+    let fits = tokio::time::timeout(COMMAND_DEADLINE, health.fits()).await;
+    fits.context("cassandra did not answer in time")??;
+    let log = redis::EmptyLog::connect(&redis::Options::of(&asked.log)?, Clock::system()).await?;
+    let generations = with_views(&cassandra).await?;
+    let (serving, others): (Vec<_>, Vec<_>) =
+        generations.into_iter().partition(|generation| generation.state == State::Serving);
+    let serving = serving.first().context("no generation of views is serving")?;
+    let seen = |generation: &Generation| -> Arc<dyn SeenLog> { Arc::new(cassandra.seen(generation.number)) };
+    let refill = Refill {
+        log: Box::new(log),
+        archive: Arc::new(cassandra.archive()),
+        seen: seen(serving),
+        others: others.iter().map(seen).collect(),
+        window: idempotency.idempotency_window,
+    };
+    let bar = Bar::new();
+    let refilled = refill.run(|done, of| bar.show("events restored", (done, of), "")).await;
+    bar.finish();
+    projector::print(asked.json, &refilled?, Refilled::lines)?;
+    lifecycle.drain().await;
     Ok(())
 }
 

@@ -60,6 +60,8 @@ mod rebuild;
 #[cfg(feature = "real")]
 mod restart;
 #[cfg(feature = "real")]
+mod restored;
+#[cfg(feature = "real")]
 mod rolled_back;
 #[cfg(feature = "real")]
 mod scaling;

@@ -22,7 +22,7 @@ e2e::real_scenarios!(
     what_only_the_archive_has_is_appended_again_and_the_views_go_on,
 );
 
-const PROJECTORS: [&str; 2] = ["projector-1", "projector-2"];
+pub(crate) const PROJECTORS: [&str; 2] = ["projector-1", "projector-2"];
 
 pub(crate) fn partition_of(Pair { sender, recipient }: &Pair) -> u16 {
     let name = |text: &str| text.parse().expect("a name");
@@ -240,6 +240,7 @@ async fn what_the_log_has_lost_is_appended_again_and_nothing_is_overwritten() {
     assert_eq!(shown[3], again);
     assert_eq!(ids(&json!(shown[4..])), ids(&json!(lost[..3])));
     assert_eq!(ids(&json!(lena.conversation(&omar).await)), ids(&json!(lost[3..])));
+    he_is_who_he_was(&app).await;
     assert_eq!(other_zoe.conversation(&lena).await, [] as [Value; 0], "what is another's");
 
     // It is the same log to whoever knew it.
@@ -255,6 +256,14 @@ async fn what_the_log_has_lost_is_appended_again_and_nothing_is_overwritten() {
     let verified = app.processes().verify(&[]).await;
     assert!(verified.status.success(), "{}", text(&verified.stdout));
     app.finish().await;
+}
+
+/// The user who was lost.
+async fn he_is_who_he_was(app: &TestApp) {
+    // With the password that the archive had.
+    app.log_in("omar").await;
+    let body = json!({ "username": "omar", "password": "somebody else's" });
+    app.post("/register").json(&body).send().await.expect_problem(409, "username_taken");
 }
 
 /// Three messages, a user with one of his own, and a mark; all of it is in the views.
@@ -278,7 +287,7 @@ async fn say_what_is_lost_then(app: &TestApp, samer: &User, lena: &User) -> (Use
 }
 
 /// The archive has all that the log has.
-async fn archived(app: &TestApp) {
+pub(crate) async fn archived(app: &TestApp) {
     eventually("all of it is archived", async || {
         let status = app.processes().status().await;
         let partitions = status["generations"][0]["partitions"].as_array().expect("partitions");
@@ -290,7 +299,8 @@ async fn archived(app: &TestApp) {
     .await;
 }
 
-async fn read_new_views(app: &TestApp) {
+/// The views of a repaired log, and all of it archived.
+pub(crate) async fn read_new_views(app: &TestApp) {
     for arguments in [&["rebuild"][..], &["serve", "2"], &["drop", "1"]] {
         let output = app.processes().projector(arguments).await;
         assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
@@ -299,10 +309,6 @@ async fn read_new_views(app: &TestApp) {
         app.processes().ready(projector).await;
     }
     archived(app).await;
-    // With the password that the archive had.
-    app.log_in("omar").await;
-    let body = json!({ "username": "omar", "password": "somebody else's" });
-    app.post("/register").json(&body).send().await.expect_problem(409, "username_taken");
 }
 
 /// The archive was faster than the views.
@@ -387,7 +393,7 @@ async fn finish_a_repair_that_was_cut_short(app: &TestApp, samer: &User, lena: &
     }
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -396,7 +402,7 @@ fn ids(messages: &Value) -> BTreeSet<String> {
     messages.map(|message| message["id"].as_str().expect("an id").to_owned()).collect()
 }
 
-async fn repair(app: &TestApp, arguments: &[&str]) -> Value {
+pub(crate) async fn repair(app: &TestApp, arguments: &[&str]) -> Value {
     let output = app.processes().projector(&[&["repair", "--json"], arguments].concat()).await;
     assert!(output.status.success(), "{}", text(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("JSON")

@@ -5,7 +5,7 @@ use shared::ports::{Delivery, HotLog, LogEntry, StoreError};
 
 /// Whether entries are numbered 1, 2, 3, …
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Numbers {
+pub(crate) struct Numbers {
     /// Of the last entry that could be read; `None`: of none yet, and anything may follow.
     last: Option<u64>,
     /// Entries since then that could not be read.
@@ -19,6 +19,7 @@ impl Numbers {
         Self { last: None, unreadable: 0, begun: true }
     }
 
+    /// As [`Numbers::note`], one after the other.
     pub(super) fn note_all(&mut self, log: &dyn HotLog, entries: &[LogEntry]) -> Result<(), StoreError> {
         for entry in entries {
             if entry.size() > 2 * EVENT_BYTES_MAX {
@@ -32,7 +33,7 @@ impl Numbers {
     }
 
     /// An entry that cannot be read takes a number, or is one that somebody put there by hand.
-    pub(super) fn note(&mut self, delivery: &Delivery) -> Result<(), StoreError> {
+    pub(crate) fn note(&mut self, delivery: &Delivery) -> Result<(), StoreError> {
         let Ok(recorded) = &delivery.content else {
             self.unreadable += 1;
             return Ok(());
@@ -50,9 +51,14 @@ impl Numbers {
         *self = Self { last: Some(found), unreadable: 0, begun: true };
         Ok(())
     }
+
+    /// Of the last entry, at most: one that cannot be read may be one that somebody put there by hand.
+    pub(crate) fn last(&self) -> u64 {
+        self.last.unwrap_or(0) + self.unreadable
+    }
 }
 
-pub(super) fn damaged(partition: u16, what: &str) -> StoreError {
+pub(crate) fn damaged(partition: u16, what: &str) -> StoreError {
     StoreError::Damaged { store: "the log or its archive", what: format!("partition {partition}: {what}") }
 }
 
