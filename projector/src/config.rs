@@ -167,6 +167,9 @@ pub(crate) struct Repair {
     pub(crate) apply: bool,
 
     #[command(flatten)]
+    pub(crate) idempotency: IdempotencyOptions,
+
+    #[command(flatten)]
     pub(crate) asked: Asked,
 }
 

@@ -20,7 +20,7 @@ use shared::generation::{Generation, Generations, State};
 use shared::limits::{ARCHIVE_BLOCK_ENTRIES, COMMAND_DEADLINE, CONSUMERS_PER_PROJECTOR, PARKED_COUNTED_MAX};
 use shared::ports::{Archive, FeedMonitor, HotLog, HotPartition, ParkedEvents, Probe, SeenLog, StoreError};
 use shared::process::{
-    config::{LogOptions, ViewOptions},
+    config::ViewOptions,
     health::Health,
     http,
     shutdown::{Lifecycle, Signals},
@@ -63,7 +63,7 @@ async fn run(options: Run) -> Result<()> {
     let (lifecycle, metrics) = (Lifecycle::default(), telemetry::Metrics::default());
     let signals = Signals::listen()?;
     telemetry::init_log(&options.process, "projector", &lifecycle)?;
-    let (redis, cassandra) = connect(&options.log, &options.views, &lifecycle)?;
+    let (redis, cassandra) = connect(&redis::Options::of(&options.log)?, &options.views, &lifecycle)?;
     redis.register_feed_metrics(&metrics);
     let progress = Progress::new(&metrics);
     let health =
@@ -102,9 +102,9 @@ async fn run(options: Run) -> Result<()> {
 }
 
 /// Both stores, there or not yet.
-fn connect(log: &LogOptions, views: &ViewOptions, lifecycle: &Lifecycle) -> Result<(Redis, Cassandra)> {
+fn connect(log: &redis::Options, views: &ViewOptions, lifecycle: &Lifecycle) -> Result<(Redis, Cassandra)> {
     let Lifecycle { store_tasks, stores_stop, .. } = lifecycle;
-    let redis = redis::connect(&redis::Options::of(log)?, Clock::system(), store_tasks, stores_stop.clone())?;
+    let redis = redis::connect(log, Clock::system(), store_tasks, stores_stop.clone())?;
     let cassandra = Cassandra::connect(&cassandra::Options::of(views), store_tasks, stores_stop.clone())?;
     Ok((redis, cassandra))
 }
@@ -184,8 +184,13 @@ struct Stores {
 impl Stores {
     /// As soon as both are there, which is soon or never.
     async fn open(asked: &Asked) -> Result<Self> {
+        Self::of(&redis::Options::of(&asked.log)?, &asked.views).await
+    }
+
+    /// The same.
+    async fn of(log: &redis::Options, views: &ViewOptions) -> Result<Self> {
         let lifecycle = Lifecycle::default();
-        let (redis, cassandra) = connect(&asked.log, &asked.views, &lifecycle)?;
+        let (redis, cassandra) = connect(log, views, &lifecycle)?;
         let probes: Vec<Arc<dyn Probe>> = vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())];
         let health = Health::new(probes, lifecycle.shutdown.clone());
         let fits = tokio::time::timeout(COMMAND_DEADLINE, health.fits()).await;
@@ -303,7 +308,10 @@ fn verifier(redis: &Redis, cassandra: &Cassandra, generation: u32) -> Verifier {
 }
 
 async fn repair(options: config::Repair) -> Result<()> {
-    let stores = Stores::open(&options.asked).await?;
+    let config::Repair { apply, idempotency, asked } = options;
+    let idempotency_window = idempotency.idempotency_window;
+    let log = redis::Options { idempotency_window, ..redis::Options::of(&asked.log)? };
+    let stores = Stores::of(&log, &asked.views).await?;
     let (redis, cassandra, generation) = (&stores.redis, &stores.cassandra, stores.serving().await?);
     let others = with_views(cassandra).await?.into_iter().filter(|other| other.number != generation);
     let repair = Repair {
@@ -319,8 +327,8 @@ async fn repair(options: config::Repair) -> Result<()> {
         others: others.map(|other| -> Arc<dyn SeenLog> { Arc::new(cassandra.seen(other.number)) }).collect(),
         clock: Clock::system(),
     };
-    let lost = if options.apply { repair.apply().await? } else { repair.look().await? };
-    projector::print(options.asked.json, &lost, Lost::lines)?;
+    let lost = if apply { repair.apply().await? } else { repair.look().await? };
+    projector::print(asked.json, &lost, Lost::lines)?;
     stores.lifecycle.drain().await;
     Ok(())
 }

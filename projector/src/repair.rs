@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use shared::Clock;
 use shared::event::{ConversationRead, Event, MessageSent, UserRegistered};
-use shared::ids::Username;
+use shared::ids::{Position, Username};
 use shared::limits::{ARCHIVE_BLOCK_ENTRIES, REPAIR_HELD_MAX, REPAIRED_EVENTS_MAX};
 use shared::message::Message;
 use shared::ports::{
     Append, AppendError, Appended, Archive, Epoch, EventLog, FeedMonitor, HotLog, HotPartition, LogEpoch,
-    LogPlace, LogScan, Loss, PartitionStatus, Refusal, ScannedTable, SeenLog, Span, StoreError, ViewScan,
+    LogPlace, LogScan, Loss, Once, OnceKey, PartitionStatus, Refusal, ScannedTable, SeenLog, Span, StoreError,
+    ViewScan,
 };
 
 use crate::archiving::losses;
@@ -152,7 +153,7 @@ impl Repair {
         }
         let mut events = 0;
         for append in self.appends_of(&lost, &hashes) {
-            match self.appends.append(append).await {
+            match self.give_back(append).await {
                 Ok(Appended::New(_) | Appended::Replayed(_)) => events += 1,
                 Ok(Appended::Unchanged) => {}
                 // Since the look, and before any message with this name: the next look tells the two apart.
@@ -168,6 +169,25 @@ impl Repair {
         self.follow(&epoch).await?;
         lost.repaired = Some(Repaired { epoch, events });
         Ok(lost)
+    }
+
+    /// A message so that a client who repeats it later makes no second one.
+    async fn give_back(&self, append: Append) -> Result<Appended, AppendError> {
+        let plain = Append { once: None, ..append.clone() };
+        match self.appends.append(append).await {
+            // It is so old that nobody can repeat it.
+            Err(AppendError::Refused(Refusal::IdOutOfWindow)) => self.appends.append(plain).await,
+            // Of a message that is lost the record may have been kept.
+            Ok(Appended::Replayed(receipt)) if !self.is_there(receipt.position).await? => {
+                self.appends.append(plain).await
+            }
+            appended => appended,
+        }
+    }
+
+    async fn is_there(&self, position: Position) -> Result<bool, StoreError> {
+        let span = Span { first: position, last: position };
+        Ok(!self.log.page(&span, 1).await?.is_empty())
     }
 
     /// What the log has in the partitions that have lost something.
@@ -189,7 +209,9 @@ impl Repair {
         let is_given = |one: &&LostMessage| !lost.is_withheld([&one.message.sender, &one.message.recipient]);
         let messages = lost.messages.iter().filter(is_given).map(|lost_one| {
             let Message { id, sender, recipient, content, .. } = lost_one.message.clone();
-            append(id, Event::MessageSent(MessageSent { sender, recipient, content }))
+            let sent = MessageSent { sender, recipient, content };
+            let once = Some(Once { key: OnceKey::Id, fingerprint: sent.fingerprint() });
+            Append { once, ..append(id, Event::MessageSent(sent)) }
         });
         let is_given = |one: &&LostMark| !lost.is_withheld([&one.reader, &one.peer]);
         let marks = lost.read_marks.iter().filter(is_given).map(|LostMark { reader, peer, seq }| {

@@ -240,7 +240,7 @@ async fn what_the_log_has_lost_is_appended_again_and_nothing_is_overwritten() {
     assert_eq!(shown[3], again);
     assert_eq!(ids(&json!(shown[4..])), ids(&json!(lost[..3])));
     assert_eq!(ids(&json!(lena.conversation(&omar).await)), ids(&json!(lost[3..])));
-    he_is_who_he_was(&app).await;
+    clients_find_it_as_it_was(&app, &samer, &lena, &shown[4]).await;
     assert_eq!(other_zoe.conversation(&lena).await, [] as [Value; 0], "what is another's");
 
     // It is the same log to whoever knew it.
@@ -258,12 +258,15 @@ async fn what_the_log_has_lost_is_appended_again_and_nothing_is_overwritten() {
     app.finish().await;
 }
 
-/// The user who was lost.
-async fn he_is_who_he_was(app: &TestApp) {
+/// The user who was lost, and a message whose sender repeats it.
+async fn clients_find_it_as_it_was(app: &TestApp, samer: &User, lena: &User, given_back: &Value) {
     // With the password that the archive had.
     app.log_in("omar").await;
     let body = json!({ "username": "omar", "password": "somebody else's" });
     app.post("/register").json(&body).send().await.expect_problem(409, "username_taken");
+    let id = given_back["id"].as_str().expect("an id").parse().expect("an id");
+    let repeated = samer.put_message(id, lena, "lost 1").send().await;
+    assert_eq!((repeated.status, &repeated.json()), (200, given_back), "there is no second one");
 }
 
 /// Three messages, a user with one of his own, and a mark; all of it is in the views.
