@@ -87,7 +87,7 @@ impl EventFeed for Feed {
         let batch = self.stream.next_batch(events_max).await?;
         let bytes = batch.iter().map(entry::size).sum::<usize>();
         // So it gave all that it had.
-        if !redis::is_full(&batch, events_max) && bytes < BATCH_EVENTS_BYTES_MAX {
+        if redis::full(&batch, events_max).is_empty() && bytes < BATCH_EVENTS_BYTES_MAX {
             self.turn_ends = Instant::now() + REPLAY_TURN;
         }
         Ok(batch)

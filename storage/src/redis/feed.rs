@@ -200,12 +200,13 @@ impl Feed {
             }
             *place = Place::New;
         }
-        let left = self.take_over(self.read_max(events_max)).await?;
+        let left = self.take_over(read_max(&self.partitions, events_max)).await?;
         if left.is_empty() { self.read_new(events_max).await } else { Ok(left) }
     }
 
     async fn read_own(&mut self, after: &mut [String], events_max: usize) -> RedisResult<Vec<Delivery>> {
-        let own = self.read_groups(after, self.read_max(events_max), None).await?;
+        let all = self.partitions.clone();
+        let own = self.read_groups(&all, after, read_max(&all, events_max), None).await?;
         for delivery in &own {
             after[usize::from(delivery.position.partition)] = entry::id(&delivery.position);
         }
@@ -213,39 +214,39 @@ impl Feed {
         Ok(own)
     }
 
-    /// Waits for the first entry, and reads on while more wait.
+    /// Waits for the first entry, and reads on where more wait: of fewer partitions the more of each, as every read is a
+    /// write to Redis (what is pending), which it syncs before it answers.
     async fn read_new(&mut self, events_max: usize) -> RedisResult<Vec<Delivery>> {
-        let (news, read_max) = (vec![">"; self.streams.len()], self.read_max(events_max));
-        let mut batch = self.read_groups(&news, read_max, Some(FEED_WAIT_MAX)).await?;
+        let news = vec![">"; self.streams.len()];
+        let mut from = self.partitions.clone();
+        let mut of_each = read_max(&from, events_max);
+        let mut batch = self.read_groups(&from, &news, of_each, Some(FEED_WAIT_MAX)).await?;
         // A blocked read wakes on the first entry alone; those right behind it are there by now.
-        let woken = !batch.is_empty() && batch.len() <= self.streams.len();
-        let reads_max = events_max.div_ceil(read_max) + usize::from(woken);
-        let mut more = woken || is_full(&batch, read_max);
-        let mut reads = 1;
-        while more && reads < reads_max && size(&batch) < BATCH_EVENTS_BYTES_MAX {
-            let read = self.read_groups(&news, read_max, None).await?;
-            more = is_full(&read, read_max);
+        if !batch.is_empty() && batch.len() <= from.len() {
+            of_each = 0;
+        } else {
+            from = full(&batch, of_each);
+        }
+        while !from.is_empty() && of_each < events_max && size(&batch) < BATCH_EVENTS_BYTES_MAX {
+            let more = read_max(&from, events_max - of_each);
+            let read = self.read_groups(&from, &news, more, None).await?;
+            from = full(&read, more);
+            of_each += more;
             batch.extend(read);
-            reads += 1;
         }
-        if reads > 1 {
-            batch.sort_by_key(|delivery| delivery.position);
-        }
+        batch.sort_by_key(|delivery| delivery.position);
         Ok(batch)
     }
 
-    /// Of each partition in one read. Redis bounds an answer by its entries alone, and those may be large.
-    fn read_max(&self, events_max: usize) -> usize {
-        events_max.min((READ_EVENTS_MAX / self.streams.len()).max(1))
-    }
-
+    /// `ids` are by partition.
     async fn read_groups<Id: AsRef<str>>(
         &mut self,
+        from: &[u16],
         ids: &[Id],
         events_max: usize,
         wait: Option<Duration>,
     ) -> RedisResult<Vec<Delivery>> {
-        if self.partitions.is_empty() {
+        if from.is_empty() {
             tokio::time::sleep(wait.unwrap_or_default()).await;
             return Ok(Vec::new());
         }
@@ -255,10 +256,10 @@ impl Feed {
             read.arg("BLOCK").arg(wait.as_millis() as u64);
         }
         read.arg("STREAMS");
-        for &partition in &self.partitions {
+        for &partition in from {
             read.arg(&self.streams[usize::from(partition)]);
         }
-        for &partition in &self.partitions {
+        for &partition in from {
             read.arg(ids[usize::from(partition)].as_ref());
         }
         let (answer,) = self.ask(&one(read)).await?;
@@ -316,10 +317,16 @@ impl Feed {
     }
 }
 
-/// Whether a partition gave as much as it was asked for, and so may have more.
-pub(crate) fn is_full(read: &[Delivery], read_max: usize) -> bool {
+/// Of each of these partitions in one read. Redis bounds an answer by its entries alone, and those may be large.
+fn read_max(from: &[u16], events_max: usize) -> usize {
+    events_max.min((READ_EVENTS_MAX / from.len().max(1)).max(1))
+}
+
+/// The partitions that gave as much as they were asked for, and so may have more.
+pub(crate) fn full(read: &[Delivery], read_max: usize) -> Vec<u16> {
     let partitions = read.chunk_by(|one, next| one.position.partition == next.position.partition);
-    partitions.into_iter().any(|entries| entries.len() >= read_max)
+    let full = partitions.filter(|entries| entries.len() >= read_max);
+    full.map(|entries| entries[0].position.partition).collect()
 }
 
 fn size(batch: &[Delivery]) -> usize {
