@@ -12,33 +12,44 @@ use crate::findings::Findings;
 use crate::stage::Stage;
 use crate::views::Views;
 
-const DELAY: Duration = Duration::from_millis(5);
+/// How many ms each is away, and what the ratio is called there. With the first one projector keeps two cores busy; with
+/// the second it waits for what it has in flight.
+const STORES: [(&str, u64); 2] = [("4_of_1_projector", 5), ("4_of_1_projector_at_300_ms", 300)];
 const CONVERSATIONS: u64 = 1_000;
-const ONE: Drainer = Drainer::Projectors(1);
-const FOUR: Drainer = Drainer::Projectors(4);
+const DRAINERS: [Drainer; 2] = [Drainer::Projectors(1), Drainer::Projectors(4)];
 
 pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     stage.redis()?;
     let views = Views::start(stage).await?;
-    let far = Delay::start(views.node(), DELAY)?;
-    let basin = Basin { stage, views: &views, node: far.address };
     let events = stage.settings.events;
     let backlog = Backlog { events, conversations: CONVERSATIONS, spread: Spread::Even };
     let mut source = Source::put(stage, backlog).await?;
-    basin.warm_up(&[CONVERSATIONS]).await?;
-    let label = format!("store {} ms away", DELAY.as_millis());
-    stage.progress.expect(stage.settings.rounds * 2);
+    let near = Basin { stage, views: &views, node: views.node() };
+    near.warm_up(&[CONVERSATIONS]).await?;
+    stage.progress.expect(stage.settings.rounds * STORES.len() * DRAINERS.len());
     let mut findings = Findings::default();
     for round in 1..=stage.settings.rounds {
-        for drainer in [ONE, FOUR] {
-            let (found, _) = basin.drain(&mut source, drainer).await?;
-            let name = drainer.name();
-            stage.progress.step(&format!("{label}, {name}: {:.0} events/s", found.per_second));
-            findings.record(round, &label, &name, found);
+        for (_, delay_ms) in STORES {
+            let far = Delay::start(views.node(), Duration::from_millis(delay_ms))?;
+            let basin = Basin { node: far.address, ..near };
+            for drainer in DRAINERS {
+                let (found, _) = basin.drain(&mut source, drainer).await?;
+                let (label, name) = (label(delay_ms), drainer.name());
+                stage.progress.step(&format!("{label}, {name}: {:.0} events/s", found.per_second));
+                findings.record(round, &label, &name, found);
+            }
         }
     }
-    let rate = |drainer: Drainer| findings.typical(&label, &drainer.name()).map(|found| found.per_second);
-    let ratio = rate(FOUR).zip(rate(ONE)).map_or(f64::NAN, |(four, one)| four / one);
-    findings.figure("4_of_1_projector", ratio);
+    for (figure, delay_ms) in STORES {
+        let [one, four] = DRAINERS.map(|drainer| {
+            let found = findings.typical(&label(delay_ms), &drainer.name());
+            found.map_or(f64::NAN, |found| found.per_second)
+        });
+        findings.figure(figure, four / one);
+    }
     Ok(findings)
+}
+
+fn label(delay_ms: u64) -> String {
+    format!("store {delay_ms} ms away")
 }
