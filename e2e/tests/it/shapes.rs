@@ -16,9 +16,8 @@ e2e::embedded_scenarios!(seventy_shapes_of_poison_are_parked_and_repaired_or_giv
 #[cfg(feature = "real")]
 e2e::real_scenarios!(a_hundred_and_fifty_shapes_of_poison_are_parked_and_repaired_or_given_up);
 
-/// A body of 64 MiB is read by its consumer and for the archive, maybe at once, and copied a few times each on its way
-/// to the first MiB of it that is kept.
-const MEMORY_BYTES_MAX: u64 = 768 * 1024 * 1024;
+/// A body of 64 MiB is read by its consumer and for the archive, maybe at once: each holds what was received and one copy.
+const MEMORY_BYTES_MAX: u64 = 512 * 1024 * 1024;
 const MIB: usize = 1024 * 1024;
 
 const SENDER: &str = "samer";

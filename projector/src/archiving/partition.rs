@@ -180,7 +180,7 @@ impl Partition {
         standing: HotPartition,
         of_all: Share,
     ) -> Result<Gone, StoreError> {
-        let HotPartition { partition, now_ms, entries, bytes, blocks_trimmed, last: newest, .. } = standing;
+        let HotPartition { partition, now_ms, entries, bytes, blocks_trimmed, .. } = standing;
         let of_block = bytes * ARCHIVE_BLOCK_ENTRIES / entries.max(1);
         let mut excess = window.excess(bytes, of_all.bytes, of_all.partitions);
         let (mut gone, settled) = (Gone { events: 0, held: None }, self.settled() / ARCHIVE_BLOCK_ENTRIES);
@@ -203,7 +203,8 @@ impl Partition {
             };
             let Some(last) = block.entries.last().map(|entry| entry.position) else { break };
             let is_beyond = excess >= of_block.max(1) || window.is_older(now_ms, last.ms);
-            if !is_beyond || newest.is_none_or(|newest| last >= newest) {
+            // What is archived behind it stays.
+            if !is_beyond || self.block.reach() <= block.reach() {
                 return Ok(gone);
             }
             match log.trim(last, number + 1).await? {

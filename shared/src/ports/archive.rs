@@ -119,8 +119,6 @@ pub struct HotPartition {
     pub bytes: u64,
     /// Blocks that were trimmed: they are in the archive alone.
     pub blocks_trimmed: u64,
-    /// The last entry that is there.
-    pub last: Option<Position>,
     /// How often the log was repaired.
     pub repairs: u32,
 }

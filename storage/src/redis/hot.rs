@@ -17,14 +17,8 @@ use super::{STORE, entry, feed, inspection};
 
 const TRIM: &str = concat!(include_str!("ids.lua"), include_str!("fields.lua"), include_str!("trim.lua"));
 
-/// KEYS: events. Answers the id of the last entry: that may be of any size.
-const LAST: &str = "#!lua flags=no-writes
-local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-return last and last[1] or false
-";
-
 /// Commands of [`Hot::standing`] per partition.
-const ASKED: usize = 4;
+const ASKED: usize = 3;
 
 /// On the shared connection.
 #[derive(Clone)]
@@ -45,7 +39,6 @@ impl HotLog for Hot {
             pipeline.cmd("XLEN").arg(&events);
             pipeline.cmd("MEMORY").arg("USAGE").arg(&events);
             pipeline.cmd("HGET").arg(keys.trimmed(partition)).arg("blocks");
-            pipeline.cmd("EVAL").arg(LAST).arg(1).arg(&events);
         }
         let mut answers = self.link.read::<Vec<Value>>(&pipeline).await?.into_iter();
         let (seconds, micros): (u64, u64) = read(answers.next().unwrap_or(Value::Nil))?;
@@ -58,11 +51,7 @@ impl HotLog for Hot {
             let mut next = || answers.next().unwrap_or(Value::Nil);
             let (entries, bytes) = (read(next())?, read::<Option<u64>>(next())?.unwrap_or(0));
             let blocks_trimmed = read::<Option<u64>>(next())?.unwrap_or(0);
-            let last = read::<Option<String>>(next())?;
-            let last =
-                last.map(|id| entry::position(partition, &id).ok_or_else(|| unavailable(unexpected())));
-            let last = last.transpose()?;
-            standing.push(HotPartition { partition, now_ms, entries, bytes, blocks_trimmed, last, repairs });
+            standing.push(HotPartition { partition, now_ms, entries, bytes, blocks_trimmed, repairs });
         }
         Ok(standing)
     }
