@@ -13,8 +13,8 @@ use shared::limits::{ARCHIVE_BLOCK_ENTRIES, REPAIR_HELD_MAX, REPAIRED_EVENTS_MAX
 use shared::message::Message;
 use shared::ports::{
     Append, AppendError, Appended, Archive, Epoch, EventLog, FeedMonitor, HotLog, HotPartition, LogEpoch,
-    LogPlace, LogScan, Loss, Once, OnceKey, PartitionStatus, Refusal, ScannedTable, SeenLog, Span, StoreError,
-    ViewScan,
+    LogPlace, LogScan, Loss, Once, OnceKey, PartitionStatus, Refusal, ScannedTable, SeenLog, Span,
+    StoreError, ViewScan,
 };
 
 use crate::archiving::losses;

@@ -18,14 +18,14 @@ use crate::rate::{Counted, LoginKey, Rate, Taken};
 use crate::view::{InboxRow, ParkedEvent, ParkedRow, TimelineEntry, UserRow, ViewChange};
 
 mod archive;
-mod monitor;
 mod empty;
+mod monitor;
 mod scan;
 mod seen;
 
 pub use archive::{Archive, Backlog, Block, HotLog, HotPartition, LogEntry, Reach, Trimmed};
-pub use monitor::{ConsumerStatus, FeedMonitor, FeedStatus, PartitionStatus};
 pub use empty::{EmptyLog, LogNumbers, TrimmedBlocks};
+pub use monitor::{ConsumerStatus, FeedMonitor, FeedStatus, PartitionStatus};
 pub use scan::{LogScan, ScanCursor, ScanPage, ScannedRow, ScannedTable, ViewScan};
 pub use seen::{Epoch, LogEpoch, LogPlace, Loss, Seen, SeenLog};
 
