@@ -321,6 +321,8 @@ pub const EXPIRED_PER_GROUP_MAX: usize = 1_024;
 
 /// Of an event's payload. No command makes one near it (see [`BODY_BYTES_MAX`]), and any store takes it.
 pub const EVENT_BYTES_MAX: usize = 256 * 1024;
+/// An entry of the log that takes more holds no event. It is known by its id, and not copied to be read.
+pub const ENTRY_BYTES_MAX: usize = 2 * EVENT_BYTES_MAX;
 pub const CAUSE_CHARS_MAX: usize = 500;
 /// Of an entry that is parked, and of a field in the archive; Cassandra refuses requests above 16 MiB.
 pub const PARKED_BYTES_MAX: usize = 1024 * 1024;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use shared::limits::{ARCHIVE_BLOCK_ENTRIES, EVENT_BYTES_MAX};
+use shared::limits::ARCHIVE_BLOCK_ENTRIES;
 use shared::ports::{Archive, Block, HotLog, LogPlace, Loss, StoreError};
 
 use crate::verify::read::retrying;
@@ -32,7 +32,6 @@ pub async fn losses(log: &dyn HotLog, archive: &dyn Archive) -> Result<BTreeMap<
 
 /// The last entry of the block that can be read.
 pub(super) fn end(log: &dyn HotLog, block: &Block) -> Option<LogPlace> {
-    // No event is so large. It is not copied to be read.
-    let readable = block.entries.iter().rev().filter(|entry| entry.size() <= 2 * EVENT_BYTES_MAX);
+    let readable = block.entries.iter().rev().filter(|entry| entry.may_hold_event());
     readable.map(|entry| log.read(entry.clone())).find_map(|delivery| LogPlace::of(&delivery))
 }

@@ -1,6 +1,5 @@
 //! Whether the entries of a partition are of one piece, by the numbers that they carry.
 
-use shared::limits::EVENT_BYTES_MAX;
 use shared::ports::{Delivery, HotLog, LogEntry, StoreError};
 
 /// Whether entries are numbered 1, 2, 3, …
@@ -22,11 +21,10 @@ impl Numbers {
     /// As [`Numbers::note`], one after the other.
     pub(super) fn note_all(&mut self, log: &dyn HotLog, entries: &[LogEntry]) -> Result<(), StoreError> {
         for entry in entries {
-            if entry.size() > 2 * EVENT_BYTES_MAX {
-                // No event is so large. It is not copied to be read.
-                self.unreadable += 1;
-            } else {
+            if entry.may_hold_event() {
                 self.note(&log.read(entry.clone()))?;
+            } else {
+                self.unreadable += 1;
             }
         }
         Ok(())

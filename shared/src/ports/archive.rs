@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{Delivery, LogPlace, Loss, StoreError};
 use crate::ids::Position;
-use crate::limits::ARCHIVE_BLOCK_ENTRIES;
+use crate::limits::{ARCHIVE_BLOCK_ENTRIES, ENTRY_BYTES_MAX};
 
 /// An entry of the log as it lies there, readable or not: it can be put back exactly so. Of a field that is larger than
 /// any event's there are the first [`crate::limits::PARKED_BYTES_MAX`] bytes, as of a parked event.
@@ -25,10 +25,11 @@ impl std::fmt::Debug for LogEntry {
 }
 
 impl LogEntry {
-    /// What it takes in memory, about.
+    /// Whether it may hold an event: what is larger than any is not copied to be read.
     #[must_use]
-    pub fn size(&self) -> usize {
-        size_of::<Self>() + self.fields.iter().map(|field| size_of::<Vec<u8>>() + field.len()).sum::<usize>()
+    pub fn may_hold_event(&self) -> bool {
+        let bytes = |field: &Vec<u8>| size_of::<Vec<u8>>() + field.len();
+        self.fields.iter().map(bytes).sum::<usize>() <= ENTRY_BYTES_MAX
     }
 }
 

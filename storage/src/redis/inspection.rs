@@ -4,7 +4,7 @@
 
 use redis::{FromRedisValue, Pipeline, RedisResult, Value};
 use shared::ids::Position;
-use shared::limits::EVENT_BYTES_MAX;
+use shared::limits::ENTRY_BYTES_MAX;
 use shared::ports::{Delivery, Epoch, LogPlace, Loss, Seen};
 
 use super::entry;
@@ -61,7 +61,7 @@ pub(super) fn question(keys: &Keys, known: &[Seen]) -> Pipeline {
         let id = entry::id(&last.map_or(first, |last| last.position));
         pipeline.cmd("HGET").arg(keys.heads(*partition)).arg(LAST_OFFSET);
         pipeline.cmd("EXISTS").arg(&events);
-        pipeline.cmd("EVAL").arg(AROUND).arg(1).arg(&events).arg(&id).arg(2 * EVENT_BYTES_MAX);
+        pipeline.cmd("EVAL").arg(AROUND).arg(1).arg(&events).arg(&id).arg(ENTRY_BYTES_MAX);
     }
     pipeline
 }
