@@ -177,7 +177,7 @@ impl Pass {
     fn begin(partition: u16, cold: u64) -> Self {
         let refilled = RefilledPartition { partition, ..RefilledPartition::default() };
         let numbers = LogNumbers { partition, offset: 0, heads: BTreeMap::new(), trimmed: None };
-        let order = Numbers::default();
+        let order = Numbers::BEGINNING;
         Self { refilled, numbers, order, first: None, last: None, cold, users: 0, repeatable: 0 }
     }
 

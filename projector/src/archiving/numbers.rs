@@ -3,20 +3,20 @@
 use shared::ports::{Delivery, HotLog, LogEntry, StoreError};
 
 /// Whether entries are numbered 1, 2, 3, …
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Numbers {
     /// Of the last entry that could be read; `None`: of none yet, and anything may follow.
     last: Option<u64>,
     /// Entries since then that could not be read.
     unreadable: u64,
-    begun: bool,
 }
 
 impl Numbers {
+    /// Before the first entry that ever was.
+    pub(crate) const BEGINNING: Self = Self { last: Some(0), unreadable: 0 };
+
     /// Somewhere in the log.
-    pub(super) fn unknown() -> Self {
-        Self { last: None, unreadable: 0, begun: true }
-    }
+    pub(super) const UNKNOWN: Self = Self { last: None, unreadable: 0 };
 
     /// As [`Numbers::note`], one after the other.
     pub(super) fn note_all(&mut self, log: &dyn HotLog, entries: &[LogEntry]) -> Result<(), StoreError> {
@@ -36,9 +36,8 @@ impl Numbers {
             self.unreadable += 1;
             return Ok(());
         };
-        let last = if self.begun { self.last } else { Some(0) };
         let found = recorded.offset;
-        if let Some(last) = last
+        if let Some(last) = self.last
             && !(last + 1..=last + 1 + self.unreadable).contains(&found)
         {
             let expected = last + 1 + self.unreadable;
@@ -46,7 +45,7 @@ impl Numbers {
                 format!("event {found} at {} stands where event {expected} belongs", recorded.position);
             return Err(damaged(recorded.position.partition, &what));
         }
-        *self = Self { last: Some(found), unreadable: 0, begun: true };
+        *self = Self { last: Some(found), unreadable: 0 };
         Ok(())
     }
 
@@ -84,7 +83,7 @@ mod tests {
             };
             entries.iter().try_for_each(note).is_ok()
         };
-        let (first, unknown) = (Numbers::default(), Numbers::unknown());
+        let (first, unknown) = (Numbers::BEGINNING, Numbers::UNKNOWN);
         assert!(says(first, &[Some(1), Some(2), None, Some(4)]));
         assert!(says(first, &[None, Some(2), None, None, Some(4)]), "one of them was put there by hand");
         assert!(!says(first, &[Some(2)]) && !says(first, &[Some(1), Some(3)]));

@@ -75,14 +75,14 @@ impl Partition {
     ) -> Result<Self, StoreError> {
         let noted = VecDeque::new();
         if reach == 0 {
-            let (block, numbers) = (Block { partition, number: 0, entries: Vec::new() }, Numbers::default());
+            let (block, numbers) = (Block { partition, number: 0, entries: Vec::new() }, Numbers::BEGINNING);
             return Ok(Self { block, last: None, end: None, numbers, noted, goes_back: false, repairs });
         }
         let number = (reach - 1) / ARCHIVE_BLOCK_ENTRIES;
         let block = archive.block(partition, number).await?.filter(|block| block.reach() >= reach);
         let block = block.ok_or_else(|| damaged(partition, &format!("block {number} is not whole")))?;
         let last = block.entries.last().map(|entry| entry.position);
-        Ok(Self { block, last, end: None, numbers: Numbers::unknown(), noted, goes_back: false, repairs })
+        Ok(Self { block, last, end: None, numbers: Numbers::UNKNOWN, noted, goes_back: false, repairs })
     }
 
     pub(super) fn go_back(&mut self) {
@@ -146,7 +146,7 @@ impl Partition {
 
     /// From the block at hand, after a start.
     fn learn_numbers(&mut self, log: &dyn HotLog) -> Result<(), StoreError> {
-        if self.numbers == Numbers::unknown() {
+        if self.numbers == Numbers::UNKNOWN {
             let mut numbers = self.numbers;
             numbers.note_all(log, &self.block.entries)?;
             (self.numbers, self.end) = (numbers, end(log, &self.block));
@@ -237,9 +237,7 @@ impl Partition {
         let partition = self.block.partition;
         let before = Self::behind(archive, partition, number * ARCHIVE_BLOCK_ENTRIES, self.repairs).await?;
         let mut numbers = before.numbers;
-        if number > 0 {
-            numbers.note_all(log, &before.block.entries)?;
-        }
+        numbers.note_all(log, &before.block.entries)?;
         let entries = log.entries(partition, before.last, ARCHIVE_BLOCK_ENTRIES as usize).await?;
         numbers.note_all(log, &entries)?;
         let block = Block { partition, number, entries };
@@ -265,7 +263,7 @@ mod tests {
     #[test]
     fn what_is_archived_only_just_now_is_not_settled() {
         let (block, start) = (Block { partition: 0, number: 2, entries: Vec::new() }, Instant::now());
-        let (numbers, noted) = (Numbers::default(), VecDeque::new());
+        let (numbers, noted) = (Numbers::BEGINNING, VecDeque::new());
         let mut partition =
             Partition { block, last: None, end: None, numbers, noted, goes_back: false, repairs: 0 };
         let old = start.checked_sub(ARCHIVE_SETTLED_AFTER).unwrap_or(start);
