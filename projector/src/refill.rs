@@ -261,9 +261,9 @@ impl Refilled {
 /// Of the log that the first of them has seen, the latest.
 fn epoch(seen: &[Seen], repairs: u32) -> Option<Epoch> {
     let mut epochs = seen.iter().filter_map(|one| one.epoch.as_ref());
-    let Epoch { log, .. } = epochs.clone().next()?;
-    let latest = epochs.by_ref().filter(|epoch| epoch.log == *log).map(|epoch| epoch.repairs).max()?;
-    Some(Epoch { log: log.clone(), repairs: latest.max(repairs) })
+    let first = epochs.next()?;
+    let later = epochs.filter(|epoch| epoch.log == first.log).map(|epoch| epoch.repairs).max();
+    Some(Epoch { log: first.log.clone(), repairs: first.repairs.max(later.unwrap_or(0)).max(repairs) })
 }
 
 /// How far the archive really is. That may be more than it has noted, if that was lost; behind the end there may be

@@ -13,8 +13,7 @@ use shared::limits::{ARCHIVE_BLOCK_ENTRIES, REPAIR_HELD_MAX, REPAIRED_EVENTS_MAX
 use shared::message::Message;
 use shared::ports::{
     Append, AppendError, Appended, Archive, Epoch, EventLog, FeedMonitor, HotLog, HotPartition, LogEpoch,
-    LogPlace, LogScan, Loss, Once, OnceKey, PartitionStatus, Refusal, ScannedTable, SeenLog, Span,
-    StoreError, ViewScan,
+    LogPlace, LogScan, Loss, Once, OnceKey, Refusal, ScannedTable, SeenLog, Span, StoreError, ViewScan,
 };
 
 use crate::archiving::losses;
@@ -69,21 +68,20 @@ impl Repair {
     /// What is lost, and of the users in it what the archive knows.
     async fn look_around(&self) -> Result<(Lost, Hashes), RepairError> {
         let status = self.monitor.status().await?.partitions;
-        let all = count(&status);
         let mut partitions = losses(&*self.hot, &*self.archive).await?;
-        let heads: Vec<_> = status.iter().map(|one| (one.partition, one.head)).collect();
-        let seen = status.into_iter().filter_map(|one| Some((one.partition, one.loss?)));
+        let seen = status.iter().filter_map(|one| Some((one.partition, one.loss.clone()?)));
         partitions.extend(seen.filter(|(_, loss)| !loss.is_repaired()));
         let mut lost = Lost { generation: self.generation, partitions, ..Lost::default() };
         if lost.partitions.is_empty() {
             return Ok((lost, Hashes::new()));
         }
-        let of_lost = heads.iter().filter(|(partition, _)| lost.partitions.contains_key(partition));
-        let passes = of_lost.map(|(_, head)| head).sum::<u64>().div_ceil(REPAIR_HELD_MAX).max(1);
+        let of_lost = status.iter().filter(|one| lost.partitions.contains_key(&one.partition));
+        let passes = of_lost.map(|one| one.head).sum::<u64>().div_ceil(REPAIR_HELD_MAX).max(1);
+        let partitions = u16::try_from(status.len()).unwrap_or(u16::MAX);
         let (mut count, mut hashes) = (0, Hashes::new());
         for nth in 0..passes {
             let held = self.held(&lost, Held::begin(nth, passes)).await?;
-            let found = Found { held, all, lost: &mut lost, count };
+            let found = Found { held, partitions, lost: &mut lost, count };
             count = self.compare(found, &mut hashes).await?;
         }
         lost.sort();
@@ -257,10 +255,6 @@ impl Repair {
         let found = read::retrying(|| self.log.page(&span, 1)).await?;
         Ok(found.first().and_then(LogPlace::of) == Some(last))
     }
-}
-
-fn count(partitions: &[PartitionStatus]) -> u16 {
-    u16::try_from(partitions.len()).unwrap_or(u16::MAX)
 }
 
 /// Of users, what their passwords are stored as.

@@ -74,9 +74,10 @@ impl Held {
 pub(super) struct Found<'a> {
     /// By the log, or found to be lost: everything is lost once.
     pub(super) held: Held,
-    /// Partitions.
-    pub(super) all: u16,
+    /// That the log has.
+    pub(super) partitions: u16,
     pub(super) lost: &'a mut Lost,
+    /// Lost events so far.
     pub(super) count: usize,
 }
 
@@ -126,7 +127,7 @@ impl Found<'_> {
         match entry {
             TimelineEntry::Message(message) => self.message(message),
             TimelineEntry::Parked { seq } => {
-                let partition = Subject::Conversation(conversation.clone()).partition(self.all);
+                let partition = Subject::Conversation(conversation.clone()).partition(self.partitions);
                 if self.lost.partitions.contains_key(&partition) {
                     self.lost.parked.push((conversation.to_string(), seq));
                 }
@@ -136,7 +137,7 @@ impl Found<'_> {
 
     fn message(&mut self, message: Message) {
         let conversation = message.conversation();
-        let partition = Subject::Conversation(conversation.clone()).partition(self.all);
+        let partition = Subject::Conversation(conversation.clone()).partition(self.partitions);
         let key = (message.id, message.sender.clone());
         if !self.held.is_about(&message.id.0.to_bytes())
             || self.held.messages.contains(&key)
@@ -154,7 +155,7 @@ impl Found<'_> {
         if !self.held.is_about(username.as_str().as_bytes()) {
             return;
         }
-        let partition = Subject::User(username.clone()).partition(self.all);
+        let partition = Subject::User(username.clone()).partition(self.partitions);
         match self.held.users.get(username).copied() {
             Some((at, _)) if at.is_none_or(|at| at == registered_at) => {}
             Some(_) => drop(self.lost.registered_again.insert(username.clone())),
@@ -176,7 +177,7 @@ impl Found<'_> {
         if !self.held.is_about(reader.as_str().as_bytes()) {
             return;
         }
-        let partition = Subject::User(reader.clone()).partition(self.all);
+        let partition = Subject::User(reader.clone()).partition(self.partitions);
         let key = (reader, peer);
         let held = self.held.marks.get(&key).copied().unwrap_or(0);
         if seq > held && self.is_of(partition) {
@@ -224,7 +225,7 @@ mod tests {
             });
             let (there, gone): (Vec<_>, Vec<_>) = all.partition(|one| one.position.ms % 2 == 1);
             there.iter().for_each(|one| held.add(one));
-            let mut found = Found { held, all: 1, lost: &mut lost, count };
+            let mut found = Found { held, partitions: 1, lost: &mut lost, count };
             for one in there.iter().chain(&gone).chain(&gone) {
                 found.archived(one);
             }
