@@ -17,7 +17,9 @@ use shared::limits::{FEED_TIMEOUT, ID_AHEAD_MAX, RESTORED_HEADS_PER_CALL_MAX};
 use shared::ports::{self, Delivery, Epoch, LogEntry, LogNumbers, OnceKey, StoreError, TrimmedBlocks};
 
 use super::command::{millis, pair, receipt};
-use super::keys::{Keys, LAST_OFFSET, LOG_EPOCH, LOG_PARTITIONS, LOG_VERSION};
+use super::keys::{
+    Keys, LAST_OFFSET, LOG_EPOCH, LOG_PARTITIONS, LOG_VERSION, TRIMMED_BLOCKS, TRIMMED_FIRST, TRIMMED_LAST,
+};
 use super::server::{Connection, Server, VERSION, unavailable, unavailable_or_unknown};
 use super::{Options, STORE, entry, possible};
 
@@ -31,6 +33,7 @@ const RESTORING: &str = "restored in part";
 pub struct EmptyLog {
     server: Server,
     connection: Connection,
+    /// Of Redis' clock, when the log was closed.
     now_ms: u64,
 }
 
@@ -78,7 +81,7 @@ impl EmptyLog {
         }
     }
 
-    /// All others, but for listeners: they write nothing.
+    /// Whoever is connected, but for listeners: they write nothing.
     async fn cut_off(&mut self) -> Result<(), StoreError> {
         let mut kill = redis::pipe();
         kill.cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").arg("SKIPME").arg("yes").ignore();
@@ -115,9 +118,9 @@ impl EmptyLog {
         written.map_err(|error| unavailable_or_unknown(error, pipeline.len()))
     }
 
-    /// In ms of Redis' clock. `None`: the id is not accepted any more.
+    /// When the record of an id ends, in ms of Redis' clock. `None`: the id is not accepted any more.
     fn ends(&self, id: EventId, window: Duration) -> Option<u64> {
-        // As much again is for a clock that is set back.
+        // The id is accepted for the window; the rest is for a clock that is set back (see `append.lua`).
         let ends = id.timestamp_ms() + millis(window) + millis(ID_AHEAD_MAX);
         (ends > self.now_ms).then_some(ends)
     }
@@ -194,8 +197,8 @@ impl ports::EmptyLog for EmptyLog {
             write.cmd("HSET").arg(&of_subjects).arg(LAST_OFFSET).arg(*offset).ignore();
         }
         if let Some(TrimmedBlocks { blocks, first, last }) = trimmed {
-            write.cmd("HSET").arg(of_trimmed).arg("blocks").arg(*blocks);
-            write.arg("first").arg(entry::id(first)).arg("last").arg(entry::id(last)).ignore();
+            write.cmd("HSET").arg(of_trimmed).arg(TRIMMED_BLOCKS).arg(*blocks);
+            write.arg(TRIMMED_FIRST).arg(entry::id(first)).arg(TRIMMED_LAST).arg(entry::id(last)).ignore();
         }
         self.write(&write).await?;
         let heads: Vec<(&Subject, &u64)> = heads.iter().collect();

@@ -10,7 +10,7 @@ use shared::ports::{
     Delivery, Epoch, HotLog, HotPartition, LogEntry, LogPlace, Loss, Seen, StoreError, Trimmed,
 };
 
-use super::keys::LOG_EPOCH;
+use super::keys::{LOG_EPOCH, TRIMMED_BLOCKS, TRIMMED_LAST};
 use super::link::Link;
 use super::server::{Server, unavailable, unexpected};
 use super::{STORE, entry, feed, inspection};
@@ -38,7 +38,7 @@ impl HotLog for Hot {
             let events = keys.events(partition);
             pipeline.cmd("XLEN").arg(&events);
             pipeline.cmd("MEMORY").arg("USAGE").arg(&events);
-            pipeline.cmd("HGET").arg(keys.trimmed(partition)).arg("blocks");
+            pipeline.cmd("HGET").arg(keys.trimmed(partition)).arg(TRIMMED_BLOCKS);
         }
         let mut answers = self.link.read::<Vec<Value>>(&pipeline).await?.into_iter();
         let (seconds, micros): (u64, u64) = read(answers.next().unwrap_or(Value::Nil))?;
@@ -80,15 +80,15 @@ impl HotLog for Hot {
     }
 
     async fn losses(&self, archived: &[LogPlace]) -> Result<Vec<Option<Loss>>, StoreError> {
-        let held = |place: &LogPlace| Seen {
+        let seen = |place: &LogPlace| Seen {
             partition: place.position.partition,
             epoch: None,
             last: Some(*place),
             is_told_lost: false,
         };
-        let held: Vec<_> = archived.iter().map(held).collect();
-        let answers = self.link.read(&inspection::question(&self.server.keys, &held)).await?;
-        let (_, losses) = inspection::answer(&held, answers).map_err(unavailable)?;
+        let seen: Vec<_> = archived.iter().map(seen).collect();
+        let answers = self.link.read(&inspection::question(&self.server.keys, &seen)).await?;
+        let (_, losses) = inspection::answer(&seen, answers).map_err(unavailable)?;
         Ok(losses.into_iter().map(|loss| loss.map(of_archive)).collect())
     }
 
@@ -116,7 +116,7 @@ impl Hot {
     /// The last entry that was trimmed, and of how many blocks it ends the last; `None`: none was.
     pub(crate) async fn trimmed(&self, partition: u16) -> Result<Option<(Position, u64)>, StoreError> {
         let mut pipeline = Pipeline::with_capacity(1);
-        pipeline.cmd("HMGET").arg(self.server.keys.trimmed(partition)).arg("last").arg("blocks");
+        pipeline.cmd("HMGET").arg(self.server.keys.trimmed(partition)).arg(TRIMMED_LAST).arg(TRIMMED_BLOCKS);
         let ((last, blocks),): ((Option<String>, Option<u64>),) = self.link.read(&pipeline).await?;
         let last = last.and_then(|id| entry::position(partition, &id));
         Ok(last.zip(blocks))

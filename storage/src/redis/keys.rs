@@ -17,6 +17,11 @@ pub(super) const LOG_VERSION: &str = "version";
 /// Field of [`Keys::heads`]: no subject is called so.
 pub(super) const LAST_OFFSET: &str = "#";
 
+/// Fields of the hash [`Keys::trimmed`], as `trim.lua` writes them.
+pub(super) const TRIMMED_BLOCKS: &str = "blocks";
+pub(super) const TRIMMED_FIRST: &str = "first";
+pub(super) const TRIMMED_LAST: &str = "last";
+
 /// Fields of an entry of [`Keys::events`], always in this order: Redis stores the names once per block of
 /// entries as long as they do not change. Two of them, as each one costs Redis time with every append.
 pub(super) mod field {

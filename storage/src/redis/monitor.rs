@@ -19,8 +19,8 @@ use super::server::{Server, unavailable, unexpected};
 
 /// KEYS: events, heads, applied, trimmed, backlog. ARGV: group, entries of a block. Answers head, offset of the last
 /// delivered, pending, age of the oldest that is not acknowledged (ms, 0: none), how many it has yet to read from the
-/// archive, then the consumers as name, pending, ms of silence, …, then name, applied, …. One script, so that the numbers are of one
-/// moment.
+/// archive, then the consumers as name, pending, ms of silence, …, then name, applied, …. One script, so that the
+/// numbers are of one moment.
 ///
 /// The offset is in the entry that was delivered last or, if that one is gone or unreadable, follows from a
 /// neighbour.
@@ -193,7 +193,7 @@ fn status(answers: Vec<Answer>, losses: Vec<Option<Loss>>) -> FeedStatus {
             let consumer = consumers.entry(name.clone()).or_insert_with(unknown);
             consumer.pending += pending;
             consumer.applied += applied;
-            // It may be heard of in some partitions only: those of the others have no group, or are lost.
+            // Where a partition has no group, or is lost, nobody is heard of.
             consumer.silent_ms = consumer.silent_ms.into_iter().chain(silent).min();
         };
         waiting.into_iter().for_each(|(name, pending, silent)| add(name, pending, 0, Some(silent)));
