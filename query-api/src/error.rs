@@ -6,6 +6,7 @@ use shared::process::problem::{Code, Problem};
 /// Views that do not fit this program any more (a newer one has changed them) fit those that have taken its place: it is
 /// a 503, with which the edge asks another instance.
 pub(crate) fn of_views(error: StoreError) -> Problem {
+    // It logs the cause, whatever is told of it.
     let problem = Problem::of_store(&error, Code::ViewsUnavailable);
     match error {
         StoreError::Unfit { .. } => {

@@ -5,8 +5,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use shared::Trace;
-use shared::Username;
 use shared::event::{Event, UserRegistered};
 use shared::limits::{PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN};
 use shared::ports::{Append, AppendError, Refusal};
@@ -14,6 +12,7 @@ use shared::process::client::ClientAddress;
 use shared::process::problem::{FieldError, Problem, ProblemBody};
 use shared::process::request::JsonBody;
 use shared::process::trace::GivenTrace;
+use shared::{Trace, Username};
 use utoipa::ToSchema;
 
 use crate::blocklist::Blocklist;
