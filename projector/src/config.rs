@@ -130,12 +130,6 @@ pub(crate) struct Of {
     pub(crate) asked: Asked,
 }
 
-impl projector::Asked for Of {
-    fn is_json(&self) -> bool {
-        self.asked.json
-    }
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// Events per second that it reads of the log at most; as many as it can, unless told otherwise

@@ -25,7 +25,7 @@ pub use archiving::{ArchiveCounters, Archiver, HotWindow, keep_archive, losses};
 pub use bar::Bar;
 pub use filling::{Filler, Makes};
 pub use pace::{Paced, PacedScan};
-pub use parked::{Asked, Listing, Parked, ParkedCommand, Retried, Shown, Which};
+pub use parked::{Listing, Parked, ParkedCommand, Retried, Shown, Which};
 pub use progress::{Progress, Watched};
 pub use projections::project;
 pub use rebuild::{Built, Rebuild, RebuildError};

@@ -263,7 +263,7 @@ async fn parked(command: ParkedCommand<Of>) -> Result<()> {
         telemetry::init_log(process, "projector", &Lifecycle::default())?;
     }
     let Of { generation, asked } = command.asked();
-    let stores = Stores::open(asked).await?;
+    let (json, stores) = (asked.json, Stores::open(asked).await?);
     let generation = stores.known(*generation).await?;
     let parked = Parked {
         generation,
@@ -275,7 +275,7 @@ async fn parked(command: ParkedCommand<Of>) -> Result<()> {
         )),
         views: Arc::new(stores.cassandra.writer(generation)),
     };
-    let done = command.run(&parked).await;
+    let done = command.run(json, &parked).await;
     stores.lifecycle.drain().await;
     done
 }

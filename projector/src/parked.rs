@@ -12,7 +12,7 @@ use shared::view::{ParkedChange, ParkedEvent, ParkedRow, ViewChange};
 mod command;
 mod shown;
 
-pub use command::{Asked, ParkedCommand};
+pub use command::ParkedCommand;
 pub use shown::{Listing, Shown};
 
 use crate::parking;

@@ -19,12 +19,6 @@ pub struct Asked {
     json: bool,
 }
 
-impl projector::Asked for Asked {
-    fn is_json(&self) -> bool {
-        self.json
-    }
-}
-
 /// # Errors
 /// When the directory is damaged or in use; and those of the command.
 pub async fn parked(config: &Config, command: ParkedCommand<Asked>) -> anyhow::Result<()> {
@@ -33,5 +27,6 @@ pub async fn parked(config: &Config, command: ParkedCommand<Asked>) -> anyhow::R
     }
     let store = open(&existing(config)?, Embedded::open, Clock::system()).await?;
     let parked = Parked { generation: GENERATION, events: store.clone(), log: store.clone(), views: store };
-    command.run(&parked).await
+    let json = command.asked().json;
+    command.run(json, &parked).await
 }

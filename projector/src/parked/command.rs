@@ -11,14 +11,8 @@ use shared::process::config::ProcessOptions;
 use super::{Listing, Parked, Retried, Shown, Which};
 use crate::answer::print;
 
-/// Whose parked events a command is about, and how it answers.
-pub trait Asked: Args {
-    /// Whether it prints JSON.
-    fn is_json(&self) -> bool;
-}
-
 #[derive(Debug, Clone, Subcommand)]
-pub enum ParkedCommand<A: Asked> {
+pub enum ParkedCommand<A: Args> {
     /// List them, in the order of their positions in the log
     #[command(after_help = "Example: parked list --cause 'unknown event type' --limit 20")]
     List(ParkedList<A>),
@@ -34,7 +28,7 @@ pub enum ParkedCommand<A: Asked> {
 }
 
 #[derive(Debug, Clone, Args)]
-pub struct ParkedList<A: Asked> {
+pub struct ParkedList<A: Args> {
     /// Only those whose cause holds this text
     #[arg(long, value_name = "TEXT")]
     cause: Option<String>,
@@ -53,7 +47,7 @@ pub struct ParkedList<A: Asked> {
 }
 
 #[derive(Debug, Clone, Args)]
-pub struct ParkedShow<A: Asked> {
+pub struct ParkedShow<A: Args> {
     /// As `list` shows it, such as 3/1795339800125-0
     position: Position,
 
@@ -62,7 +56,7 @@ pub struct ParkedShow<A: Asked> {
 }
 
 #[derive(Debug, Clone, Args)]
-pub struct ParkedRetry<A: Asked> {
+pub struct ParkedRetry<A: Args> {
     #[command(flatten)]
     which: ParkedWhich,
 
@@ -71,7 +65,7 @@ pub struct ParkedRetry<A: Asked> {
 }
 
 #[derive(Debug, Clone, Args)]
-pub struct ParkedDiscard<A: Asked> {
+pub struct ParkedDiscard<A: Args> {
     #[command(flatten)]
     which: ParkedWhich,
 
@@ -112,7 +106,7 @@ impl ParkedWhich {
     }
 }
 
-impl<A: Asked> ParkedCommand<A> {
+impl<A: Args> ParkedCommand<A> {
     #[must_use]
     pub fn asked(&self) -> &A {
         match self {
@@ -134,40 +128,40 @@ impl<A: Asked> ParkedCommand<A> {
 
     /// # Errors
     /// The store's; and when nothing is parked there, something could not be applied, or `--yes` is missing.
-    pub async fn run(self, parked: &Parked) -> Result<()> {
+    pub async fn run(self, json: bool, parked: &Parked) -> Result<()> {
         match self {
-            Self::List(command) => list(command, parked).await,
-            Self::Show(command) => show(command, parked).await,
-            Self::Retry(command) => retry(command, parked).await,
-            Self::Discard(command) => discard(command, parked).await,
+            Self::List(command) => list(command, json, parked).await,
+            Self::Show(command) => show(command, json, parked).await,
+            Self::Retry(command) => retry(command, json, parked).await,
+            Self::Discard(command) => discard(command, json, parked).await,
         }
     }
 }
 
-async fn list(command: ParkedList<impl Asked>, parked: &Parked) -> Result<()> {
+async fn list(command: ParkedList<impl Args>, json: bool, parked: &Parked) -> Result<()> {
     let which = command.cause.map_or(Which::All, Which::Cause);
     let limit = usize::try_from(command.limit).context("--limit")?;
     let listing = parked.list(&which, command.after, limit).await?;
-    print(command.asked.is_json(), &listing, Listing::table)
+    print(json, &listing, Listing::table)
 }
 
-async fn show(command: ParkedShow<impl Asked>, parked: &Parked) -> Result<()> {
+async fn show(command: ParkedShow<impl Args>, json: bool, parked: &Parked) -> Result<()> {
     let shown = parked.show(command.position).await?;
     let shown = shown.with_context(|| unknown(&Which::One(command.position), parked))?;
-    print(command.asked.is_json(), &shown, Shown::lines)
+    print(json, &shown, Shown::lines)
 }
 
-async fn retry(command: ParkedRetry<impl Asked>, parked: &Parked) -> Result<()> {
+async fn retry(command: ParkedRetry<impl Args>, json: bool, parked: &Parked) -> Result<()> {
     let which = command.which.which();
     let retried = parked.retry(&which).await?;
     let Retried { applied, parked: still } = retried;
     ensure!(applied + still > 0, unknown(&which, parked));
-    print(command.asked.is_json(), &retried, |_| format!("applied {applied}, still parked {still}"))?;
+    print(json, &retried, |_| format!("applied {applied}, still parked {still}"))?;
     ensure!(still == 0, "{still} cannot be applied still: `parked list` says why");
     Ok(())
 }
 
-async fn discard(command: ParkedDiscard<impl Asked>, parked: &Parked) -> Result<()> {
+async fn discard(command: ParkedDiscard<impl Args>, json: bool, parked: &Parked) -> Result<()> {
     let which = command.which.which();
     let count = parked.count(&which).await?;
     ensure!(count > 0, unknown(&which, parked));
@@ -175,7 +169,7 @@ async fn discard(command: ParkedDiscard<impl Asked>, parked: &Parked) -> Result<
         bail!("{count} would be given up for good: --yes does it");
     }
     let discarded = Discarded { discarded: parked.discard(&which).await? };
-    print(command.asked.is_json(), &discarded, |done| format!("discarded {}", done.discarded))
+    print(json, &discarded, |done| format!("discarded {}", done.discarded))
 }
 
 #[derive(Serialize)]
