@@ -21,7 +21,7 @@ mod storm;
 mod verify;
 
 pub use answer::print;
-pub use archiving::{ArchiveCounters, Archiver, HotWindow, keep_archive, losses};
+pub use archiving::{ArchiveCounters, Archiver, HotWindow, keep_archive};
 pub use bar::Bar;
 pub use filling::{Filler, Makes};
 pub use pace::{Paced, PacedScan};

@@ -13,12 +13,12 @@ use config::{Asked, Command, Config, Migrate, Numbered, Of, Run, Status};
 use projector::{
     ArchiveCounters, Archived, Archiver, Bar, Counters, Filler, Lost, Makes, Paced, PacedScan, Parked,
     ParkedCommand, Progress, Projector, Rebuild, Refill, Refilled, Repair, Report, Restorer, StormGuard,
-    Verifier, Watched, keep_archive, losses,
+    Verifier, Watched, keep_archive,
 };
 use shared::Clock;
 use shared::generation::{Generation, Generations, State};
-use shared::limits::{ARCHIVE_BLOCK_ENTRIES, COMMAND_DEADLINE, CONSUMERS_PER_PROJECTOR, PARKED_COUNTED_MAX};
-use shared::ports::{Archive, FeedMonitor, HotLog, HotPartition, ParkedEvents, Probe, SeenLog, StoreError};
+use shared::limits::{COMMAND_DEADLINE, CONSUMERS_PER_PROJECTOR, PARKED_COUNTED_MAX};
+use shared::ports::{FeedMonitor, ParkedEvents, Probe, SeenLog, StoreError};
 use shared::process::{
     config::ViewOptions,
     health::Health,
@@ -239,23 +239,10 @@ async fn report(stores: &Stores) -> Result<Report> {
             monitor(&stores.redis, &stores.cassandra, generation.number).status().await?,
         );
     }
-    report.add_archive(archived(stores).await?);
+    report.add_archive(Archived::all(&stores.redis.hot(), &stores.cassandra.archive()).await?);
     let parked = stores.cassandra.parked(stores.serving().await?);
     report.add_parked(&parked.parked(None, PARKED_COUNTED_MAX).await?);
     Ok(report)
-}
-
-async fn archived(stores: &Stores) -> Result<Vec<Archived>> {
-    let (hot, archive) = (stores.redis.hot(), stores.cassandra.archive());
-    let mut lost = losses(&hot, &archive).await?;
-    let mut partitions = Vec::new();
-    for HotPartition { partition, blocks_trimmed, bytes, .. } in hot.standing().await? {
-        let archived = archive.reach(partition).await?.entries;
-        let trimmed = blocks_trimmed * ARCHIVE_BLOCK_ENTRIES;
-        let loss = lost.remove(&partition);
-        partitions.push(Archived { partition, archived, trimmed, hot_bytes: bytes, loss });
-    }
-    Ok(partitions)
 }
 
 async fn parked(command: ParkedCommand<Of>) -> Result<()> {

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 use shared::Timestamp;
-use shared::ports::{FeedStatus, Loss};
+use shared::limits::ARCHIVE_BLOCK_ENTRIES;
+use shared::ports::{Archive, FeedStatus, HotLog, HotPartition, Loss, StoreError};
 use shared::view::ParkedEvent;
+
+use crate::archiving::losses;
 
 /// Of all generations. `Serialize` is what `--json` prints.
 #[derive(Debug, Default, Serialize)]
@@ -31,6 +34,21 @@ pub struct Archived {
     pub hot_bytes: u64,
     /// What the log has lost of what is archived.
     pub loss: Option<Loss>,
+}
+
+impl Archived {
+    /// Of each partition, in their order.
+    pub async fn all(log: &dyn HotLog, archive: &dyn Archive) -> Result<Vec<Self>, StoreError> {
+        let mut lost = losses(log, archive).await?;
+        let mut partitions = Vec::new();
+        for HotPartition { partition, blocks_trimmed, bytes, .. } in log.standing().await? {
+            let archived = archive.reach(partition).await?.entries;
+            let trimmed = blocks_trimmed * ARCHIVE_BLOCK_ENTRIES;
+            let loss = lost.remove(&partition);
+            partitions.push(Self { partition, archived, trimmed, hot_bytes: bytes, loss });
+        }
+        Ok(partitions)
+    }
 }
 
 #[derive(Debug, Serialize)]

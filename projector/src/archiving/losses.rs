@@ -9,7 +9,10 @@ use shared::ports::{Archive, Block, HotLog, LogPlace, Loss, StoreError};
 use crate::verify::read::retrying;
 
 /// By partition. Of a log that was repaired since it was archived nothing is said: it is archived again.
-pub async fn losses(log: &dyn HotLog, archive: &dyn Archive) -> Result<BTreeMap<u16, Loss>, StoreError> {
+pub(crate) async fn losses(
+    log: &dyn HotLog,
+    archive: &dyn Archive,
+) -> Result<BTreeMap<u16, Loss>, StoreError> {
     let mut ends = Vec::new();
     // Before the log is asked: it only goes on, so it holds whatever was archived of it before.
     for standing in retrying(|| log.standing()).await? {
