@@ -187,14 +187,11 @@ impl Stores {
         Self::of(&redis::Options::of(&asked.log)?, &asked.views).await
     }
 
-    /// The same.
+    /// As [`Stores::open`], with these options of the log.
     async fn of(log: &redis::Options, views: &ViewOptions) -> Result<Self> {
         let lifecycle = Lifecycle::default();
         let (redis, cassandra) = connect(log, views, &lifecycle)?;
-        let probes: Vec<Arc<dyn Probe>> = vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())];
-        let health = Health::new(probes, lifecycle.shutdown.clone());
-        let fits = tokio::time::timeout(COMMAND_DEADLINE, health.fits()).await;
-        fits.context("redis or cassandra did not answer in time")??;
+        all_fit(vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())], &lifecycle).await?;
         Ok(Self { redis, cassandra, lifecycle })
     }
 
@@ -211,6 +208,14 @@ impl Stores {
         ensure!(known.iter().any(|known| known.number == number), "there is no generation {number}");
         Ok(number)
     }
+}
+
+/// As soon as these stores are there.
+async fn all_fit(stores: Vec<Arc<dyn Probe>>, lifecycle: &Lifecycle) -> Result<()> {
+    let names = stores.iter().map(|store| store.name()).collect::<Vec<_>>().join(" or ");
+    let health = Health::new(stores, lifecycle.shutdown.clone());
+    let fits = tokio::time::timeout(COMMAND_DEADLINE, health.fits()).await;
+    Ok(fits.with_context(|| format!("{names} did not answer in time"))??)
 }
 
 async fn status(options: Status) -> Result<()> {
@@ -327,9 +332,7 @@ async fn restore(options: config::Restore) -> Result<()> {
     let Lifecycle { store_tasks, stores_stop, .. } = &lifecycle;
     let cassandra =
         Cassandra::connect(&cassandra::Options::of(&asked.views), store_tasks, stores_stop.clone())?;
-    let health = Health::new(vec![Arc::new(cassandra.probe())], lifecycle.shutdown.clone());
-    let fits = tokio::time::timeout(COMMAND_DEADLINE, health.fits()).await;
-    fits.context("cassandra did not answer in time")??;
+    all_fit(vec![Arc::new(cassandra.probe())], &lifecycle).await?;
     let log = redis::EmptyLog::connect(&redis::Options::of(&asked.log)?, Clock::system()).await?;
     let generations = with_views(&cassandra).await?;
     let (serving, others): (Vec<_>, Vec<_>) =
