@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use projector::{HotWindow, ParkedCommand};
-use shared::limits::{HOT_WINDOW_BYTES_MIN, HOT_WINDOW_MAX};
+use shared::limits::{HOT_WINDOW_BYTES_MIN, HOT_WINDOW_MAX, LOG_RATE_MAX};
 use shared::process::config::{
     self, ConfigError, IdempotencyOptions, LogOptions, ProcessOptions, ViewOptions,
 };
@@ -133,7 +133,7 @@ pub(crate) struct Of {
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// Events per second that it reads of the log at most; as many as it can, unless told otherwise
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(LOG_RATE_MAX)))]
     pub(crate) rate: Option<u32>,
 
     #[command(flatten)]
@@ -144,7 +144,7 @@ pub(crate) struct Verify {
 pub(crate) struct Rebuild {
     /// Events per second that each projector applies to it at most; as many as leave the views that are read up to
     /// date, unless told otherwise
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(LOG_RATE_MAX)))]
     pub(crate) rate: Option<u32>,
 
     #[command(flatten)]

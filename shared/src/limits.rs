@@ -225,6 +225,8 @@ pub const VIEWS_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const VIEWS_RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// How long a change of the serving generation may go unnoticed.
 pub const GENERATION_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// Events per second that `--rate` of a rebuild and of a comparison may say.
+pub const LOG_RATE_MAX: u32 = 1_000_000;
 /// While the serving generation is behind by more than this, another one is not built.
 pub const REBUILD_YIELDS_AT: Duration = Duration::from_secs(1);
 /// Of each partition in one batch, while anything else is applied: some milliseconds of work.
