@@ -35,7 +35,7 @@ pub(crate) enum Command {
     /// Build a new generation of views from the whole log, beside the one that is read
     #[command(after_help = "Example: projector rebuild && projector serve 2")]
     Rebuild(Rebuild),
-    /// Give the log back what it has lost and the views have; without --apply it only says what that is
+    /// Give the log back what it has lost and views or archive have; without --apply it only says what that is
     #[command(after_help = "Example: projector repair && projector repair --apply && projector rebuild")]
     Repair(Repair),
     /// Fill a log that has lost everything from the archive
