@@ -326,7 +326,18 @@ impl System {
         self.services.output("projector", &arguments).await.expect("it runs")
     }
 
-    /// The same as a process called `name`.
+    /// A command of the projector that asks both stores and ends well; what it says in JSON.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn done(&self, command: &[&str]) -> Value {
+        let Output { status, stdout, stderr } = self.projector(&[command, &["--json"]].concat()).await;
+        let said = String::from_utf8_lossy(&[&stdout[..], &stderr].concat()).into_owned();
+        assert!(status.success(), "{command:?}: {said}");
+        serde_json::from_slice(&stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
+    }
+
+    /// A command of the projector as a process called `name`.
     ///
     /// # Panics
     /// When it cannot be started.

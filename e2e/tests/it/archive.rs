@@ -6,7 +6,6 @@ use std::time::Duration;
 use e2e::comparison::spoil as spoil_rows;
 use e2e::traffic::Pair;
 use e2e::{Shape, TestApp, within};
-use serde_json::Value;
 use shared::limits::ARCHIVE_BLOCK_ENTRIES;
 
 use crate::rolled_back::partition_of;
@@ -34,13 +33,6 @@ async fn metric(app: &TestApp, name: &str) -> u64 {
         sum += value.trim().parse::<u64>().unwrap();
     }
     sum
-}
-
-async fn done(app: &TestApp, command: &[&str]) -> Value {
-    let output = app.processes().projector(&[command, &["--json"]].concat()).await;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {errors}");
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {errors}"))
 }
 
 /// Of the pair's conversation. Returns its partition.
@@ -115,8 +107,8 @@ async fn what_was_trimmed_is_rebuilt_and_a_generation_that_stands_still_holds_it
     .await;
     app.processes().start_again("projector-2").await;
     app.processes().ready("projector-2").await;
-    done(&app, &["serve", "2"]).await;
-    let compared = done(&app, &["verify"]).await;
+    app.processes().done(&["serve", "2"]).await;
+    let compared = app.processes().done(&["verify"]).await;
     let folded = (&compared["generation"], &compared["differences"], &compared["rows"]);
     let rows = all + 2 * pairs.len() + 4;
     assert_eq!(folded, (&2.into(), &0.into(), &rows.into()), "{compared}");
@@ -140,7 +132,7 @@ async fn hold_it_up(app: &TestApp, pairs: &[Pair]) {
         (!consumers.as_array().unwrap().is_empty()).then_some(())
     })
     .await;
-    assert_eq!(done(app, &["rebuild", "--pause"]).await["state"], "paused");
+    assert_eq!(app.processes().done(&["rebuild", "--pause"]).await["state"], "paused");
     stalled.kill().unwrap();
     send_many(pairs).await;
     let why = "group g3 has not acknowledged what is to be trimmed";
@@ -151,5 +143,5 @@ async fn hold_it_up(app: &TestApp, pairs: &[Pair]) {
     })
     .await;
     assert!(stored(app).await >= pairs.len() * MESSAGES, "nothing is trimmed that it has not applied");
-    done(app, &["rebuild", "--cancel"]).await;
+    app.processes().done(&["rebuild", "--cancel"]).await;
 }

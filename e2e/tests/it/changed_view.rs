@@ -25,12 +25,6 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }
 
-async fn done(app: &TestApp, command: &[&str]) -> Value {
-    let answer = app.processes().projector(&[command, &["--json"]].concat()).await;
-    assert!(answer.status.success(), "{command:?}: {}", text(&answer));
-    serde_json::from_slice(&answer.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&answer)))
-}
-
 /// Every recipient reads the last message that there is.
 async fn read_all(pairs: &[Pair]) {
     for Pair { sender, recipient } in pairs {
@@ -66,9 +60,9 @@ async fn old_and_new_programs_side_by_side_then_built_and_served_and_dropped() {
     assert_eq!(marks(&app, 1).await.len(), pairs.len());
     who_was_forgotten_holds_nothing_up(&app, &used).await;
     used().await;
-    assert_eq!(done(&app, &["serve", "2"]).await["state"], "serving");
+    assert_eq!(app.processes().done(&["serve", "2"]).await["state"], "serving");
     used().await;
-    assert_eq!(done(&app, &["drop", "1"]).await["state"], "dropped");
+    assert_eq!(app.processes().done(&["drop", "1"]).await["state"], "dropped");
     used().await;
 
     let (sent, reads) = (traffic.end().await, reads.end().await);
@@ -110,7 +104,7 @@ async fn a_newer_schema_is_refused_by_who_starts(app: &TestApp, rows: usize, use
 /// One of each kind is old when the new generation is built: it has no part in that.
 async fn who_was_forgotten_holds_nothing_up(app: &TestApp, used: &impl AsyncFn()) {
     let system = app.processes();
-    let rebuilt = done(app, &["rebuild"]).await;
+    let rebuilt = app.processes().done(&["rebuild"]).await;
     assert_eq!((&rebuilt["generation"], &rebuilt["differences"]), (&json!(2), &json!(0)), "{rebuilt}");
     let forgotten =
         [("projector-1", "it leaves its work to others"), ("query-api-1", "cannot use cassandra")];

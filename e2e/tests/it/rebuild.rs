@@ -26,12 +26,6 @@ fn output(output: &Output) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-async fn done(app: &TestApp, command: &[&str]) -> Value {
-    let answer = app.processes().projector(&[command, &["--json"]].concat()).await;
-    assert!(answer.status.success(), "{command:?}: {}", output(&answer));
-    serde_json::from_slice(&answer.stdout).unwrap_or_else(|error| panic!("{error}: {}", output(&answer)))
-}
-
 async fn refused(app: &TestApp, command: &[&str], why: &str) {
     let answer = app.processes().projector(command).await;
     assert!(!answer.status.success(), "{command:?}: {}", output(&answer));
@@ -40,7 +34,7 @@ async fn refused(app: &TestApp, command: &[&str], why: &str) {
 
 /// The states of the generations, by number.
 async fn states(app: &TestApp) -> Vec<String> {
-    let listed = done(app, &["generations"]).await;
+    let listed = app.processes().done(&["generations"]).await;
     let listed = listed.as_array().unwrap().iter().zip(1..);
     listed
         .map(|(generation, number)| {
@@ -57,22 +51,22 @@ async fn a_generation_is_built_and_served_and_dropped_under_load() {
     traffic.go_on_for(200).await;
 
     refused(&app, &["serve", "2"], "there is no generation 2").await;
-    assert_eq!(done(&app, &["rebuild"]).await["generation"], 2);
+    assert_eq!(app.processes().done(&["rebuild"]).await["generation"], 2);
     assert_eq!(states(&app).await, ["serving", "projecting"]);
     traffic.go_on_for(50).await;
     for (serving, projecting) in [("2", "1"), ("1", "2"), ("2", "1")] {
-        assert_eq!(done(&app, &["serve", serving]).await["state"], "serving");
+        assert_eq!(app.processes().done(&["serve", serving]).await["state"], "serving");
         traffic.go_on_for(50).await;
         tokio::time::sleep(FOLLOWED_WITHIN).await;
         refused(&app, &["drop", serving], "so it cannot be dropped").await;
         traffic.go_on_for(50).await;
         assert_eq!(states(&app).await[projecting.parse::<usize>().unwrap() - 1], "projecting");
     }
-    assert_eq!(done(&app, &["drop", "1"]).await["state"], "dropped");
+    assert_eq!(app.processes().done(&["drop", "1"]).await["state"], "dropped");
     traffic.go_on_for(50).await;
     assert_eq!(states(&app).await, ["dropped", "serving"]);
     refused(&app, &["serve", "1"], "generation 1 is dropped, so it cannot serve").await;
-    assert_eq!(done(&app, &["drop", "1"]).await["state"], "dropped");
+    assert_eq!(app.processes().done(&["drop", "1"]).await["state"], "dropped");
     nothing_is_left_of(&app, 1).await;
 
     let (sent, reads) = (traffic.end().await, reads.end().await);
@@ -114,7 +108,7 @@ async fn a_killed_rebuild_is_gone_on_with_and_a_second_one_is_refused() {
     })
     .await;
     assert_eq!(rebuilt["generation"], 2, "{rebuilt}");
-    done(&app, &["serve", "2"]).await;
+    app.processes().done(&["serve", "2"]).await;
     tokio::time::sleep(FOLLOWED_WITHIN).await;
     assert_eq!(samer.conversation(&lena).await.len(), 20);
     app.finish().await;
@@ -136,18 +130,18 @@ async fn a_rebuild_is_paused_resumed_and_cancelled() {
         .await;
     };
     says(&rebuild, "generation 2 building: ").await;
-    assert_eq!(done(&app, &["rebuild", "--pause"]).await["state"], "paused");
+    assert_eq!(app.processes().done(&["rebuild", "--pause"]).await["state"], "paused");
     says(&rebuild, "generation 2 paused: ").await;
-    assert_eq!(done(&app, &["rebuild", "--resume"]).await["state"], "building");
+    assert_eq!(app.processes().done(&["rebuild", "--resume"]).await["state"], "building");
     says(&rebuild, "generation 2 building: ").await;
-    assert_eq!(done(&app, &["rebuild", "--cancel"]).await["state"], "dropped");
+    assert_eq!(app.processes().done(&["rebuild", "--cancel"]).await["state"], "dropped");
     assert!(!ended(&mut rebuild).await, "{}", rebuild.output());
     assert!(rebuild.output().contains("so it cannot be built"), "{}", rebuild.output());
     assert_eq!(states(&app).await, ["serving", "dropped"]);
     nothing_is_left_of(&app, 2).await;
 
     // A number is never used twice.
-    assert_eq!(done(&app, &["rebuild"]).await["generation"], 3);
+    assert_eq!(app.processes().done(&["rebuild"]).await["generation"], 3);
     assert_eq!(samer.conversation(&lena).await.len(), 20);
     app.finish().await;
 }
@@ -209,7 +203,7 @@ async fn killed_at_every_stage_it_is_finished_right() {
         forget_claim(&app).await;
     }
     if states(&app).await == ["serving", "building"] {
-        assert_eq!(done(&app, &["rebuild"]).await["differences"], 0);
+        assert_eq!(app.processes().done(&["rebuild"]).await["differences"], 0);
     }
     for pause in [0, 20, 60, 200] {
         let mut serve = app.processes().begin("serve", &["serve", "2"]);
@@ -218,7 +212,7 @@ async fn killed_at_every_stage_it_is_finished_right() {
         let states = states(&app).await;
         assert!(states == ["serving", "projecting"] || states == ["projecting", "serving"], "{states:?}");
     }
-    done(&app, &["serve", "2"]).await;
+    app.processes().done(&["serve", "2"]).await;
     assert_eq!(states(&app).await, ["projecting", "serving"]);
     assert_eq!(app.compare().await["listed"], json!([]));
     tokio::time::sleep(FOLLOWED_WITHIN).await;
@@ -258,7 +252,7 @@ async fn planted_rows_keep_a_generation_from_serving() {
     }
     refused(&app, &["serve", "2"], "generation 2 is building, so it cannot serve").await;
     assert_eq!(samer.conversation(&lena).await.len(), 20);
-    assert_eq!(done(&app, &["rebuild", "--cancel"]).await["state"], "dropped");
+    assert_eq!(app.processes().done(&["rebuild", "--cancel"]).await["state"], "dropped");
     nothing_is_left_of(&app, 2).await;
     app.finish().await;
 }

@@ -107,9 +107,7 @@ async fn what_redis_has_lost_is_restored_from_the_archive() {
 
     let partition = partition_of(&pairs[0]);
     a_damaged_block_is_named(&app, partition).await;
-    let output = app.processes().projector(&["restore", "--json"]).await;
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    let restored: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let restored = app.processes().done(&["restore"]).await;
     let beyond = sum(&restored, "beyond");
     assert!(0 < beyond && beyond <= pairs.len() as u64, "{restored}");
     assert_eq!((sum(&restored, "events"), &restored["users"]), (events - beyond, &json!(6)), "{restored}");
