@@ -11,6 +11,7 @@ mod parked;
 mod parking;
 mod progress;
 mod projections;
+mod reading;
 mod rebuild;
 mod refill;
 mod repair;

@@ -20,8 +20,8 @@ use shared::ports::{
     Archive, Block, Delivery, EmptyLog, Epoch, LogNumbers, Reach, Seen, SeenLog, StoreError, TrimmedBlocks,
 };
 
-use crate::archiving::numbers::{Numbers, damaged};
-use crate::verify::read::retrying;
+use crate::archiving::numbers::{Numbers, damaged, not_whole};
+use crate::reading::retrying;
 
 /// An empty log, and what is left of the one that it was.
 pub struct Refill {
@@ -291,10 +291,6 @@ async fn archived_of(archive: &dyn Archive, partition: u16) -> Result<Reach, Sto
         last = next;
     }
     Ok(Reach { entries: last.reach(), repairs })
-}
-
-fn not_whole(partition: u16, number: u64) -> StoreError {
-    damaged(partition, &format!("block {number} is not whole"))
 }
 
 /// One that has to be there.

@@ -17,7 +17,7 @@ use shared::ports::{
 };
 
 use crate::archiving::losses;
-use crate::verify::read;
+use crate::reading;
 
 mod found;
 mod lost;
@@ -93,7 +93,7 @@ impl Repair {
     /// One pass. Returns how many lost events were found so far.
     async fn compare(&self, mut found: Found<'_>, hashes: &mut Hashes) -> Result<usize, RepairError> {
         let tables = [ScannedTable::Timeline, ScannedTable::Inbox, ScannedTable::Users];
-        read::tables(&*self.views, &tables, |rows, _, _| rows.into_iter().for_each(|row| found.add(row)))
+        reading::tables(&*self.views, &tables, |rows, _, _| rows.into_iter().for_each(|row| found.add(row)))
             .await?;
         hashes.extend(self.archived(&mut found).await?);
         let Found { held, lost, count, .. } = found;
@@ -118,7 +118,7 @@ impl Repair {
         for HotPartition { partition, blocks_trimmed, .. } in standing {
             let entries = self.archive.reach(partition).await?.entries;
             for number in blocks_trimmed..entries.div_ceil(ARCHIVE_BLOCK_ENTRIES) {
-                let block = match read::retrying(|| self.archive.block(partition, number)).await {
+                let block = match reading::retrying(|| self.archive.block(partition, number)).await {
                     Ok(block) => block,
                     // What cannot be read there is as good as not there.
                     Err(error) => {
@@ -192,7 +192,7 @@ impl Repair {
     async fn held(&self, lost: &Lost, mut held: Held) -> Result<Held, StoreError> {
         let mut spans = self.log.extent().await?;
         spans.retain(|span| lost.partitions.contains_key(&span.first.partition));
-        read::log(&*self.log, spans, |page| page.iter().for_each(|delivery| held.add(delivery))).await?;
+        reading::log(&*self.log, spans, |page| page.iter().for_each(|delivery| held.add(delivery))).await?;
         Ok(held)
     }
 
@@ -252,7 +252,7 @@ impl Repair {
     async fn holds(&self, last: Option<LogPlace>) -> Result<bool, StoreError> {
         let Some(last) = last else { return Ok(true) };
         let span = Span { first: last.position, last: last.position };
-        let found = read::retrying(|| self.log.page(&span, 1)).await?;
+        let found = reading::retrying(|| self.log.page(&span, 1)).await?;
         Ok(found.first().and_then(LogPlace::of) == Some(last))
     }
 }

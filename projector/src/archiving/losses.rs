@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use shared::limits::ARCHIVE_BLOCK_ENTRIES;
 use shared::ports::{Archive, Block, HotLog, LogPlace, Loss, StoreError};
 
-use crate::verify::read::retrying;
+use crate::reading::retrying;
 
 /// By partition. Of a log that was repaired since it was archived nothing is said: it is archived again.
 pub(crate) async fn losses(

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::Share;
 use super::holds::Held;
 use super::losses::end;
-use super::numbers::{Numbers, damaged};
+use super::numbers::{Numbers, damaged, not_whole};
 use super::window::HotWindow;
 
 pub(super) struct Partition {
@@ -80,7 +80,7 @@ impl Partition {
         }
         let number = (reach - 1) / ARCHIVE_BLOCK_ENTRIES;
         let block = archive.block(partition, number).await?.filter(|block| block.reach() >= reach);
-        let block = block.ok_or_else(|| damaged(partition, &format!("block {number} is not whole")))?;
+        let block = block.ok_or_else(|| not_whole(partition, number))?;
         let last = block.entries.last().map(|entry| entry.position);
         Ok(Self { block, last, end: None, numbers: Numbers::UNKNOWN, noted, goes_back: false, repairs })
     }

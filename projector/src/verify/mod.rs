@@ -15,13 +15,14 @@ use shared::limits::{VERIFY_POLL, VERIFY_ROWS_HELD_MAX, VERIFY_STANDSTILL_MAX};
 use shared::ports::{Delivery, FeedMonitor, LogScan, ScannedRow, ScannedTable, Span, StoreError, ViewScan};
 use tokio::time::Instant;
 
+use crate::reading;
+
 mod compare;
 mod facts;
 mod fold;
 mod ledger;
 mod names;
 mod offsets;
-pub(crate) mod read;
 mod report;
 mod rows;
 #[cfg(test)]
@@ -98,11 +99,11 @@ pub enum VerifyError {
 pub async fn verify(verifier: &Verifier, tell: Tell<'_>) -> Result<Comparison, VerifyError> {
     let begun = Instant::now();
     let Verifier { generation, log, views, .. } = verifier;
-    let cut = read::retrying(|| log.extent()).await?;
+    let cut = reading::retrying(|| log.extent()).await?;
     acknowledged(verifier, &cut, tell).await?;
     let mut ledger = Ledger::default();
     let note = |rows: Vec<ScannedRow>, _, _| rows.iter().for_each(|row| ledger.note_parked(row));
-    read::tables(&**views, &[ScannedTable::Parked], note).await?;
+    reading::tables(&**views, &[ScannedTable::Parked], note).await?;
     let tables = [ScannedTable::Timeline, ScannedTable::Inbox, ScannedTable::Users];
     verifier.pass(&mut ledger, &cut, &tables, [Phase::Log, Phase::Views], tell).await?;
     let differ = ledger.finish();
@@ -125,7 +126,7 @@ async fn acknowledged(verifier: &Verifier, cut: &[Span], tell: Tell<'_>) -> Resu
     let Verifier { generation, monitor, .. } = verifier;
     let (mut applied, mut since) = (0, Instant::now());
     loop {
-        let first = read::retrying(|| monitor.first_unacknowledged()).await?;
+        let first = reading::retrying(|| monitor.first_unacknowledged()).await?;
         let first: HashMap<u16, Position> =
             first.into_iter().map(|position| (position.partition, position)).collect();
         let is_behind =
@@ -133,7 +134,7 @@ async fn acknowledged(verifier: &Verifier, cut: &[Span], tell: Tell<'_>) -> Resu
         if !cut.iter().any(is_behind) {
             return Ok(());
         }
-        let status = read::retrying(|| monitor.status()).await?;
+        let status = reading::retrying(|| monitor.status()).await?;
         let (lag, of) = (status.lag(), status.head());
         tell(Step { phase: Phase::Waiting, done: of - lag.min(of), of });
         let now_applied = status.applied();
@@ -189,23 +190,23 @@ impl Verifier {
         [of_log, of_views]: [Phase; 2],
         tell: Tell<'_>,
     ) -> Result<(), StoreError> {
-        let status = read::retrying(|| self.monitor.status()).await?;
+        let status = reading::retrying(|| self.monitor.status()).await?;
         let (mut done, of) = (0, status.head());
         let fold = |page: Vec<Delivery>| {
             page.iter().for_each(|delivery| pass.fold(delivery));
             done += page.len() as u64;
             tell(Step { phase: of_log, done, of });
         };
-        read::log(&*self.log, cut.to_vec(), fold).await?;
+        reading::log(&*self.log, cut.to_vec(), fold).await?;
         let compare = |rows: Vec<ScannedRow>, done, of| {
             rows.into_iter().for_each(|row| pass.compare(row));
             tell(Step { phase: of_views, done, of });
         };
-        read::tables(&*self.views, tables, compare).await?;
+        reading::tables(&*self.views, tables, compare).await?;
         // Taken after the last row was read: no row is of a later event.
-        let later = behind(cut, &read::retrying(|| self.log.extent()).await?);
+        let later = behind(cut, &reading::retrying(|| self.log.extent()).await?);
         let explain = |page: Vec<Delivery>| page.iter().for_each(|delivery| pass.explain(delivery));
-        read::log(&*self.log, later, explain).await
+        reading::log(&*self.log, later, explain).await
     }
 }
 

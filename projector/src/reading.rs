@@ -1,5 +1,5 @@
-//! Reads log and tables page by page, few pages at a time. A page that fails is asked for again, with pauses and not
-//! for ever.
+//! Reads all of log and tables, page by page, few pages at a time: for a comparison, and for a repair. A page that fails
+//! is asked for again, with pauses and not for ever.
 
 use std::future::Future;
 use std::pin::pin;
