@@ -5,19 +5,22 @@ use super::{Finding, Tree};
 const SERVICES: [&str; 3] = ["command-api/src/", "query-api/src/", "projector/src/"];
 const STORAGE: &str = "storage";
 
-/// A service works with ports; which adapter stands behind them is decided in its `main.rs` alone.
+/// Of a program that has several, each in a file of its own.
+const SUBCOMMANDS: &str = "subcommands/";
+
+/// A service works with ports; which adapter stands behind them is decided by its program alone.
 pub(super) fn services_do_not_name_storage(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for file in tree.rust() {
         let in_service = SERVICES.iter().find_map(|service| file.path.strip_prefix(service));
-        if in_service.is_none_or(|path| path == "main.rs") {
+        if in_service.is_none_or(|path| path == "main.rs" || path.starts_with(SUBCOMMANDS)) {
             continue;
         }
         for (number, line) in file.code() {
             if names_crate(line, STORAGE) {
                 findings.push(file.finding(
                     number,
-                    "a service names `storage` outside its main.rs: use the port in `shared`",
+                    "a service names `storage` outside its program: use the port in `shared`",
                 ));
             }
         }

@@ -19,14 +19,16 @@ fn assert_quiet(files: &[(&str, &str)]) {
 }
 
 #[test]
-fn a_service_names_storage_in_main_only() {
+fn a_service_names_storage_in_its_program_only() {
     let import = "//! x\nuse storage::redis::Log;\n";
-    assert_quiet(&[("command-api/src/main.rs", import), ("standalone/src/lib.rs", import)]);
+    for path in ["command-api/src/main.rs", "projector/src/subcommands/run.rs", "standalone/src/lib.rs"] {
+        assert_quiet(&[(path, import)]);
+    }
     for path in ["command-api/src/lib.rs", "query-api/src/queries/mod.rs", "projector/src/run.rs"] {
         let found = findings(&[(path, import)]);
         assert_eq!(
             found,
-            [format!("{path}:2: a service names `storage` outside its main.rs: use the port in `shared`")]
+            [format!("{path}:2: a service names `storage` outside its program: use the port in `shared`")]
         );
     }
     for line in [

@@ -1,0 +1,38 @@
+//! `projector repair`: what the log has lost, and gets back from views and archive.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use projector::{Lost, Repair};
+use shared::Clock;
+use shared::ports::SeenLog;
+use storage::redis;
+
+use super::stores::{Stores, monitor, whole_log, with_views};
+use crate::config;
+
+pub(crate) async fn repair(options: config::Repair) -> Result<()> {
+    let config::Repair { apply, idempotency, asked } = options;
+    let idempotency_window = idempotency.idempotency_window;
+    let log = redis::Options { idempotency_window, ..redis::Options::of(&asked.log)? };
+    let stores = Stores::of(&log, &asked.views).await?;
+    let (redis, cassandra, generation) = (&stores.redis, &stores.cassandra, stores.serving().await?);
+    let others = with_views(cassandra).await?.into_iter().filter(|other| other.number != generation);
+    let repair = Repair {
+        generation,
+        log: Arc::new(whole_log(redis, cassandra)),
+        hot: Arc::new(redis.hot()),
+        archive: Arc::new(cassandra.archive()),
+        appends: Arc::new(redis.log()),
+        epoch: Arc::new(redis.epoch()),
+        monitor: Arc::new(monitor(redis, cassandra, generation)),
+        views: Arc::new(cassandra.scan(generation)),
+        seen: Arc::new(cassandra.seen(generation)),
+        others: others.map(|other| -> Arc<dyn SeenLog> { Arc::new(cassandra.seen(other.number)) }).collect(),
+        clock: Clock::system(),
+    };
+    let lost = if apply { repair.apply().await? } else { repair.look().await? };
+    projector::print(asked.json, &lost, Lost::lines)?;
+    stores.lifecycle.drain().await;
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! `projector restore`: fills a log that has lost everything from the archive.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use projector::{Bar, Refill, Refilled};
+use shared::Clock;
+use shared::generation::{Generation, State};
+use shared::ports::SeenLog;
+use shared::process::shutdown::Lifecycle;
+use storage::cassandra::{self, Cassandra};
+use storage::redis;
+
+use super::stores::{all_fit, with_views};
+use crate::config;
+
+/// Redis is not connected to as usual: to an empty one that would begin a new log.
+pub(crate) async fn restore(options: config::Restore) -> Result<()> {
+    let config::Restore { idempotency, asked } = options;
+    let lifecycle = Lifecycle::default();
+    let Lifecycle { store_tasks, stores_stop, .. } = &lifecycle;
+    let cassandra =
+        Cassandra::connect(&cassandra::Options::of(&asked.views), store_tasks, stores_stop.clone())?;
+    all_fit(vec![Arc::new(cassandra.probe())], &lifecycle).await?;
+    let log = redis::EmptyLog::connect(&redis::Options::of(&asked.log)?, Clock::system()).await?;
+    let generations = with_views(&cassandra).await?;
+    let (serving, others): (Vec<_>, Vec<_>) =
+        generations.into_iter().partition(|generation| generation.state == State::Serving);
+    let serving = serving.first().context("no generation of views is serving")?;
+    let seen = |generation: &Generation| -> Arc<dyn SeenLog> { Arc::new(cassandra.seen(generation.number)) };
+    let refill = Refill {
+        log: Box::new(log),
+        archive: Arc::new(cassandra.archive()),
+        seen: seen(serving),
+        others: others.iter().map(seen).collect(),
+        window: idempotency.idempotency_window,
+    };
+    let bar = Bar::new();
+    let refilled = refill.run(|done, of| bar.show("events restored", (done, of), "")).await;
+    bar.finish();
+    projector::print(asked.json, &refilled?, Refilled::lines)?;
+    lifecycle.drain().await;
+    Ok(())
+}
