@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use projector::{Bar, Comparison, Rebuild, print};
 use serde::Serialize;
 use shared::Clock;
-use shared::generation::{Generation, Generations, State};
+use shared::generation::{Generation, State};
 
 use super::stores::{Stores, verifier};
 use crate::config::{self, Asked, Instead, Numbered};
