@@ -31,18 +31,23 @@ pub(crate) struct Page {
     entries: u64,
     /// The numbers among them that parked events hold.
     parked: Vec<Seq>,
+    /// All of `asked` is there, and the entry behind it: where a conversation is longer, this is all there will ever be.
+    is_followed: bool,
 }
 
 impl Page {
+    /// Of the entries from `asked` and, if it is there, the next one.
     pub(crate) fn of(asked: RangeInclusive<Seq>, mut entries: Vec<TimelineEntry>) -> Self {
         entries.truncate(without_hole(&entries, *asked.start()));
+        let is_followed = entries.pop_if(|entry| entry.seq() > *asked.end()).is_some();
         let parked = entries.iter().filter_map(|entry| match entry {
             TimelineEntry::Parked { seq } => Some(*seq),
             TimelineEntry::Message(_) => None,
         });
         let messages: Vec<&Message> = entries.iter().filter_map(visible).collect();
         let body = serde_json::to_vec(&messages).expect("strings and numbers are always JSON");
-        Self { ready: Ready::new(body), asked, entries: entries.len() as u64, parked: parked.collect() }
+        let (entries, parked) = (entries.len() as u64, parked.collect());
+        Self { ready: Ready::new(body), asked, entries, parked, is_followed }
     }
 
     /// The numbers that it shows, or passes over as parked.
@@ -53,6 +58,11 @@ impl Page {
 
     pub(crate) fn is_whole(&self) -> bool {
         self.asked.is_empty() || self.shown().is_some_and(|shown| shown.end() == self.asked.end())
+    }
+
+    /// Where it ends, if more follows: it is exact, whatever the head is.
+    pub(crate) fn past(&self) -> Option<Seq> {
+        self.is_followed.then(|| *self.asked.end())
     }
 
     /// Whether that message is on it.
@@ -195,7 +205,8 @@ impl Pages {
 
 async fn fly(landing: Landing) -> Result<Arc<Page>, StoreError> {
     let Landing { pages: Pages(inner), key } = &landing;
-    let entries = inner.views.timeline(&key.conversation, key.first, key.last).await?;
+    // One more: a page that something follows is exact without a head.
+    let entries = inner.views.timeline(&key.conversation, key.first, key.last.saturating_add(1)).await?;
     let page = Arc::new(Page::of(key.first..=key.last, entries));
     if page.is_final() {
         inner.ready.insert(key.clone(), page.clone());
@@ -219,5 +230,28 @@ struct Landing {
 impl Drop for Landing {
     fn drop(&mut self) {
         self.pages.0.flights().remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parked(seqs: impl IntoIterator<Item = Seq>) -> Vec<TimelineEntry> {
+        seqs.into_iter().map(|seq| TimelineEntry::Parked { seq }).collect()
+    }
+
+    #[test]
+    fn a_page_is_of_the_past_if_all_of_it_and_the_next_are_there() {
+        for (entries, shown, past) in [
+            (parked(4..=7), Some(4..=6), Some(6)),
+            (parked(4..=6), Some(4..=6), None),
+            (parked([4, 5, 7]), Some(4..=5), None),
+            (parked([5, 6, 7]), None, None),
+            (parked([]), None, None),
+        ] {
+            let page = Page::of(4..=6, entries);
+            assert_eq!((page.shown(), page.past()), (shown, past));
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::num::NonZeroU128;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 pub use ulid::Ulid;
 
 use crate::limits::{USERNAME_CHARS_MAX, USERNAME_CHARS_MIN};
@@ -15,8 +15,8 @@ use crate::limits::{USERNAME_CHARS_MAX, USERNAME_CHARS_MIN};
 pub type Seq = u64;
 
 /// The name of a user: 2–32 of `a–z 0–9 _ . -`, starting with a letter or digit, in lower case. Clones share it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Username(Arc<str>);
 
 /// Why a text is not a [`Username`].
@@ -74,6 +74,13 @@ impl TryFrom<String> for Username {
 impl From<Username> for String {
     fn from(name: Username) -> Self {
         name.as_str().to_owned()
+    }
+}
+
+/// Every message has two, so nothing is copied for it.
+impl Serialize for Username {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 

@@ -176,6 +176,13 @@ pub trait RateLimits: Send + Sync {
 pub trait Heads: Send + Sync {
     /// `seq` of the last acknowledged message; 0: no conversation yet.
     async fn head(&self, conversation: &Conversation) -> Result<Seq, StoreError>;
+
+    /// Why [`Heads::head`] would fail now without asking anybody: the log is known to be away, or to have lost events
+    /// that may be of this conversation.
+    ///
+    /// # Errors
+    /// As `head`.
+    fn answers(&self, conversation: &Conversation) -> Result<(), StoreError>;
 }
 
 /// One consumer of a generation's group. Its name is its own: soon after another one has begun under it,

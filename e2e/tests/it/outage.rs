@@ -274,6 +274,12 @@ async fn reads_go_on_without_redis() {
     }
     let newest = "/messages?sender=samer&recipient=lena";
     assert_eq!(samer.fresh(newest).await.items().len(), 50);
+    // What something follows needs no head, and the session was looked up just now.
+    redis.pause().expect("it runs");
+    let past = samer.get(&format!("{newest}&limit=5&before=9")).send().await.expect(200);
+    redis.resume().expect("it runs");
+    assert_eq!((seqs(&past.items()), past.header("chat-behind")), (vec![4, 5, 6, 7, 8], None));
+    assert_eq!(past.header("link").map(|links| links.contains("rel=\"next\"")), Some(true), "{past:?}");
     redis.kill().expect("it ran");
 
     let begun = Instant::now();

@@ -71,7 +71,9 @@ pub(crate) async fn messages(
     };
     // Whose token it is and how far the conversation is are one round trip. His place is taken before the head is
     // waited for, and whoever gets none waits for nothing.
-    let head = async { Ok(state.shared_heads.head(&page.conversation).await) };
+    let needs_head = page.past().is_none() || state.heads.answers(&page.conversation).is_err();
+    let head =
+        async { Ok(if needs_head { Some(state.shared_heads.head(&page.conversation).await) } else { None }) };
     let (_held, head) = try_join(admit(&state, claim, &page), head).await?;
     let answer = Reading::run(&state, &page, head, begun).await?;
     Ok(answer.into_response(&page, &known))

@@ -94,12 +94,16 @@ fn entry(conversation: &Conversation, row: &Row<'_>) -> Result<Option<TimelineEn
     let (Some(sender), Some(content), Some(sent_at)) = (row.sender, row.content, row.sent_at) else {
         return Err(broken());
     };
-    let recipient =
-        if sender == conversation.low().as_str() { conversation.high() } else { conversation.low() };
+    let (low, high) = (conversation.low(), conversation.high());
+    let (sender, recipient) = match sender {
+        sender if sender == low.as_str() => (low, high),
+        sender if sender == high.as_str() => (high, low),
+        _ => return Err(broken()),
+    };
     Ok(Some(TimelineEntry::Message(Message {
         id: id.parse().map_err(|_| broken())?,
         seq,
-        sender: sender.parse().map_err(|_| broken())?,
+        sender: sender.clone(),
         recipient: recipient.clone(),
         content: content.to_owned(),
         timestamp: Timestamp(unsigned(sent_at.0)?),

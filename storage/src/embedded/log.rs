@@ -33,6 +33,10 @@ impl Heads for Embedded {
         let Some(value) = self.directory().state.get(key).map_err(read_error)? else { return Ok(0) };
         encoding::number(&value).ok_or_else(|| damaged(format!("the head of {conversation} cannot be read")))
     }
+
+    fn answers(&self, _conversation: &Conversation) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 #[async_trait]

@@ -152,15 +152,21 @@ impl ports::Sessions for Accounts {
 #[async_trait]
 impl ports::Heads for Accounts {
     async fn head(&self, conversation: &Conversation) -> Result<Seq, StoreError> {
+        self.answers(conversation)?;
         let subject = Subject::Conversation(conversation.clone());
         let partition = self.keys().partition_of(&subject);
-        if self.lost.borrow().contains(&partition) {
-            return Err(StoreError::unavailable(STORE, "the partition has lost events"));
-        }
         let mut read = redis::pipe();
         read.cmd("HGET").arg(self.keys().heads(partition)).arg(subject.to_string());
         let (head,): (Option<Seq>,) = self.link.read(&read).await?;
         Ok(head.unwrap_or(0))
+    }
+
+    fn answers(&self, conversation: &Conversation) -> Result<(), StoreError> {
+        let partition = self.keys().partition_of(&Subject::Conversation(conversation.clone()));
+        if self.lost.borrow().contains(&partition) {
+            return Err(StoreError::unavailable(STORE, "the partition has lost events"));
+        }
+        self.link.check()
     }
 }
 

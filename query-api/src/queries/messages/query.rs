@@ -62,6 +62,14 @@ impl PageQuery {
         }
     }
 
+    /// The numbers of a page that ends in the past, if the conversation goes on behind it: the head is not needed then.
+    pub(super) fn past(&self) -> Option<RangeInclusive<Seq>> {
+        match self.cursor {
+            Cursor::Before(seq) => Some(self.range(seq)).filter(|range| !range.is_empty()),
+            Cursor::Newest | Cursor::After(_) => None,
+        }
+    }
+
     /// Whether a page of these numbers can no longer change, given the conversation's head: it is full, and its
     /// successor exists.
     pub(super) fn is_settled(&self, shown: &RangeInclusive<Seq>, head: Seq) -> bool {

@@ -20,6 +20,7 @@ use crate::state::AppState;
 /// A page as it is shown.
 pub(super) struct Answer {
     pub(super) page: Arc<Page>,
+    /// At least; on a page that nothing follows exactly.
     pub(super) head: Seq,
     /// Acknowledged, of the page's range, and not shown. `None`: the log cannot be asked.
     pub(super) behind: Option<u64>,
@@ -50,11 +51,12 @@ impl Seen {
 }
 
 impl<'a> Reading<'a> {
-    /// `head` is what the log said since the request began: all that was acknowledged before is within it.
+    /// `head` is what the log said since the request began: all that was acknowledged before is within it. `None`: it
+    /// was not asked yet, as the page may need no head.
     pub(super) async fn run(
         state: &'a AppState,
         query: &'a PageQuery,
-        head: Result<Seq, StoreError>,
+        head: Option<Result<Seq, StoreError>>,
         begun: Instant,
     ) -> Result<Answer, Problem> {
         let mut reading = Self {
@@ -77,14 +79,30 @@ impl<'a> Reading<'a> {
         Ok(answer)
     }
 
-    async fn answer(&mut self, head: Result<Seq, StoreError>) -> Result<Answer, Problem> {
-        self.note(head).await.map_err(of_views)?;
+    async fn answer(&mut self, head: Option<Result<Seq, StoreError>>) -> Result<Answer, Problem> {
         let shows_min_seq = |page: &Arc<Page>| self.query.min_seq.is_none_or(|seq| page.shows(seq));
+        let head = match head {
+            Some(head) => head,
+            None => match self.past().await.map_err(of_views)?.filter(|past| shows_min_seq(&past.page)) {
+                Some(past) => return Ok(past),
+                None => self.state.shared_heads.head(&self.query.conversation).await,
+            },
+        };
+        self.note(head).await.map_err(of_views)?;
         let page = match self.ready(&self.query.range(self.head)).filter(shows_min_seq) {
             Some(page) => page,
             None => self.fresh().await?,
         };
         Ok(self.shown(page))
+    }
+
+    /// A page of the past that the views have whole, and what follows it. Everything of it was acknowledged, nothing can
+    /// come between, and the log is not asked.
+    async fn past(&self) -> Result<Option<Answer>, StoreError> {
+        let Some(range) = self.query.past() else { return Ok(None) };
+        let page = self.read(range).await?;
+        let answer = |end| Answer { page: page.clone(), head: end + 1, behind: Some(0) };
+        Ok(page.past().map(answer))
     }
 
     /// Views are served as they are while the log cannot be asked, and the answer says so.
