@@ -3,13 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::time::Duration;
 
 use e2e::comparison::spoil;
 use e2e::traffic::{Pair, Traffic};
 use e2e::{Shape, TestApp, User, eventually, within};
 use serde_json::{Value, json};
-use shared::limits::{ARCHIVE_BLOCK_ENTRIES, RESTORED_BLOCKS_HOT};
+use shared::limits::{ARCHIVE_BLOCK_ENTRIES, CONSUMER_SILENCE_MAX, FEED_WAIT_MAX, RESTORED_BLOCKS_HOT};
 
 use crate::outage::{own_redis, start};
 use crate::rolled_back::{self, PROJECTORS, partition_of, read_new_views, repair, text};
@@ -51,14 +50,19 @@ async fn logged_in(app: &TestApp, users: &[User]) -> Vec<Pair> {
     Pair::of(&again, PAIRS)
 }
 
-/// Nobody archives the partitions of a projector that is stopped, until it is forgotten; another one applies them.
+/// Nobody archives the partitions of a projector that is stopped, until it is not heard of any more; another one applies
+/// them, and is stopped before that.
 async fn send_what_is_not_archived(app: &TestApp, pairs: &[Pair]) {
-    app.processes().pause("projector-2").await;
+    let [applies, stopped] = PROJECTORS;
+    app.processes().pause(stopped).await;
+    // Its reads that wait end, or Redis would give them what is sent.
+    tokio::time::sleep(FEED_WAIT_MAX * 2).await;
     for Pair { sender, recipient } in pairs {
         sender.send(recipient, "at the end").await;
     }
     let applied = async || (app.standing().await.lag == 0).then_some(());
-    within(Duration::from_secs(15), "all of it is in the views", applied).await;
+    within(CONSUMER_SILENCE_MAX - FEED_WAIT_MAX * 2, "all of it is in the views", applied).await;
+    app.processes().pause(applies).await;
 }
 
 /// The log is nobody's until the block is put back.
@@ -103,7 +107,9 @@ async fn what_redis_has_lost_is_restored_from_the_archive() {
     drop(redis);
     fs::remove_dir_all(&options.dir).expect("it can be removed");
     let _redis = start(options).await;
-    app.processes().resume("projector-2").await;
+    for projector in PROJECTORS {
+        app.processes().resume(projector).await;
+    }
 
     let partition = partition_of(&pairs[0]);
     a_damaged_block_is_named(&app, partition).await;
