@@ -279,16 +279,13 @@ impl System {
         migrate(&self.services).await
     }
 
-    /// `projector status`.
+    /// `projector status`, as soon as stores that other tests keep busy answer in time.
     ///
     /// # Panics
     /// When it cannot be had.
     pub async fn status(&self) -> Value {
-        let text = self
-            .services
-            .run("projector", &self.services.asked(&["status", "--json"]))
-            .await
-            .expect("a status");
+        let asked = self.services.asked(&["status", "--json"]);
+        let text = eventually("a status", async || self.services.run("projector", &asked).await.ok()).await;
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
