@@ -11,7 +11,7 @@ use e2e::process::{self, Process, Signal};
 use e2e::traffic::{Pair, Readers, Traffic, assert_all_visible, assert_unnoticed};
 use e2e::{Backend, Client, TestApp, User, eventually, seqs};
 use scylla::value::CqlTimestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
 e2e::real_scenarios!(old_and_new_programs_side_by_side_then_built_and_served_and_dropped);
 
