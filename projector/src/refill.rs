@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 use shared::event::Event;
-use shared::ids::{Position, Subject};
+use shared::ids::{Position, Seq, Subject};
 use shared::limits::{ARCHIVE_BLOCK_ENTRIES, RESTORED_BLOCKS_AT_ONCE, RESTORED_BLOCKS_HOT};
 use shared::ports::{
     Archive, Block, Delivery, EmptyLog, Epoch, LogNumbers, Reach, Seen, SeenLog, StoreError, TrimmedBlocks,
@@ -196,7 +196,8 @@ impl Pass {
             Err(unreadable) => {
                 self.refilled.unreadable += 1;
                 let place = unreadable.place.clone();
-                place.map(|(conversation, seq)| (Subject::Conversation(conversation), seq))
+                let place = place.map(|(conversation, seq)| (Subject::Conversation(conversation), seq));
+                place.filter(|(subject, seq)| self.may_follow(subject, *seq))
             }
         };
         if let Some((subject, seq)) = numbered {
@@ -211,6 +212,13 @@ impl Pass {
             self.numbers.trimmed = Some(TrimmedBlocks { blocks: self.cold, first, last });
         }
         Ok(())
+    }
+
+    /// What an entry that cannot be read says of its place may be damaged too. Between it and the last number there are
+    /// no more than cannot be read; behind a gap nobody would be shown anything.
+    fn may_follow(&self, subject: &Subject, seq: Seq) -> bool {
+        let head = self.numbers.heads.get(subject).copied().unwrap_or(0);
+        seq <= head + self.refilled.unreadable
     }
 }
 
@@ -304,7 +312,7 @@ mod tests {
     use shared::ports::LogPlace;
 
     use super::*;
-    use crate::verify::tests::registered;
+    use crate::verify::tests::{registered, sent, unreadable};
 
     fn seen(partition: u16, epoch: &str, offset: u64) -> Seen {
         let position = Position { partition, ms: offset, counter: 0 };
@@ -323,6 +331,24 @@ mod tests {
         ] {
             assert_eq!(epoch(&seen, repairs).map(|epoch| epoch.to_string()).as_deref(), expected);
         }
+    }
+
+    #[test]
+    fn what_cannot_be_read_takes_a_number_and_opens_no_gap() {
+        let mut pass = Pass::begin(0, 0);
+        for delivery in [
+            sent("lena", "samer", 1, 1),
+            unreadable("lena", "samer", 2, 2),
+            unreadable("lena", "omar", 3, 3),
+            unreadable("omar", "samer", 1, 4),
+        ] {
+            pass.note(&delivery, true).unwrap();
+        }
+        let head = |subject: &str| pass.numbers.heads.get(&subject.parse::<Subject>().unwrap()).copied();
+        assert_eq!(
+            (head("c:lena:samer"), head("c:lena:omar"), head("c:omar:samer")),
+            (Some(2), None, Some(1))
+        );
     }
 
     #[test]

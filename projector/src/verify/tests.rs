@@ -53,7 +53,7 @@ pub(crate) fn read(reader: &str, peer: &str, seq: Seq, offset: u64) -> Delivery 
     )
 }
 
-fn unreadable(one: &str, other: &str, seq: Seq, offset: u64) -> Delivery {
+pub(crate) fn unreadable(one: &str, other: &str, seq: Seq, offset: u64) -> Delivery {
     let place = Some((pair(one, other), seq));
     let content = Err(Unreadable { cause: Malformed::FutureVersion(9), place, bytes: Vec::new(), length: 0 });
     Delivery { position: Position { partition: 0, ms: offset, counter: 0 }, content }
