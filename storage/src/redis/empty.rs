@@ -145,6 +145,11 @@ impl ports::EmptyLog for EmptyLog {
             self.set_layout(RESTORING).await?;
         }
         self.cut_off().await?;
+        // Another one, who was cut off just now, may have got to the end before that.
+        if self.layout().await?.as_deref() != Some(RESTORING) {
+            let what = "its log was restored by somebody else just now".to_owned();
+            return Err(StoreError::Unfit { store: STORE, what });
+        }
         self.remove().await
     }
 

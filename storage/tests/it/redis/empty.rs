@@ -1,6 +1,7 @@
 //! A log that has lost everything and is filled again: nobody gets at it before it is whole, and it goes on as it was.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use shared::Clock;
 use shared::event::{ConversationRead, Event, UserRegistered};
@@ -10,7 +11,11 @@ use shared::ports::{
     Accounts, Append, AppendError, Appended, EmptyLog as _, EventLog, FeedMonitor, HotLog, LogEntry,
     LogEpoch, LogNumbers, Once, OnceKey, Probe, Refusal, StoreError,
 };
-use storage::redis::{EmptyLog, Redis};
+use storage::redis::{EmptyLog, Options, Redis};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
 
 use super::server::Server;
 use super::{Fresh, GENERATION, PARTITIONS, eventually, message, put, read, start};
@@ -111,4 +116,57 @@ async fn nobody_gets_at_it_before_it_is_whole_and_it_goes_on_as_it_was() {
     assert_eq!(put(&store, message("ben", "anna")).await.seq, receipt.seq + 1);
     read(&mut store.feed(GENERATION, "one"), 6).await;
     assert_eq!(store.monitor(GENERATION).status().await.unwrap().head(), 6);
+}
+
+/// Passes on what one connection asks, but tells before it cuts others off and waits until it may. Its own port.
+async fn told_of_the_cut(
+    port: u16,
+    (tell, may): (oneshot::Sender<()>, oneshot::Receiver<()>),
+    tasks: &TaskTracker,
+) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let own = listener.local_addr().unwrap().port();
+    let copies = tasks.clone();
+    tasks.spawn(async move {
+        let (client, _) = listener.accept().await.unwrap();
+        let server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+        let ((mut asks, mut takes), (mut answers, mut server)) = (client.into_split(), server.into_split());
+        copies.spawn(async move { tokio::io::copy(&mut answers, &mut takes).await });
+        let (mut bytes, mut held) = (vec![0; 64 * 1024], Some((tell, may)));
+        while let Ok(length @ 1..) = asks.read(&mut bytes).await {
+            if bytes[..length].windows(4).any(|word| word == b"KILL")
+                && let Some((tell, may)) = held.take()
+            {
+                tell.send(()).unwrap();
+                may.await.unwrap();
+            }
+            server.write_all(&bytes[..length]).await.unwrap();
+        }
+    });
+    own
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_comes_too_late_leaves_alone_what_another_has_restored() {
+    let server = Server::start().await;
+    let mut first = closed(&server).await;
+    let ((tell, told), (allow, may)) = (oneshot::channel(), oneshot::channel());
+    let tasks = TaskTracker::new();
+    let port = told_of_the_cut(server.port, (tell, may), &tasks).await;
+    let options = Options { url: format!("redis://127.0.0.1:{port}/"), ..server.patient() };
+    let mut second = EmptyLog::connect(&options, Clock::system()).await.unwrap();
+    let closing = tasks.spawn(async move { second.close().await });
+    told.await.unwrap();
+    first.open(&"a".parse().unwrap()).await.unwrap();
+    let Fresh { store, _stop, .. } = start(&server.patient()).await;
+    put(&store, message("anna", "ben")).await;
+    allow.send(()).unwrap();
+
+    let refused = closing.await.unwrap();
+    assert!(
+        matches!(&refused, Err(StoreError::Unfit { what, .. }) if what.contains("restored")),
+        "{refused:?}"
+    );
+    let Fresh { store, _stop, .. } = start(&server.patient()).await;
+    assert_eq!(entries(&store).await.iter().map(Vec::len).sum::<usize>(), 1, "what was acknowledged");
 }
