@@ -24,7 +24,7 @@ pub(crate) mod numbers;
 mod partition;
 mod window;
 
-pub(crate) use losses::losses;
+pub(crate) use losses::{losses, readable};
 pub use window::HotWindow;
 
 use holds::{Held, Holds};

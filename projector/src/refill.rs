@@ -17,7 +17,8 @@ use shared::event::Event;
 use shared::ids::{Position, Seq, Subject};
 use shared::limits::{ARCHIVE_BLOCK_ENTRIES, RESTORED_BLOCKS_AT_ONCE, RESTORED_BLOCKS_HOT};
 use shared::ports::{
-    Archive, Block, Delivery, EmptyLog, Epoch, LogNumbers, Reach, Seen, SeenLog, StoreError, TrimmedBlocks,
+    Archive, BeingWritten, Block, Delivery, EmptyLog, Epoch, LogNumbers, Reach, Seen, SeenLog, StoreError,
+    TrimmedBlocks,
 };
 
 use crate::archiving::numbers::{Numbers, damaged, not_whole};
@@ -284,7 +285,7 @@ async fn archived_of(archive: &dyn Archive, partition: u16) -> Result<Reach, Sto
         Ok(Some(block)) if block.reach() >= entries => block,
         Ok(_) => return Err(not_whole(partition, number)),
         // Half written by one who died, as nobody has it whole any more.
-        Err(error) if error.is_retryable() => {
+        Err(error) if BeingWritten::is_why(&error) => {
             return Ok(Reach { entries: number * ARCHIVE_BLOCK_ENTRIES, repairs });
         }
         Err(error) => return Err(error),

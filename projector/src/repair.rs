@@ -16,7 +16,7 @@ use shared::ports::{
     LogPlace, LogScan, Loss, Once, OnceKey, Refusal, ScannedTable, SeenLog, Span, StoreError, ViewScan,
 };
 
-use crate::archiving::losses;
+use crate::archiving::{losses, readable};
 use crate::reading;
 
 mod found;
@@ -110,7 +110,7 @@ impl Repair {
     }
 
     /// What the archive has beyond that, and what it knows of users that are lost or were registered again. What is
-    /// trimmed was not lost.
+    /// trimmed was not lost. A repair has the archive written anew, so this is the last look at what only it has.
     async fn archived(&self, found: &mut Found<'_>) -> Result<Hashes, StoreError> {
         let mut hashes = Hashes::new();
         let mut standing = self.hot.standing().await?;
@@ -118,16 +118,12 @@ impl Repair {
         for HotPartition { partition, blocks_trimmed, .. } in standing {
             let entries = self.archive.reach(partition).await?.entries;
             for number in blocks_trimmed..entries.div_ceil(ARCHIVE_BLOCK_ENTRIES) {
-                let block = match reading::retrying(|| self.archive.block(partition, number)).await {
-                    Ok(block) => block,
-                    // What cannot be read there is as good as not there.
-                    Err(error) => {
-                        let error = &error as &dyn std::error::Error;
-                        tracing::warn!(partition, number, error, "a block of the archive cannot be read");
-                        break;
-                    }
+                let block = reading::retrying(|| readable(&*self.archive, partition, number)).await?;
+                let Some(block) = block else {
+                    found.lost.unreadable_blocks.insert((partition, number));
+                    continue;
                 };
-                for entry in block.into_iter().flat_map(|block| block.entries) {
+                for entry in block.entries {
                     let delivery = self.hot.read(entry);
                     if let Some(UserRegistered { username, password_hash }) = found.archived(&delivery) {
                         hashes.insert(username, password_hash);

@@ -23,7 +23,7 @@ mod monitor;
 mod scan;
 mod seen;
 
-pub use archive::{Archive, Backlog, Block, HotLog, HotPartition, LogEntry, Reach, Trimmed};
+pub use archive::{Archive, Backlog, BeingWritten, Block, HotLog, HotPartition, LogEntry, Reach, Trimmed};
 pub use empty::{EmptyLog, LogNumbers, TrimmedBlocks};
 pub use error::StoreError;
 pub use monitor::{ConsumerStatus, FeedMonitor, FeedStatus, PartitionStatus};

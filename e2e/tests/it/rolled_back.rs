@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use e2e::comparison::spoil;
 use e2e::traffic::{Pair, Traffic, assert_all_visible};
 use e2e::{Shape, TestApp, User, eventually, seqs};
 use serde_json::{Value, json};
 use shared::Conversation;
 use shared::ids::Subject;
-use shared::limits::PARTITIONS_DEFAULT;
+use shared::limits::{ARCHIVE_BLOCK_ENTRIES, PARTITIONS_DEFAULT};
 use xtask::servers::{Options, Redis};
 
 use crate::outage::{own_redis, start};
@@ -314,13 +315,18 @@ pub(crate) async fn read_new_views(app: &TestApp) {
     archived(app).await;
 }
 
+/// A whole block, which is lost by the archive, and nothing of it by the log.
+const KEPT: usize = ARCHIVE_BLOCK_ENTRIES as usize;
+
 /// The archive was faster than the views.
 async fn what_only_the_archive_has_is_appended_again_and_the_views_go_on() {
     let (redis, options, dir) = own_redis().await;
     let shape = Shape { redis_url: Some(redis.url()), query_apis: 1, command_apis: 1, ..Shape::default() };
     let app = TestApp::real(shape).await;
     let (samer, lena) = (app.register("samer").await, app.register("lena").await);
-    samer.send(&lena, "kept").await;
+    for n in 1..=KEPT {
+        samer.send(&lena, &format!("kept {n}")).await;
+    }
     eventually("all of it is in the views", async || (app.standing().await.lag == 0).then_some(())).await;
     let older = dir.path().join("older");
     copy(&options.dir, &older);
@@ -353,17 +359,21 @@ async fn what_only_the_archive_has_is_appended_again_and_the_views_go_on() {
     })
     .await;
     let again = samer.send(&lena, "in the place of a lost one").await;
-    assert_eq!(seqs(&lena.conversation(&samer).await), [1, 2], "views have seen nothing of what is lost");
+    let shown = lena.conversation(&samer).await;
+    assert_eq!(shown.len(), KEPT + 1, "views have seen nothing of what is lost");
 
-    assert_eq!(ids(&repair(&app, &[]).await["messages"]), ids(&json!(lost)));
+    damage_the_first_block(&app, partition).await;
+    let dry = repair(&app, &[]).await;
+    assert_eq!(ids(&dry["messages"]), ids(&json!(lost)));
+    assert_eq!(dry["unreadable_blocks"], json!([[partition, 0]]));
     assert_eq!(repair(&app, &["--apply"]).await["repaired"]["events"], 3);
     assert_eq!(repair(&app, &["--apply"]).await["partitions"], json!({}), "once is enough");
     let shown = eventually("the views have it", async || {
         let shown = lena.conversation(&samer).await;
-        (shown.len() == 5).then_some(shown)
+        (shown.len() == KEPT + 4).then_some(shown)
     })
     .await;
-    assert_eq!((&shown[1], ids(&json!(shown[2..]))), (&again, ids(&json!(lost))));
+    assert_eq!((&shown[KEPT], ids(&json!(shown[KEPT + 1..]))), (&again, ids(&json!(lost))));
     for projector in PROJECTORS {
         app.processes().ready(projector).await;
     }
@@ -371,7 +381,33 @@ async fn what_only_the_archive_has_is_appended_again_and_the_views_go_on() {
     let verified = app.processes().verify(&[]).await;
     assert!(verified.status.success(), "{}", text(&verified.stdout));
     finish_a_repair_that_was_cut_short(&app, &samer, &lena).await;
+    a_half_written_end_hides_nothing(&app, partition).await;
     app.finish().await;
+}
+
+async fn damage_the_first_block(app: &TestApp, partition: u16) {
+    let place = format!("log_partition = {partition} AND span = 0 AND block = 0 AND part = 0");
+    let update = format!("UPDATE {{keyspace}}.archive USING TIMESTAMP 999 SET length = 1 WHERE {place}");
+    spoil(app.processes(), &[&update]).await;
+}
+
+/// By whoever died while he wrote it.
+async fn a_half_written_end_hides_nothing(app: &TestApp, partition: u16) {
+    archived(app).await;
+    // Nobody writes it again.
+    let (later, block) = (1_u64 << 60, format!("{partition}, 0, 1"));
+    let columns = "log_partition, span, block, part, length, parts";
+    let torn = [(0, KEPT), (1, 1)].map(|(part, length)| {
+        let values = format!("{block}, {part}, {length}, 2");
+        format!("INSERT INTO {{keyspace}}.archive ({columns}) VALUES ({values}) USING TIMESTAMP {later}")
+    });
+    let bytes = format!(
+        "UPDATE {{keyspace}}.archive USING TIMESTAMP {later} SET bytes = 0x00 \
+         WHERE log_partition = {partition} AND span = 0 AND block = 1 AND part = 1"
+    );
+    spoil(app.processes(), &[&torn[0], &torn[1], &bytes]).await;
+    assert_eq!(repair(app, &[]).await["partitions"], json!({}));
+    assert_eq!(app.processes().status().await["archive"][usize::from(partition)]["loss"], Value::Null);
 }
 
 /// Killed between the two steps of its end.

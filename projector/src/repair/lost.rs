@@ -27,6 +27,8 @@ pub struct Lost {
     pub read_marks: Vec<LostMark>,
     /// Numbers of events that could not be read: views have nothing of them.
     pub parked: Vec<(String, Seq)>,
+    /// Of the archive, by partition and number: what only they had stays lost.
+    pub unreadable_blocks: BTreeSet<(u16, u64)>,
     /// Partitions in which views go on that stood still, as a repair before was cut short.
     pub resumed: BTreeSet<u16>,
     /// `None`: nothing was done yet.
@@ -87,6 +89,7 @@ impl Lost {
             messages,
             read_marks,
             parked,
+            unreadable_blocks,
             resumed,
             repaired,
         } = self;
@@ -117,6 +120,12 @@ impl Lost {
             format!("{conversation} {seq}: it could not be read, and views have nothing of it")
         };
         listed(&mut lines, "parked event", parked, nothing_of_it);
+        let blocks: Vec<_> = unreadable_blocks.iter().collect();
+        listed(&mut lines, "block", &blocks, |(partition, number)| {
+            format!(
+                "{number} of partition {partition}: the archive has it no more; what only it had stays lost"
+            )
+        });
         let mut text = lines.join("\n");
         let end = match repaired {
             None => "\nnothing was done: --apply appends what is lost".to_owned(),

@@ -65,13 +65,25 @@ pub struct Reach {
     pub repairs: u32,
 }
 
+/// Why a block is [`StoreError::Unavailable`] although the store is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a block of the archive is being written")]
+pub struct BeingWritten;
+
+impl BeingWritten {
+    #[must_use]
+    pub fn is_why(error: &StoreError) -> bool {
+        matches!(error, StoreError::Unavailable { source, .. } if source.is::<Self>())
+    }
+}
+
 /// The blocks, and how far they reach.
 #[async_trait]
 pub trait Archive: Send + Sync {
     async fn reach(&self, partition: u16) -> Result<Reach, StoreError>;
 
     /// `None`: there is no such block. One that is not what was written is [`StoreError::Damaged`], by its name; one
-    /// that is being written just now may be [`StoreError::Unavailable`].
+    /// that is being written just now, or was when its writer died, is [`StoreError::Unavailable`] as [`BeingWritten`].
     async fn block(&self, partition: u16, number: u64) -> Result<Option<Block>, StoreError>;
 
     /// Writes it, and then has [`Archive::reach`] tell of it: all blocks before it are there. A shorter version of

@@ -13,7 +13,7 @@ use scylla::statement::prepared::PreparedStatement;
 use shared::limits::{
     ARCHIVE_BLOCKS_PER_SPAN, ARCHIVE_PART_BYTES_MAX, ARCHIVE_PARTS_PER_REQUEST, SCAN_PAGE_TIMEOUT,
 };
-use shared::ports::{self, Block, Reach, StoreError};
+use shared::ports::{self, BeingWritten, Block, Reach, StoreError};
 
 use super::connection::Connection;
 use super::statement::{bigint, prepare, read, unsigned};
@@ -129,7 +129,7 @@ impl Table {
             return Ok(None);
         };
         let Some(bytes) = bytes else {
-            return Err(StoreError::unavailable(STORE, "a block of the archive is being written"));
+            return Err(StoreError::unavailable(STORE, BeingWritten));
         };
         let block = block::decode(partition, number, &bytes).map_err(|bad| broken(bad.to_string()))?;
         if block.entries.len() as u64 != unsigned(length.into())? {

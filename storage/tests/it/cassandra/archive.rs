@@ -2,7 +2,7 @@
 
 use shared::ids::Position;
 use shared::limits::{ARCHIVE_BLOCK_ENTRIES, ARCHIVE_PART_BYTES_MAX};
-use shared::ports::{Archive, Block, LogEntry, Reach, StoreError};
+use shared::ports::{Archive, BeingWritten, Block, LogEntry, Reach, StoreError};
 use storage::cassandra::Migrator;
 
 use super::{Connected, options, session};
@@ -91,7 +91,7 @@ async fn a_block_that_is_not_what_was_written_is_named() {
     archive.put(&large, 0).await.unwrap();
     spoil("UPDATE {} USING TIMESTAMP 999999 SET length = 2", 1, 1).await;
     let torn = archive.block(3, 1).await.unwrap_err();
-    assert!(torn.is_retryable(), "another version is being written: {torn}");
+    assert!(torn.is_retryable() && BeingWritten::is_why(&torn), "another version is being written: {torn}");
     spoil("DELETE FROM {} USING TIMESTAMP 9999999", 1, 1).await;
     assert_eq!(said(1).await, "block 1 of partition 3: a part of it is missing");
     spoil("DELETE FROM {} USING TIMESTAMP 9999999", 1, 0).await;
