@@ -27,7 +27,7 @@ pub enum RebuildError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Verify(#[from] VerifyError),
-    #[error("another rebuild is under way; if it was killed, try again in some seconds")]
+    #[error("another rebuild or repair is under way; if it was killed, try again in some seconds")]
     UnderWay,
     #[error("there is no generation {0}")]
     Unknown(u32),
@@ -117,6 +117,22 @@ impl Rebuild {
             compared = verify(verifier, tell) => Ok(compared?),
             lost = self.hold() => Err(lost),
         }
+    }
+
+    /// Does something while nobody else rebuilds or repairs.
+    pub async fn alone<T, E>(&self, act: impl Future<Output = Result<T, E>>) -> Result<T, E>
+    where
+        E: From<RebuildError>,
+    {
+        self.claim().await?;
+        let done = tokio::select! {
+            done = act => done,
+            lost = self.hold() => Err(lost.into()),
+        };
+        let ended = self.end().await;
+        let done = done?;
+        ended?;
+        Ok(done)
     }
 
     /// Keeps the right to rebuild for as long as it is waited for, or until it is somebody else's.

@@ -104,8 +104,8 @@ pub trait Generations: Send + Sync {
     /// Removes what a generation that is [`State::Dropping`] has in the store. May be repeated.
     async fn remove(&self, number: u32) -> Result<(), StoreError>;
 
-    /// Takes or keeps the right to rebuild, until [`crate::limits::REBUILD_CLAIM_LIFETIME`] from now. `false`: it is
-    /// somebody else's.
+    /// Takes or keeps the right to rebuild or to repair, until [`crate::limits::REBUILD_CLAIM_LIFETIME`] from now.
+    /// `false`: it is somebody else's.
     async fn claim_rebuild(&self, holder: &str) -> Result<bool, StoreError>;
 
     async fn release_rebuild(&self, holder: &str) -> Result<(), StoreError>;

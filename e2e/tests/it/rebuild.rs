@@ -96,13 +96,13 @@ async fn a_killed_rebuild_is_gone_on_with_and_a_second_one_is_refused() {
         first.output().contains("generation 2 building: ").then_some(())
     })
     .await;
-    refused(&app, &["rebuild"], "another rebuild is under way").await;
+    refused(&app, &["rebuild"], "another rebuild or repair is under way").await;
     refused(&app, &["serve", "2"], "generation 2 is building, so it cannot serve").await;
     first.kill().unwrap();
 
     let rebuilt = within(Duration::from_secs(30), "another one goes on", async || {
         let answer = app.processes().projector(&["rebuild", "--json"]).await;
-        let is_held = output(&answer).contains("another rebuild is under way");
+        let is_held = output(&answer).contains("another rebuild or repair is under way");
         assert!(is_held || answer.status.success(), "{}", output(&answer));
         (!is_held).then(|| serde_json::from_slice::<Value>(&answer.stdout).unwrap())
     })

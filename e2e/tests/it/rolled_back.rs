@@ -366,6 +366,7 @@ async fn what_only_the_archive_has_is_appended_again_and_the_views_go_on() {
     let dry = repair(&app, &[]).await;
     assert_eq!(ids(&dry["messages"]), ids(&json!(lost)));
     assert_eq!(dry["unreadable_blocks"], json!([[partition, 0]]));
+    refused_beside_another(&app).await;
     assert_eq!(repair(&app, &["--apply"]).await["repaired"]["events"], 3);
     assert_eq!(repair(&app, &["--apply"]).await["partitions"], json!({}), "once is enough");
     let shown = eventually("the views have it", async || {
@@ -383,6 +384,15 @@ async fn what_only_the_archive_has_is_appended_again_and_the_views_go_on() {
     finish_a_repair_that_was_cut_short(&app, &samer, &lena).await;
     a_half_written_end_hides_nothing(&app, partition).await;
     app.finish().await;
+}
+
+/// Two would append twice what is too old to be recognised.
+async fn refused_beside_another(app: &TestApp) {
+    let taken = "INSERT INTO {keyspace}.locks (name, holder) VALUES ('rebuild', 'another') IF NOT EXISTS";
+    spoil(app.processes(), &[taken]).await;
+    let refused = app.processes().projector(&["repair", "--apply"]).await;
+    assert!(!refused.status.success() && text(&refused.stderr).contains("is under way"), "{refused:?}");
+    spoil(app.processes(), &["DELETE FROM {keyspace}.locks WHERE name = 'rebuild' IF EXISTS"]).await;
 }
 
 async fn damage_the_first_block(app: &TestApp, partition: u16) {

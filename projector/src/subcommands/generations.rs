@@ -92,7 +92,7 @@ async fn administer<T>(asked: &Asked, act: impl AsyncFnOnce(&Rebuild) -> Result<
     done
 }
 
-fn rebuild_of(stores: &Stores) -> Rebuild {
+pub(super) fn rebuild_of(stores: &Stores) -> Rebuild {
     let (redis, cassandra) = (stores.redis.clone(), stores.cassandra.clone());
     Rebuild {
         generations: Arc::new(cassandra.generations()),

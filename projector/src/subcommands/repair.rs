@@ -8,6 +8,7 @@ use shared::Clock;
 use shared::ports::SeenLog;
 use storage::redis;
 
+use super::generations::rebuild_of;
 use super::stores::{Stores, monitor, whole_log, with_views};
 use crate::config;
 
@@ -31,7 +32,13 @@ pub(crate) async fn repair(options: config::Repair) -> Result<()> {
         others: others.map(|other| -> Arc<dyn SeenLog> { Arc::new(cassandra.seen(other.number)) }).collect(),
         clock: Clock::system(),
     };
-    let lost = if apply { repair.apply().await? } else { repair.look().await? };
+    let lost = if apply {
+        // Of two at once each would append what the other has appended already.
+        let applied = async { anyhow::Ok(repair.apply().await?) };
+        rebuild_of(&stores).alone(applied).await?
+    } else {
+        repair.look().await?
+    };
     projector::print(asked.json, &lost, Lost::lines)?;
     stores.lifecycle.drain().await;
     Ok(())
