@@ -81,6 +81,15 @@ impl System {
         self.redis().await.ask(&["XGROUP", "SETID", &events, "g1", &end]).await;
     }
 
+    /// As a projector does that finds none, of a partition that has events.
+    ///
+    /// # Panics
+    /// When Redis is away.
+    pub async fn make_group(&self, partition: u16, generation: u32) {
+        let (events, group) = (self.key(partition, "events"), format!("g{generation}"));
+        self.redis().await.ask(&["XGROUP", "CREATE", &events, &group, "0"]).await;
+    }
+
     /// Has the log say that it was repaired once more, as a repair does that is killed right after it.
     ///
     /// # Panics

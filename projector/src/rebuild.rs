@@ -197,7 +197,8 @@ impl Rebuild {
             State::Serving => {
                 return Err(RebuildError::Not { number, state: State::Serving, what: "be dropped" });
             }
-            State::Dropped => return Ok(()),
+            // One that stood still for longer than it was waited for may have made the group again since.
+            State::Dropped => return Ok(self.groups.remove(number).await?),
             State::Dropping => {}
             State::Building | State::Paused | State::Projecting => {
                 self.change(generation, State::Dropping).await?;

@@ -10,6 +10,8 @@ use e2e::traffic::{Pair, Readers, Traffic, assert_all_visible, assert_unnoticed}
 use e2e::{Backend, TestApp, eventually, within};
 use serde_json::{Value, json};
 
+use crate::rolled_back::partition_of;
+
 e2e::real_scenarios!(
     a_generation_is_built_and_served_and_dropped_under_load,
     a_killed_rebuild_is_gone_on_with_and_a_second_one_is_refused,
@@ -66,6 +68,7 @@ async fn a_generation_is_built_and_served_and_dropped_under_load() {
     traffic.go_on_for(50).await;
     assert_eq!(states(&app).await, ["dropped", "serving"]);
     refused(&app, &["serve", "1"], "generation 1 is dropped, so it cannot serve").await;
+    app.processes().make_group(partition_of(&pairs[0]), 1).await;
     assert_eq!(app.processes().done(&["drop", "1"]).await["state"], "dropped");
     nothing_is_left_of(&app, 1).await;
 
