@@ -152,9 +152,8 @@ impl ports::Sessions for Accounts {
 #[async_trait]
 impl ports::Heads for Accounts {
     async fn head(&self, conversation: &Conversation) -> Result<Seq, StoreError> {
-        self.answers(conversation)?;
         let subject = Subject::Conversation(conversation.clone());
-        let partition = self.keys().partition_of(&subject);
+        let partition = self.whole_partition_of(&subject)?;
         let mut read = redis::pipe();
         read.cmd("HGET").arg(self.keys().heads(partition)).arg(subject.to_string());
         let (head,): (Option<Seq>,) = self.link.read(&read).await?;
@@ -162,15 +161,21 @@ impl ports::Heads for Accounts {
     }
 
     fn answers(&self, conversation: &Conversation) -> Result<(), StoreError> {
-        let partition = self.keys().partition_of(&Subject::Conversation(conversation.clone()));
-        if self.lost.borrow().contains(&partition) {
-            return Err(StoreError::unavailable(STORE, "the partition has lost events"));
-        }
+        self.whole_partition_of(&Subject::Conversation(conversation.clone()))?;
         self.link.check()
     }
 }
 
 impl Accounts {
+    /// As far as is known it has lost nothing.
+    fn whole_partition_of(&self, subject: &Subject) -> Result<u16, StoreError> {
+        let partition = self.keys().partition_of(subject);
+        if self.lost.borrow().contains(&partition) {
+            return Err(StoreError::unavailable(STORE, "the partition has lost events"));
+        }
+        Ok(partition)
+    }
+
     fn keys(&self) -> &Keys {
         &self.server.keys
     }
