@@ -118,8 +118,7 @@ impl FromStr for EventId {
 }
 
 /// What ties together whatever one request caused, over all programs (W3C Trace Context). Never zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TraceId(NonZeroU128);
 
 /// Why something is not a [`TraceId`].
@@ -156,19 +155,6 @@ impl FromStr for TraceId {
         }
         let number = u128::from_str_radix(text, 16).map_err(|_| InvalidTraceId)?;
         Self::from_bytes(number.to_be_bytes())
-    }
-}
-
-impl TryFrom<String> for TraceId {
-    type Error = InvalidTraceId;
-    fn try_from(text: String) -> Result<Self, InvalidTraceId> {
-        text.parse()
-    }
-}
-
-impl From<TraceId> for String {
-    fn from(id: TraceId) -> Self {
-        id.to_string()
     }
 }
 

@@ -214,7 +214,7 @@ impl Record {
         let Open { trace, id, parent, begin_ms, .. } = &self.open;
         let begin = u128::from(*begin_ms) * 1_000_000;
         json!({
-            "traceId": trace,
+            "traceId": trace.to_string(),
             "spanId": format!("{id:016x}"),
             "parentSpanId": parent,
             "name": self.name,
