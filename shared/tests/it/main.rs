@@ -69,27 +69,26 @@ fn user_registered_v1() {
     );
 }
 
+fn message_sent() -> Event {
+    let content = "hi \"lena\"\n\u{1f642}".to_owned();
+    Event::MessageSent(MessageSent { sender: name("samer"), recipient: name("lena"), content })
+}
+
 #[test]
 fn message_sent_v1() {
-    let content = "hi \"lena\"\n\u{1f642}".to_owned();
-    let event = MessageSent { sender: name("samer"), recipient: name("lena"), content };
-    check("message_sent.v1.json", &Event::MessageSent(event));
+    check("message_sent.v1.json", &message_sent());
 }
 
 #[test]
 fn message_sent_traced_v1() {
-    let content = "hi \"lena\"\n\u{1f642}".to_owned();
-    let event = MessageSent { sender: name("samer"), recipient: name("lena"), content };
     let trace = "0af7651916cd43dd8448eb211c80319c".parse().ok();
-    check_traced("message_sent_traced.v1.json", &Event::MessageSent(event), trace);
+    check_traced("message_sent_traced.v1.json", &message_sent(), trace);
 }
 
 #[test]
 fn message_sent_sampled_v1() {
-    let content = "hi \"lena\"\n\u{1f642}".to_owned();
-    let event = MessageSent { sender: name("samer"), recipient: name("lena"), content };
     let trace = "0af7651916cd43dd8448eb211c80319c-01".parse().ok();
-    check_traced("message_sent_sampled.v1.json", &Event::MessageSent(event), trace);
+    check_traced("message_sent_sampled.v1.json", &message_sent(), trace);
 }
 
 #[test]
