@@ -12,6 +12,7 @@ use crate::{output, workspace};
 
 mod boundaries;
 mod cql;
+mod docs;
 mod events;
 mod files;
 mod json;
@@ -19,11 +20,11 @@ mod json;
 mod tests;
 
 /// The files that rules look at.
-const EXTENSIONS: [&str; 4] = ["rs", "cql", "json", "lock"];
+const EXTENSIONS: [&str; 5] = ["rs", "cql", "json", "lock", "md"];
 /// Not ours, or made by a command.
 const DIRS_SKIPPED: [&str; 3] = ["target", "data", "node_modules"];
 
-const RULES: [fn(&Tree) -> Vec<Finding>; 8] = [
+const RULES: [fn(&Tree) -> Vec<Finding>; 11] = [
     boundaries::services_do_not_name_storage,
     files::every_file_says_what_it_is_for,
     files::no_file_is_too_long,
@@ -32,6 +33,9 @@ const RULES: [fn(&Tree) -> Vec<Finding>; 8] = [
     files::no_path_of_one_machine,
     events::every_stored_shape_has_a_golden_file,
     cql::statements_keep_the_merge,
+    docs::links_lead_somewhere,
+    docs::files_that_are_named_exist,
+    docs::every_setting_is_listed,
 ];
 
 pub(crate) fn run() -> Result<()> {
@@ -106,6 +110,10 @@ impl Tree {
 
     fn rust(&self) -> impl Iterator<Item = &SourceFile> {
         self.files.iter().filter(|file| file.path.ends_with(".rs"))
+    }
+
+    fn documents(&self) -> impl Iterator<Item = &SourceFile> {
+        self.files.iter().filter(|file| file.path.ends_with(".md"))
     }
 
     fn get(&self, path: &str) -> Option<&SourceFile> {

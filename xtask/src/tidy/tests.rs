@@ -160,7 +160,51 @@ fn writes_to_views_carry_their_timestamp() {
 }
 
 #[test]
+fn links_between_documents_lead_somewhere() {
+    let target = ("docs/a.md", "# A\n\n## What a `201` means, and why\n");
+    let quiet = [
+        "[a](docs/a.md)",
+        "[a](docs/a.md#what-a-201-means-and-why) and [b](docs/a.md)",
+        "[a](#top)\n# Top",
+        "[a](https://example.org/a.md#b)",
+        "[a](bench/goals.toml)",
+    ];
+    for text in quiet {
+        assert_quiet(&[target, ("README.md", text)]);
+    }
+    for link in ["docs/b.md", "a.md", "docs/a.md#what-a-202-means", "#top"] {
+        let found = findings(&[target, ("README.md", &format!("# R\n[a]({link})\n"))]);
+        assert_eq!(found, [format!("README.md:2: `{link}` leads nowhere")]);
+    }
+    let up = ("docs/decisions/1.md", "[a](../a.md), [readme](../../README.md#r)");
+    assert_quiet(&[target, ("README.md", "# R"), up]);
+}
+
+#[test]
+fn documents_name_files_that_exist() {
+    let file = ("query-api/src/pages.rs", "//! x\n");
+    assert_quiet(&[file, ("ARCHITECTURE.md", "`pages.rs`, `src/pages.rs`, `query-api/src/pages.rs`")]);
+    let found = findings(&[file, ("ARCHITECTURE.md", "`pages.rs`\n`ages.rs`\n")]);
+    assert_eq!(found, ["ARCHITECTURE.md:2: there is no `ages.rs`"]);
+    for history in ["CHANGELOG.md", "docs/decisions/0001-x.md"] {
+        assert_quiet(&[(history, "`gone.rs`")]);
+    }
+}
+
+#[test]
+fn every_setting_is_in_the_table() {
+    let code = ("projector/src/config.rs", "//! x\n#[arg(long, env = \"CHAT_NAME\")]\n");
+    assert_quiet(&[code, ("docs/settings.md", "| `--name` | `CHAT_NAME` | host name |")]);
+    let missing = "projector/src/config.rs:2: docs/settings.md does not list `CHAT_NAME`";
+    assert_eq!(findings(&[code]), [missing]);
+    assert_eq!(
+        findings(&[code, ("docs/settings.md", "| `--names` | `CHAT_NAMES` |")]),
+        [missing, "docs/settings.md:1: no program takes `CHAT_NAMES`"]
+    );
+}
+
+#[test]
 fn an_empty_tree_is_tidy() {
     assert_quiet(&[]);
-    assert_eq!(RULES.len(), 8, "a new rule needs a test above");
+    assert_eq!(RULES.len(), 11, "a new rule needs a test above");
 }
