@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::progress::{Progress, Watched};
-use crate::restore::{Restorer, restore};
+use crate::reapplying::{Reapplier, reapply};
 use crate::run::{Projector, run};
 
 /// Makes what works on a generation.
@@ -20,7 +20,7 @@ pub trait Makes: Send + Sync {
     /// All consumers of this process. One that is being built is paced.
     fn projectors(&self, generation: Generation) -> Vec<Projector>;
 
-    fn restorer(&self, generation: u32) -> Restorer;
+    fn reapplier(&self, generation: u32) -> Reapplier;
 
     fn watched(&self, generation: u32) -> Watched;
 }
@@ -100,7 +100,7 @@ impl Filler {
         for projector in self.makes.projectors(generation) {
             tasks.spawn(run(projector, stop.clone()));
         }
-        tasks.spawn(restore(self.makes.restorer(generation.number), stop.clone()));
+        tasks.spawn(reapply(self.makes.reapplier(generation.number), stop.clone()));
         Filled { pace: pace(&generation), stop, tasks }
     }
 }

@@ -39,7 +39,7 @@ pub struct Counters {
     parked: Counter,
     failures: Counter,
     batches: Batches,
-    restored: Counter,
+    reapplied: Counter,
 }
 
 /// How large batches are, and how long the views take for one.
@@ -73,13 +73,13 @@ impl Counters {
     pub fn new(metrics: &Metrics) -> Self {
         let counters = Self::default();
         metrics.register(|registry| {
-            let Self { events, changes, parked, failures, batches, restored } = counters.clone();
+            let Self { events, changes, parked, failures, batches, reapplied } = counters.clone();
             registry.register("projector_events", "Events acknowledged", events);
             registry.register("projector_changes", "Changes written to the views", changes);
             registry.register("projector_parked", "Events that could not be applied", parked);
             registry.register("projector_failures", "Batches that failed and are tried again", failures);
             let help = "Events applied again because the store may have lost them";
-            registry.register("projector_restored_events", help, restored);
+            registry.register("projector_restored_events", help, reapplied);
             registry.register("projector_batch_events", "Events read together", batches.events);
             let help = "From the write of a batch to the views' answer, in seconds";
             registry.register("projector_apply_duration_seconds", help, batches.durations);
@@ -87,8 +87,8 @@ impl Counters {
         counters
     }
 
-    pub(crate) fn restored(&self, events: u64) {
-        self.restored.inc_by(events);
+    pub(crate) fn reapplied(&self, events: u64) {
+        self.reapplied.inc_by(events);
     }
 }
 

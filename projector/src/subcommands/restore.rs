@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use projector::{Bar, Refill, Refilled};
+use projector::{Bar, Restore, Restored};
 use shared::Clock;
 use shared::generation::{Generation, State};
 use shared::ports::SeenLog;
@@ -28,7 +28,7 @@ pub(crate) async fn restore(options: config::Restore) -> Result<()> {
         generations.into_iter().partition(|generation| generation.state == State::Serving);
     let serving = serving.first().context("no generation of views is serving")?;
     let seen = |generation: &Generation| -> Arc<dyn SeenLog> { Arc::new(cassandra.seen(generation.number)) };
-    let refill = Refill {
+    let restore = Restore {
         log: Box::new(log),
         archive: Arc::new(cassandra.archive()),
         seen: seen(serving),
@@ -36,9 +36,9 @@ pub(crate) async fn restore(options: config::Restore) -> Result<()> {
         window: idempotency.idempotency_window,
     };
     let bar = Bar::new();
-    let refilled = refill.run(|done, of| bar.show("events restored", (done, of), "")).await;
+    let restored = restore.run(|done, of| bar.show("events restored", (done, of), "")).await;
     bar.finish();
-    projector::print(asked.json, &refilled?, Refilled::lines)?;
+    projector::print(asked.json, &restored?, Restored::lines)?;
     lifecycle.drain().await;
     Ok(())
 }

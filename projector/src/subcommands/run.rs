@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use projector::{
-    ArchiveCounters, Archiver, Counters, Filler, Makes, Paced, Progress, Projector, Restorer, StormGuard,
+    ArchiveCounters, Archiver, Counters, Filler, Makes, Paced, Progress, Projector, Reapplier, StormGuard,
     Watched, keep_archive,
 };
 use shared::Clock;
@@ -98,8 +98,8 @@ impl Makes for Consumers {
         (1..=CONSUMERS_PER_PROJECTOR).map(projector).collect()
     }
 
-    fn restorer(&self, generation: u32) -> Restorer {
-        Restorer {
+    fn reapplier(&self, generation: u32) -> Reapplier {
+        Reapplier {
             recent: Box::new(self.redis.recent(generation)),
             views: Arc::new(self.cassandra.writer(generation)),
             starts: self.cassandra.starts(),
