@@ -79,7 +79,7 @@ impl Counters {
             registry.register("projector_parked", "Events that could not be applied", parked);
             registry.register("projector_failures", "Batches that failed and are tried again", failures);
             let help = "Events applied again because the store may have lost them";
-            registry.register("projector_restored_events", help, reapplied);
+            registry.register("projector_reapplied_events", help, reapplied);
             registry.register("projector_batch_events", "Events read together", batches.events);
             let help = "From the write of a batch to the views' answer, in seconds";
             registry.register("projector_apply_duration_seconds", help, batches.durations);
