@@ -13,11 +13,12 @@ use shared::limits::{ARCHIVE_BLOCK_ENTRIES, REPAIR_HELD_MAX, REPAIRED_EVENTS_MAX
 use shared::message::Message;
 use shared::ports::{
     Append, AppendError, Appended, Archive, Epoch, EventLog, FeedMonitor, HotLog, HotPartition, LogEpoch,
-    LogPlace, LogScan, Loss, Once, OnceKey, Refusal, ScannedTable, SeenLog, Span, StoreError, ViewScan,
+    LogPlace, LogScan, Loss, Once, OnceKey, Refusal, ScannedTable, Span, StoreError, ViewScan,
 };
 
 use crate::archiving::{losses, readable};
 use crate::reading;
+use crate::seen::SeenLogs;
 
 mod found;
 mod lost;
@@ -30,7 +31,7 @@ use lost::{LostMark, LostMessage};
 /// In the place of a password hash: nobody's password, and the name is nobody else's.
 const NO_PASSWORD: &str = "!";
 
-/// The log, and one generation that has seen what it lost.
+/// The log, and the serving generation, which has seen what it lost.
 pub struct Repair {
     pub generation: u32,
     pub log: Arc<dyn LogScan>,
@@ -40,10 +41,7 @@ pub struct Repair {
     pub epoch: Arc<dyn LogEpoch>,
     pub monitor: Arc<dyn FeedMonitor>,
     pub views: Arc<dyn ViewScan>,
-    /// Of this generation.
-    pub seen: Arc<dyn SeenLog>,
-    /// Of every other one that has views.
-    pub others: Vec<Arc<dyn SeenLog>>,
+    pub seen: SeenLogs,
     pub clock: Clock,
 }
 
@@ -217,7 +215,7 @@ impl Repair {
 
     async fn begin_epoch(&self) -> Result<Epoch, StoreError> {
         let current = self.epoch.epoch().await?;
-        let seen = self.seen.seen().await?.into_iter().filter_map(|seen| seen.epoch);
+        let seen = self.seen.serving.seen().await?.into_iter().filter_map(|seen| seen.epoch);
         let newest = seen.max_by_key(|epoch| epoch.repairs).unwrap_or_else(|| current.clone());
         // The log that the views know, whatever stands in its place now.
         let epoch = Epoch { repairs: newest.repairs.max(current.repairs) + 1, ..newest };
@@ -229,7 +227,7 @@ impl Repair {
     /// that had not yet. May be repeated.
     async fn follow(&self, epoch: &Epoch) -> Result<BTreeSet<u16>, StoreError> {
         let mut all = BTreeSet::new();
-        for seen in self.others.iter().chain([&self.seen]) {
+        for seen in self.seen.others.iter().chain([&self.seen.serving]) {
             let mut whole = Vec::new();
             for one in seen.seen().await? {
                 let is_earlier =

@@ -17,21 +17,20 @@ use shared::event::Event;
 use shared::ids::{Position, Seq, Subject};
 use shared::limits::{ARCHIVE_BLOCK_ENTRIES, RESTORED_BLOCKS_AT_ONCE, RESTORED_BLOCKS_HOT};
 use shared::ports::{
-    Archive, BeingWritten, Block, Delivery, EmptyLog, Epoch, LogNumbers, Reach, Seen, SeenLog, StoreError,
+    Archive, BeingWritten, Block, Delivery, EmptyLog, Epoch, LogNumbers, Reach, Seen, StoreError,
     TrimmedBlocks,
 };
 
 use crate::archiving::numbers::{Numbers, damaged, not_whole};
 use crate::reading::retrying;
+use crate::seen::SeenLogs;
 
 /// An empty log, and what is left of the one that it was.
 pub struct Restore {
     pub log: Box<dyn EmptyLog>,
     pub archive: Arc<dyn Archive>,
-    /// Of the serving generation: it says which log it was.
-    pub seen: Arc<dyn SeenLog>,
-    /// Of every other one that has views.
-    pub others: Vec<Arc<dyn SeenLog>>,
+    /// The serving generation says which log it was.
+    pub seen: SeenLogs,
     /// How long a repeated send is recognised.
     pub window: Duration,
 }
@@ -111,13 +110,13 @@ impl Restore {
 
     /// What the serving generation has seen, then all others.
     async fn seen(&self) -> Result<Vec<Seen>, RestoreError> {
-        let (mut seen, told) = (self.seen.seen().await?, self.log.partitions());
+        let (mut seen, told) = (self.seen.serving.seen().await?, self.log.partitions());
         match seen.len() {
             0 => return Err(RestoreError::NoLog),
             had if had == usize::from(told) => {}
             had => return Err(RestoreError::Partitions { had, told }),
         }
-        for other in &self.others {
+        for other in &self.seen.others {
             seen.extend(other.seen().await?);
         }
         Ok(seen)

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use anyhow::Result;
 use projector::{Lost, Repair};
 use shared::Clock;
-use shared::ports::SeenLog;
 use storage::redis;
 
 use super::generations::rebuild_of;
-use super::stores::{Stores, monitor, whole_log, with_views};
+use super::stores::{Stores, monitor, seen_logs, whole_log};
 use crate::config;
 
 pub(crate) async fn repair(options: config::Repair) -> Result<()> {
@@ -18,7 +17,6 @@ pub(crate) async fn repair(options: config::Repair) -> Result<()> {
     let log = redis::Options { idempotency_window, ..redis::Options::of(&asked.log)? };
     let stores = Stores::of(&log, &asked.views).await?;
     let (redis, cassandra, generation) = (&stores.redis, &stores.cassandra, stores.serving().await?);
-    let others = with_views(cassandra).await?.into_iter().filter(|other| other.number != generation);
     let repair = Repair {
         generation,
         log: Arc::new(whole_log(redis, cassandra)),
@@ -28,8 +26,7 @@ pub(crate) async fn repair(options: config::Repair) -> Result<()> {
         epoch: Arc::new(redis.epoch()),
         monitor: Arc::new(monitor(redis, cassandra, generation)),
         views: Arc::new(cassandra.scan(generation)),
-        seen: Arc::new(cassandra.seen(generation)),
-        others: others.map(|other| -> Arc<dyn SeenLog> { Arc::new(cassandra.seen(other.number)) }).collect(),
+        seen: seen_logs(cassandra, generation).await?,
         clock: Clock::system(),
     };
     let lost = if apply {

@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use projector::{Bar, Restore, Restored};
 use shared::Clock;
-use shared::generation::{Generation, State};
-use shared::ports::SeenLog;
 use shared::process::shutdown::Lifecycle;
 use storage::cassandra::{self, Cassandra};
 use storage::redis;
 
-use super::stores::{all_fit, with_views};
+use super::stores::{all_fit, seen_logs, serving};
 use crate::config;
 
 /// Redis is not connected to as usual: to an empty one that would begin a new log.
@@ -23,16 +21,10 @@ pub(crate) async fn restore(options: config::Restore) -> Result<()> {
         Cassandra::connect(&cassandra::Options::of(&asked.views), store_tasks, stores_stop.clone())?;
     all_fit(vec![Arc::new(cassandra.probe())], &lifecycle).await?;
     let log = redis::EmptyLog::connect(&redis::Options::of(&asked.log)?, Clock::system()).await?;
-    let generations = with_views(&cassandra).await?;
-    let (serving, others): (Vec<_>, Vec<_>) =
-        generations.into_iter().partition(|generation| generation.state == State::Serving);
-    let serving = serving.first().context("no generation of views is serving")?;
-    let seen = |generation: &Generation| -> Arc<dyn SeenLog> { Arc::new(cassandra.seen(generation.number)) };
     let restore = Restore {
         log: Box::new(log),
         archive: Arc::new(cassandra.archive()),
-        seen: seen(serving),
-        others: others.iter().map(seen).collect(),
+        seen: seen_logs(&cassandra, serving(&cassandra).await?).await?,
         window: idempotency.idempotency_window,
     };
     let bar = Bar::new();

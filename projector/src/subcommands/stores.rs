@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use projector::Verifier;
+use projector::{SeenLogs, Verifier};
 use shared::Clock;
 use shared::generation::{Generation, Generations, State};
 use shared::limits::COMMAND_DEADLINE;
-use shared::ports::{Probe, StoreError};
+use shared::ports::{Probe, SeenLog, StoreError};
 use shared::process::config::ViewOptions;
 use shared::process::health::Health;
 use shared::process::shutdown::Lifecycle;
@@ -39,9 +39,7 @@ impl Stores {
     }
 
     pub(super) async fn serving(&self) -> Result<u32> {
-        let generations = self.cassandra.generations().list().await?;
-        let serving = generations.iter().find(|generation| generation.state == State::Serving);
-        Ok(serving.context("no generation of views is serving")?.number)
+        serving(&self.cassandra).await
     }
 
     /// The one that was asked for, or the serving one.
@@ -75,6 +73,19 @@ pub(super) fn connect(
 
 pub(super) fn monitor(redis: &Redis, cassandra: &Cassandra, generation: u32) -> redis::Monitor {
     redis.monitor(generation).guarded(Arc::new(cassandra.seen(generation)))
+}
+
+pub(super) async fn serving(cassandra: &Cassandra) -> Result<u32> {
+    let generations = cassandra.generations().list().await?;
+    let serving = generations.iter().find(|generation| generation.state == State::Serving);
+    Ok(serving.context("no generation of views is serving")?.number)
+}
+
+pub(super) async fn seen_logs(cassandra: &Cassandra, serving: u32) -> Result<SeenLogs, StoreError> {
+    let seen = |number| -> Arc<dyn SeenLog> { Arc::new(cassandra.seen(number)) };
+    let numbers = with_views(cassandra).await?.into_iter().map(|generation| generation.number);
+    let others = numbers.filter(|number| *number != serving).map(seen).collect();
+    Ok(SeenLogs { serving: seen(serving), others })
 }
 
 /// Those that have views.
