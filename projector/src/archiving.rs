@@ -18,13 +18,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::progress::Progress;
 
+pub(crate) mod blocks;
 mod holds;
 mod losses;
 pub(crate) mod numbers;
 mod partition;
 mod window;
 
-pub(crate) use losses::{losses, readable};
+pub(crate) use losses::losses;
 pub use window::HotWindow;
 
 use holds::{Held, Holds};

@@ -16,7 +16,8 @@ use shared::ports::{
     LogPlace, LogScan, Loss, Once, OnceKey, Refusal, ScannedTable, Span, StoreError, ViewScan,
 };
 
-use crate::archiving::{losses, readable};
+use crate::archiving::blocks::readable;
+use crate::archiving::losses;
 use crate::reading;
 use crate::seen::SeenLogs;
 

@@ -21,7 +21,8 @@ use shared::ports::{
     TrimmedBlocks,
 };
 
-use crate::archiving::numbers::{Numbers, damaged, not_whole};
+use crate::archiving::blocks::{before_last, last, not_whole};
+use crate::archiving::numbers::{Numbers, damaged};
 use crate::reading::retrying;
 use crate::seen::SeenLogs;
 
@@ -279,27 +280,23 @@ fn epoch(seen: &[Seen], repairs: u32) -> Option<Epoch> {
 /// blocks of the log from before a repair, which are older.
 async fn archived_of(archive: &dyn Archive, partition: u16) -> Result<Reach, StoreError> {
     let Reach { entries, repairs } = retrying(|| archive.reach(partition)).await?;
-    let number = entries.saturating_sub(1) / ARCHIVE_BLOCK_ENTRIES;
-    let mut last = match retrying(|| archive.block(partition, number)).await {
-        Ok(None) if entries == 0 => return Ok(Reach { entries, repairs }),
-        Ok(Some(block)) if block.reach() >= entries => block,
-        Ok(_) => return Err(not_whole(partition, number)),
+    let mut end = match retrying(|| last(archive, partition, entries)).await {
         // Half written by one who died, as nobody has it whole any more.
         Err(error) if BeingWritten::is_why(&error) => {
-            return Ok(Reach { entries: number * ARCHIVE_BLOCK_ENTRIES, repairs });
+            return Ok(Reach { entries: before_last(entries), repairs });
         }
-        Err(error) => return Err(error),
+        end => end?,
     };
-    while last.is_full()
-        && let Some(next) = retrying(|| archive.block(partition, last.number + 1)).await?
-    {
-        let (end, begin) = (last.entries.last(), next.entries.first());
-        if end.map(|entry| entry.position) >= begin.map(|entry| entry.position) {
+    while end.as_ref().is_none_or(Block::is_full) {
+        let number = end.as_ref().map_or(0, |end| end.number + 1);
+        let Some(next) = retrying(|| archive.block(partition, number)).await? else { break };
+        let last = end.as_ref().and_then(|end| end.entries.last());
+        if last.map(|entry| entry.position) >= next.entries.first().map(|entry| entry.position) {
             break;
         }
-        last = next;
+        end = Some(next);
     }
-    Ok(Reach { entries: last.reach(), repairs })
+    Ok(Reach { entries: end.map_or(0, |end| end.reach()), repairs })
 }
 
 /// One that has to be there.

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use shared::limits::ARCHIVE_BLOCK_ENTRIES;
-use shared::ports::{Archive, BeingWritten, Block, HotLog, LogPlace, Loss, StoreError};
+use shared::ports::{Archive, Block, HotLog, LogPlace, Loss, StoreError};
 
+use super::blocks::{is_unreadable, last_readable};
 use crate::reading::retrying;
 
 /// By partition. Of a log that was repaired since it was archived nothing is said: it is archived again.
@@ -18,44 +18,17 @@ pub(crate) async fn losses(
     for standing in retrying(|| log.standing()).await? {
         let reach = retrying(|| archive.reach(standing.partition)).await?;
         if reach.entries > 0 && reach.repairs >= standing.repairs {
-            let last = last_block(archive, standing.partition, reach.entries).await?;
-            ends.extend(last.and_then(|block| end(log, &block)));
+            match retrying(|| last_readable(archive, standing.partition, reach.entries)).await {
+                Ok(last) => ends.extend(last.and_then(|block| end(log, &block))),
+                // What the others have lost is told nevertheless.
+                Err(error) if is_unreadable(&error) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     let losses = retrying(|| log.losses(&ends)).await?;
     let lost = |(end, loss): (LogPlace, Option<Loss>)| Some((end.position.partition, loss?));
     Ok(ends.into_iter().zip(losses).filter_map(lost).collect())
-}
-
-/// Or the one before, if that one cannot be read.
-async fn last_block(
-    archive: &dyn Archive,
-    partition: u16,
-    entries: u64,
-) -> Result<Option<Block>, StoreError> {
-    for number in (0..entries.div_ceil(ARCHIVE_BLOCK_ENTRIES)).rev().take(2) {
-        if let Some(block) = retrying(|| readable(archive, partition, number)).await? {
-            return Ok(Some(block));
-        }
-    }
-    Ok(None)
-}
-
-/// `None`: there is no such block, or it is damaged or half written; who died while he wrote it leaves it so. That the
-/// store is away is an error: what it has is not lost.
-pub(crate) async fn readable(
-    archive: &dyn Archive,
-    partition: u16,
-    number: u64,
-) -> Result<Option<Block>, StoreError> {
-    match archive.block(partition, number).await {
-        Err(error) if matches!(error, StoreError::Damaged { .. }) || BeingWritten::is_why(&error) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(partition, number, error, "a block of the archive cannot be read");
-            Ok(None)
-        }
-        block => block,
-    }
 }
 
 /// The last entry of the block that can be read.

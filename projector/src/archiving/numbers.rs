@@ -55,11 +55,6 @@ impl Numbers {
     }
 }
 
-/// Of a block that has to reach further.
-pub(crate) fn not_whole(partition: u16, number: u64) -> StoreError {
-    damaged(partition, &format!("block {number} is not whole"))
-}
-
 pub(crate) fn damaged(partition: u16, what: &str) -> StoreError {
     StoreError::Damaged { store: "the log or its archive", what: format!("partition {partition}: {what}") }
 }

@@ -12,9 +12,10 @@ use shared::ports::{Archive, Block, HotLog, HotPartition, LogPlace, Loss, StoreE
 use tokio::time::Instant;
 
 use super::Share;
+use super::blocks::{last, last_readable};
 use super::holds::Held;
 use super::losses::end;
-use super::numbers::{Numbers, damaged, not_whole};
+use super::numbers::{Numbers, damaged};
 use super::window::HotWindow;
 
 pub(super) struct Partition {
@@ -51,38 +52,27 @@ impl Partition {
         }
         let is_of_it = reach.repairs == repairs;
         let entries = if is_of_it { reach.entries } else { blocks_trimmed * ARCHIVE_BLOCK_ENTRIES };
-        match Self::behind(archive, partition, entries, repairs).await {
-            // The last block may be half written by one who died, or damaged. The log has all of it, and it is written
-            // again.
-            Err(error) => {
-                tracing::warn!(
-                    partition,
-                    error = &error as &dyn std::error::Error,
-                    "the last block is written again"
-                );
-                let before = entries.saturating_sub(1) / ARCHIVE_BLOCK_ENTRIES * ARCHIVE_BLOCK_ENTRIES;
-                Self::behind(archive, partition, before, repairs).await
-            }
-            Ok(begun) => Ok(begun),
-        }
+        // The last block may be half written by one who died, or damaged. The log has all of it, and it is written again.
+        let last = last_readable(archive, partition, entries).await?;
+        Ok(Self::behind(partition, last, repairs))
     }
 
-    async fn behind(
-        archive: &dyn Archive,
-        partition: u16,
-        reach: u64,
-        repairs: u32,
-    ) -> Result<Self, StoreError> {
-        let noted = VecDeque::new();
-        if reach == 0 {
+    /// Behind this block, or from the first entry on.
+    fn behind(partition: u16, last: Option<Block>, repairs: u32) -> Self {
+        let (noted, goes_back) = (VecDeque::new(), false);
+        let Some(block) = last else {
             let (block, numbers) = (Block { partition, number: 0, entries: Vec::new() }, Numbers::BEGINNING);
-            return Ok(Self { block, last: None, end: None, numbers, noted, goes_back: false, repairs });
-        }
-        let number = (reach - 1) / ARCHIVE_BLOCK_ENTRIES;
-        let block = archive.block(partition, number).await?.filter(|block| block.reach() >= reach);
-        let block = block.ok_or_else(|| not_whole(partition, number))?;
+            return Self { block, last: None, end: None, numbers, noted, goes_back, repairs };
+        };
         let last = block.entries.last().map(|entry| entry.position);
-        Ok(Self { block, last, end: None, numbers: Numbers::UNKNOWN, noted, goes_back: false, repairs })
+        Self { block, last, end: None, numbers: Numbers::UNKNOWN, noted, goes_back, repairs }
+    }
+
+    /// Behind the first `entries` entries, which the archive has.
+    async fn go_to(&mut self, archive: &dyn Archive, entries: u64) -> Result<(), StoreError> {
+        let partition = self.block.partition;
+        *self = Self::behind(partition, last(archive, partition, entries).await?, self.repairs);
+        Ok(())
     }
 
     pub(super) fn go_back(&mut self) {
@@ -102,7 +92,7 @@ impl Partition {
         }
         if self.goes_back {
             let reach = self.settled().max(standing.blocks_trimmed * ARCHIVE_BLOCK_ENTRIES);
-            *self = Self::behind(archive, self.block.partition, reach, self.repairs).await?;
+            self.go_to(archive, reach).await?;
         }
         self.learn_numbers(log)?;
         let Some(end) = self.end else { return Ok(None) };
@@ -195,8 +185,7 @@ impl Partition {
                 block => block?.filter(Block::is_full),
             };
             let Some(block) = block else {
-                *self =
-                    Self::behind(archive, partition, number * ARCHIVE_BLOCK_ENTRIES, self.repairs).await?;
+                self.go_to(archive, number * ARCHIVE_BLOCK_ENTRIES).await?;
                 gone.held =
                     Some(format!("block {number} was lost by the archive; it is written again").into());
                 return Ok(gone);
@@ -235,7 +224,8 @@ impl Partition {
         what: &str,
     ) -> Result<(), StoreError> {
         let partition = self.block.partition;
-        let before = Self::behind(archive, partition, number * ARCHIVE_BLOCK_ENTRIES, self.repairs).await?;
+        let before = last(archive, partition, number * ARCHIVE_BLOCK_ENTRIES).await?;
+        let before = Self::behind(partition, before, self.repairs);
         let mut numbers = before.numbers;
         numbers.note_all(log, &before.block.entries)?;
         let entries = log.entries(partition, before.last, ARCHIVE_BLOCK_ENTRIES as usize).await?;
