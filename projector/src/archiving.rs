@@ -3,6 +3,7 @@
 //! nobody notices, as both write the same blocks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
@@ -29,6 +30,7 @@ pub(crate) use losses::losses;
 pub use window::HotWindow;
 
 use holds::{Held, Holds};
+use losses::lost;
 use partition::Partition;
 
 /// What one projector does for archive and log.
@@ -83,12 +85,16 @@ struct Faults {
     losses: BTreeMap<u16, Loss>,
 }
 
-/// What came of a look at a partition.
-struct Attended {
-    partition: Partition,
-    loss: Option<Loss>,
-    /// Why it was not trimmed as it should be.
-    held: Option<Held>,
+impl Faults {
+    /// What came of a partition. That a store is away its own probe says.
+    fn note(&mut self, partition: u16, held: Result<Option<Held>, StoreError>) {
+        let held = match held {
+            Err(error) if error.is_retryable() => return,
+            Err(error) => Some(error.to_string().into()),
+            Ok(held) => held,
+        };
+        self.holds.note(partition, held, Instant::now());
+    }
 }
 
 /// Until shutdown. What fails is tried again with the next look; nothing is trimmed for it meanwhile.
@@ -125,64 +131,95 @@ impl Archiver {
         let built = self.built(&generations).await?;
         let bytes = standing.iter().map(|one| one.bytes).sum::<u64>();
         self.counters.hot_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let of_all = Share { bytes, partitions: standing.len() as u64 };
         let own = |one: &HotPartition| owner(&names, one.partition) == Some(self.name.as_str());
-        let own: Vec<_> = standing.iter().copied().filter(own).collect();
+        let own: Vec<_> = standing.into_iter().filter(own).collect();
         let is_own = |partition: &u16| own.iter().any(|one| one.partition == *partition);
         partitions.retain(|partition, _| is_own(partition));
         faults.holds.retain(is_own);
         faults.losses.retain(|partition, _| is_own(partition));
-        let of_all = Share { bytes, partitions: standing.len() as u64 };
-        let work = own.into_iter().map(|standing| {
-            let partition = partitions.remove(&standing.partition);
-            async move { (standing.partition, self.attend(standing, partition, of_all).await) }
-        });
-        let mut work = stream::iter(work).buffer_unordered(ARCHIVE_PARTITIONS_AT_ONCE);
-        let mut attended = Vec::new();
-        while let Some(one) = work.next().await {
-            attended.push(one);
-        }
-        drop(work);
-        let now = Instant::now();
-        faults.holds.note_built(&built, now);
-        for (number, attended) in attended {
-            let held = match attended {
-                Ok(Attended { partition, loss, held }) => {
-                    partitions.insert(number, partition);
-                    faults.losses.remove(&number);
-                    faults.losses.extend(loss.map(|loss| (number, loss)));
-                    held
-                }
-                // That a store is away its own probe says.
-                Err(error) if error.is_retryable() => continue,
-                Err(error) => Some(error.to_string().into()),
-            };
-            faults.holds.note(number, held, now);
-        }
-        self.tell(faults, now);
+        faults.holds.note_built(&built, Instant::now());
+        self.make_ready(&own, partitions, faults).await;
+        self.note_losses(partitions, faults).await?;
+        self.attend_all(&own, partitions, faults, of_all).await;
+        self.tell(faults, Instant::now());
         Ok(())
     }
 
-    /// Archives what the partition has gained, and trims it.
-    async fn attend(
+    /// Those of which it is known then how far they are archived are in `partitions`.
+    async fn make_ready(
         &self,
-        standing: HotPartition,
-        partition: Option<Partition>,
-        of_all: Share,
-    ) -> Result<Attended, StoreError> {
-        let mut partition = match partition {
+        own: &[HotPartition],
+        partitions: &mut BTreeMap<u16, Partition>,
+        faults: &mut Faults,
+    ) {
+        for standing in own {
+            match self.ready(*standing, partitions.remove(&standing.partition)).await {
+                Ok(partition) => drop(partitions.insert(standing.partition, partition)),
+                Err(error) => faults.note(standing.partition, Err(error)),
+            }
+        }
+    }
+
+    async fn ready(&self, standing: HotPartition, known: Option<Partition>) -> Result<Partition, StoreError> {
+        let mut partition = match known {
             Some(partition) => partition,
             None => Partition::begin(&*self.archive, standing).await?,
         };
-        let loss = partition.look(&*self.log, &*self.archive, standing).await?;
-        if loss.is_some() {
-            return Ok(Attended { partition, loss, held: None });
+        partition.make_ready(&*self.log, &*self.archive, standing).await?;
+        Ok(partition)
+    }
+
+    /// Of those that are ready.
+    async fn note_losses(
+        &self,
+        partitions: &BTreeMap<u16, Partition>,
+        Faults { holds, losses }: &mut Faults,
+    ) -> Result<(), StoreError> {
+        let ends: Vec<_> = partitions.values().filter_map(Partition::end).collect();
+        let lost = lost(&*self.log, &ends).await?;
+        losses.retain(|partition, _| !partitions.contains_key(partition));
+        losses.extend(lost);
+        holds.retain(|partition| !losses.contains_key(partition));
+        Ok(())
+    }
+
+    /// But for those that have lost something: nothing may be done with them.
+    async fn attend_all(
+        &self,
+        own: &[HotPartition],
+        partitions: &mut BTreeMap<u16, Partition>,
+        faults: &mut Faults,
+        of_all: Share,
+    ) {
+        let whole = own.iter().filter(|one| !faults.losses.contains_key(&one.partition));
+        let whole = whole.filter_map(|one| Some((*one, partitions.remove(&one.partition)?)));
+        let work = stream::iter(whole.collect::<Vec<_>>()).map(|(standing, partition)| async move {
+            (standing.partition, self.attend(standing, partition, of_all).await)
+        });
+        let mut work = pin!(work.buffer_unordered(ARCHIVE_PARTITIONS_AT_ONCE));
+        while let Some((number, attended)) = work.next().await {
+            let held = attended.map(|(partition, held)| {
+                partitions.insert(number, partition);
+                held
+            });
+            faults.note(number, held);
         }
+    }
+
+    /// Archives what the partition has gained, and trims it. Returns also why it was not trimmed as it should be.
+    async fn attend(
+        &self,
+        standing: HotPartition,
+        mut partition: Partition,
+        of_all: Share,
+    ) -> Result<(Partition, Option<Held>), StoreError> {
         let archived = partition.archive(&*self.log, &*self.archive).await?;
         self.counters.archived.inc_by(archived);
-        let Some(window) = &self.window else { return Ok(Attended { partition, loss, held: None }) };
+        let Some(window) = &self.window else { return Ok((partition, None)) };
         let trimmed = partition.trim(&*self.log, &*self.archive, window, standing, of_all).await?;
         self.counters.trimmed.inc_by(trimmed.events);
-        Ok(Attended { partition, loss, held: trimmed.held })
+        Ok((partition, trimmed.held))
     }
 
     /// The names of the projectors that are heard of.

@@ -26,9 +26,14 @@ pub(crate) async fn losses(
             }
         }
     }
-    let losses = retrying(|| log.losses(&ends)).await?;
-    let lost = |(end, loss): (LogPlace, Option<Loss>)| Some((end.position.partition, loss?));
-    Ok(ends.into_iter().zip(losses).filter_map(lost).collect())
+    retrying(|| lost(log, &ends)).await
+}
+
+/// By partition, in one call for all that end there.
+pub(super) async fn lost(log: &dyn HotLog, ends: &[LogPlace]) -> Result<BTreeMap<u16, Loss>, StoreError> {
+    let losses = log.losses(ends).await?;
+    let lost = |(end, loss): (&LogPlace, Option<Loss>)| Some((end.position.partition, loss?));
+    Ok(ends.iter().zip(losses).filter_map(lost).collect())
 }
 
 /// The last entry of the block that can be read.

@@ -8,7 +8,7 @@ use shared::ids::Position;
 use shared::limits::{
     ARCHIVE_BLOCK_ENTRIES, ARCHIVE_BLOCKS_PER_LOOK, ARCHIVE_NOTED_EVERY, ARCHIVE_SETTLED_AFTER,
 };
-use shared::ports::{Archive, Block, HotLog, HotPartition, LogPlace, Loss, StoreError, Trimmed};
+use shared::ports::{Archive, Block, HotLog, HotPartition, LogPlace, StoreError, Trimmed};
 use tokio::time::Instant;
 
 use super::Share;
@@ -79,14 +79,13 @@ impl Partition {
         self.goes_back = true;
     }
 
-    /// Goes back to where the archive certainly is, if it is not known any more. Returns what the log has lost of what is
-    /// archived; nothing may be done with it then.
-    pub(super) async fn look(
+    /// Goes back to where the archive certainly is, if it is not known any more.
+    pub(super) async fn make_ready(
         &mut self,
         log: &dyn HotLog,
         archive: &dyn Archive,
         standing: HotPartition,
-    ) -> Result<Option<Loss>, StoreError> {
+    ) -> Result<(), StoreError> {
         if standing.repairs != self.repairs {
             *self = Self::begin(archive, standing).await?;
         }
@@ -94,9 +93,12 @@ impl Partition {
             let reach = self.settled().max(standing.blocks_trimmed * ARCHIVE_BLOCK_ENTRIES);
             self.go_to(archive, reach).await?;
         }
-        self.learn_numbers(log)?;
-        let Some(end) = self.end else { return Ok(None) };
-        Ok(log.losses(&[end]).await?.pop().flatten())
+        self.learn_numbers(log)
+    }
+
+    /// The last event that is archived. `None`: none is, or none of its block can be read.
+    pub(super) fn end(&self) -> Option<LogPlace> {
+        self.end
     }
 
     /// Copies what the log has gained, at most so much that others get their turn. Returns how many entries.
