@@ -25,7 +25,7 @@ mod seen;
 
 pub use archive::{Archive, Backlog, BeingWritten, Block, HotLog, HotPartition, LogEntry, Reach, Trimmed};
 pub use empty::{EmptyLog, LogNumbers, TrimmedBlocks};
-pub use error::StoreError;
+pub use error::{Chain, StoreError};
 pub use monitor::{ConsumerStatus, FeedMonitor, FeedStatus, PartitionStatus};
 pub use scan::{LogScan, ScanCursor, ScanPage, ScannedRow, ScannedTable, ViewScan};
 pub use seen::{Epoch, LogEpoch, LogPlace, Loss, Seen, SeenLog};

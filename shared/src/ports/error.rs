@@ -1,5 +1,7 @@
-//! How a store fails.
+//! How a store fails, and how an error is told.
 
+use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 
 /// What went wrong in a store, by what the caller may do about it.
@@ -56,5 +58,45 @@ impl StoreError {
             | Self::Busy { .. } => true,
             Self::Damaged { .. } | Self::Unfit { .. } => false,
         }
+    }
+}
+
+/// An error with its causes, in one line. A cause that its error has repeated already is left out.
+pub struct Chain<'a>(pub &'a dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut told = self.0.to_string();
+        f.write_str(&told)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            if !told.ends_with(&text) {
+                write!(f, ": {text}")?;
+                told = text;
+            }
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let unavailable = |source: io::Error| StoreError::unavailable("redis", source);
+        let told = |error: &StoreError| Chain(error).to_string();
+        assert_eq!(
+            told(&unavailable(io::ErrorKind::ConnectionRefused.into())),
+            "redis is unavailable: connection refused"
+        );
+        // Shown as what it holds, with that as its cause too.
+        let wrapped = unavailable(io::Error::other(unavailable(io::ErrorKind::TimedOut.into())));
+        assert_eq!(told(&wrapped), "redis is unavailable: timed out");
     }
 }

@@ -1,7 +1,6 @@
 //! A connection that many short calls share. It is made in the background, and anew when it is lost; while there
 //! is none, calls are refused at once. No call is sent twice.
 
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +13,8 @@ use shared::ports::StoreError;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+pub(super) use shared::ports::Chain;
 
 use super::STORE;
 use super::durability::Profile;
@@ -214,20 +215,5 @@ impl Pauses {
         self.longest = (longest * 2).min(LOG_RECONNECT_PAUSE_MAX);
         let share = (self.clock.new_id().0.random() % 1_000) as u32;
         longest / 2 + longest / 2 * share / 1_000
-    }
-}
-
-/// An error with its causes, for the log.
-pub(super) struct Chain<'a>(pub(super) &'a dyn std::error::Error);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self.0, f)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
     }
 }
