@@ -2,6 +2,7 @@
 
 mod config;
 
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use axum::Router;
@@ -12,8 +13,9 @@ use shared::process::client::TrustedProxies;
 use shared::process::limits::{InFlight, LimitMetrics, Limits};
 use shared::process::{
     auth::Access,
+    end,
     health::Health,
-    http::Service,
+    http::{Listeners, Service},
     sessions::RecentSessions,
     shutdown::{Lifecycle, Signals},
     telemetry,
@@ -25,10 +27,15 @@ use storage::redis;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let (config, signals) = (config::Config::parse(), Signals::listen()?);
+async fn main() -> ExitCode {
+    end::status(run(config::Config::parse()).await)
+}
+
+async fn run(config: config::Config) -> anyhow::Result<()> {
+    let signals = Signals::listen()?;
     let (clock, lifecycle) = (Clock::system(), Lifecycle::default());
     telemetry::init_log(&config.process, "command-api", &lifecycle)?;
+    let listeners = Listeners::bind(config.listen, config.metrics_listen).await?;
     let window = config.idempotency.idempotency_window;
     let (log, durability) = (redis::Options::of(&config.log)?, Some(config.durability));
     let options = redis::Options { idempotency_window: window, durability, ..log };
@@ -58,6 +65,6 @@ async fn main() -> anyhow::Result<()> {
     let router = Router::from(command_api::routes().with_state(state));
     let health = Health::new(vec![Arc::new(redis.probe())], lifecycle.shutdown.clone());
     let service = Service { router, metrics, health: health.clone(), clock };
-    service.start(config.listen, config.metrics_listen, &lifecycle).await?;
+    service.start(listeners, &lifecycle)?;
     Ok(lifecycle.run_to_end(&health, signals).await?)
 }

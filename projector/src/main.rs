@@ -3,9 +3,12 @@
 mod config;
 mod subcommands;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::Parser;
 use config::{Command, Config};
+use shared::process::end;
 use subcommands::generations;
 
 // An event makes many small allocations on its way: this saves a fifth to a third of its CPU time.
@@ -13,8 +16,12 @@ use subcommands::generations;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    match Config::parse().command {
+async fn main() -> ExitCode {
+    end::status(run(Config::parse().command).await)
+}
+
+async fn run(command: Command) -> Result<()> {
+    match command {
         Command::Run(options) => subcommands::run(options).await,
         Command::Status(options) => subcommands::status(options).await,
         Command::Parked(command) => subcommands::parked(command).await,

@@ -2,6 +2,7 @@
 
 mod config;
 
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use axum::Router;
@@ -11,8 +12,9 @@ use shared::Clock;
 use shared::process::limits::{InFlight, LimitMetrics};
 use shared::process::{
     auth::Access,
+    end,
     health::Health,
-    http::Service,
+    http::{Listeners, Service},
     sessions::RecentSessions,
     shutdown::{Lifecycle, Signals},
     telemetry,
@@ -24,10 +26,15 @@ use storage::{cassandra, redis};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let (config, signals) = (config::Config::parse(), Signals::listen()?);
+async fn main() -> ExitCode {
+    end::status(run(config::Config::parse()).await)
+}
+
+async fn run(config: config::Config) -> anyhow::Result<()> {
+    let signals = Signals::listen()?;
     let (clock, lifecycle) = (Clock::system(), Lifecycle::default());
     telemetry::init_log(&config.process, "query-api", &lifecycle)?;
+    let listeners = Listeners::bind(config.listen, config.metrics_listen).await?;
     let Lifecycle { store_tasks, stores_stop, .. } = &lifecycle;
     let redis =
         redis::connect(&redis::Options::of(&config.log)?, clock.clone(), store_tasks, stores_stop.clone())?;
@@ -55,6 +62,6 @@ async fn main() -> anyhow::Result<()> {
     let health =
         Health::new(vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())], lifecycle.shutdown.clone());
     let service = Service { router, metrics, health: health.clone(), clock };
-    service.start(config.listen, config.metrics_listen, &lifecycle).await?;
+    service.start(listeners, &lifecycle)?;
     Ok(lifecycle.run_to_end(&health, signals).await?)
 }

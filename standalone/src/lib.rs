@@ -12,7 +12,7 @@ use query_api::Live;
 use shared::Clock;
 use shared::process::client::TrustedProxies;
 use shared::process::health::Health;
-use shared::process::http::Service;
+use shared::process::http::{Listeners, Service};
 use shared::process::limits::{InFlight, LimitMetrics, Limits};
 use shared::process::sessions::RecentSessions;
 use shared::process::shutdown::Lifecycle;
@@ -75,7 +75,8 @@ impl Standalone {
             health: health.clone(),
             clock,
         };
-        let address = service.start(config.listen, config.metrics_listen, lifecycle).await?;
+        let listeners = Listeners::bind(config.listen, config.metrics_listen).await?;
+        let address = service.start(listeners, lifecycle)?;
         Ok(Self { address, health, store })
     }
 }

@@ -1,11 +1,13 @@
 //! The program `standalone`.
 
 use std::io::Write;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
 use shared::Clock;
 use shared::process::{
+    end,
     shutdown::{Lifecycle, Signals},
     telemetry,
 };
@@ -16,8 +18,11 @@ use standalone::{Command, Config, Standalone};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    let config = Config::parse();
+async fn main() -> ExitCode {
+    end::status(run(Config::parse()).await)
+}
+
+async fn run(config: Config) -> Result<()> {
     match config.command.clone() {
         Some(Command::Openapi) => {
             writeln!(std::io::stdout(), "{}", standalone::describe().to_pretty_json()?)?;

@@ -93,9 +93,9 @@ async fn a_log_that_may_lose_events_is_refused_at_the_start() {
         let Output { status, stderr, .. } = run(arguments(&redis, &[]).1).await;
         assert_eq!(status.code(), Some(1));
         let errors = String::from_utf8(stderr).expect("text");
-        let lines: Vec<_> = errors.lines().filter(|line| line.starts_with("Error: ")).collect();
+        let lines: Vec<_> = errors.lines().filter(|line| line.starts_with("error: ")).collect();
         let [line] = lines[..] else { panic!("one line: {errors}") };
-        assert!(line.starts_with("Error: redis does not fit: ") && line.contains(why), "{line}");
+        assert!(line.starts_with("error: redis does not fit: ") && line.contains(why), "{line}");
         assert!(line.ends_with("or allow it with --allow-data-loss"), "{line}");
     }
 }

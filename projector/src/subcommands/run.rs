@@ -24,13 +24,13 @@ pub(crate) async fn run(options: Run) -> Result<()> {
     let (lifecycle, metrics) = (Lifecycle::default(), telemetry::Metrics::default());
     let signals = Signals::listen()?;
     telemetry::init_log(&options.process, "projector", &lifecycle)?;
+    let operations = http::bind(options.metrics_listen).await?;
     let (redis, cassandra) = connect(&redis::Options::of(&options.log)?, &options.views, &lifecycle)?;
     redis.register_feed_metrics(&metrics);
     let progress = Progress::new(&metrics);
     let health =
         Health::new(vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())], lifecycle.shutdown.clone())
             .watching(Arc::new(progress.clone()));
-    let operations = http::bind(options.metrics_listen).await?;
     http::serve(operations, telemetry::operations(metrics.clone(), health.clone()), &lifecycle);
     let (of_redis, name) = (redis.clone(), options.name.clone());
     let archiver = Archiver {

@@ -130,27 +130,36 @@ pub struct Service {
 }
 
 impl Service {
-    /// Binds `listen` for clients and `operations` for operators, and serves both until shutdown. The probes are
-    /// on both.
+    /// Serves on both until shutdown, and returns where clients connect. The probes are on both.
     ///
     /// # Errors
-    /// When an address cannot be bound.
-    pub async fn start(
-        self,
-        listen: SocketAddr,
-        operations: SocketAddr,
-        lifecycle: &Lifecycle,
-    ) -> std::io::Result<SocketAddr> {
-        let listener = bind(listen).await?;
-        let address = listener.local_addr()?;
+    /// The system's.
+    pub fn start(self, listeners: Listeners, lifecycle: &Lifecycle) -> std::io::Result<SocketAddr> {
+        let Listeners { clients, operations } = listeners;
+        let address = clients.local_addr()?;
         let (metrics, connections) = (HttpMetrics::new(&self.metrics), Connections::new(&self.metrics));
         let router = self.router.merge(self.health.clone().routes());
         let edge = Edge { clock: self.clock, metrics, health: self.health.clone() };
         let router = finish(router, edge);
-        lifecycle.spawn(accept(listener, router, CONNECTIONS_MAX, connections, lifecycle.clone()));
-        serve(bind(operations).await?, telemetry::operations(self.metrics, self.health), lifecycle);
+        lifecycle.spawn(accept(clients, router, CONNECTIONS_MAX, connections, lifecycle.clone()));
+        serve(operations, telemetry::operations(self.metrics, self.health), lifecycle);
         tracing::info!(%address, "listening");
         Ok(address)
+    }
+}
+
+/// Where a process listens: for clients, and for operators. Bound before anything is connected to, so that an address
+/// that is taken is told at once.
+pub struct Listeners {
+    clients: TcpListener,
+    operations: TcpListener,
+}
+
+impl Listeners {
+    /// # Errors
+    /// When an address cannot be bound.
+    pub async fn bind(clients: SocketAddr, operations: SocketAddr) -> std::io::Result<Self> {
+        Ok(Self { clients: bind(clients).await?, operations: bind(operations).await? })
     }
 }
 

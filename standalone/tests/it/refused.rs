@@ -1,10 +1,12 @@
 //! Starts that cannot be meant: one clear line and an exit status that is not 0.
 
+use std::path::Path;
+
 use e2e::eventually;
 use e2e::ports::free_address;
-use e2e::process::{Process, Signal};
+use e2e::process::{self, Process, Signal};
 
-use crate::{Running, spawn};
+use crate::{Running, spawn, text};
 
 /// Waits for the end of a process that must not start; what it wrote.
 async fn refusal(mut process: Process) -> String {
@@ -68,5 +70,23 @@ async fn settings_that_make_no_sense() {
         let dir = tempfile::tempdir().unwrap();
         let output = refusal(spawn("wrong", dir.path(), free_address(), arguments)).await;
         assert!(output.contains(arguments[0]), "{output}");
+    }
+}
+
+#[tokio::test]
+async fn commands_on_a_directory_that_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data").display().to_string();
+    for arguments in [&["verify", "--json"][..], &["rebuild", "--json"], &["parked", "list", "--json"]] {
+        let mut command = process::command(Path::new(env!("CARGO_BIN_EXE_standalone")));
+        // Nobody who is refused wants to know where in the program.
+        let ended = command.args(arguments).args(["--data-dir", &data]).env("RUST_BACKTRACE", "1").output();
+        let ended = ended.unwrap();
+        let said = (ended.status.code(), text(&ended.stdout), text(&ended.stderr));
+        assert_eq!(
+            said,
+            (Some(1), String::new(), format!("error: there is no store in {data}\n")),
+            "{arguments:?}"
+        );
     }
 }
