@@ -27,7 +27,7 @@ pub use archiving::{ArchiveCounters, Archiver, HotWindow, keep_archive};
 pub use bar::Bar;
 pub use filling::{Filler, Makes};
 pub use pace::{Paced, PacedScan};
-pub use parked::{Listing, Parked, ParkedCommand, Retried, Shown, Which};
+pub use parked::{Listing, Parked, ParkedCommand, ParkedError, Retried, Shown, Which};
 pub use progress::{Progress, Watched};
 pub use projections::project;
 pub use reapplying::{Reapplier, reapply};

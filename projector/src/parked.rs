@@ -12,7 +12,7 @@ use shared::view::{ParkedChange, ParkedEvent, ParkedRow, ViewChange};
 mod command;
 mod shown;
 
-pub use command::ParkedCommand;
+pub use command::{ParkedCommand, ParkedError};
 pub use shown::{Listing, Shown};
 
 use crate::parking;

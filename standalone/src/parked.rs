@@ -28,5 +28,5 @@ pub async fn parked(config: &Config, command: ParkedCommand<Asked>) -> anyhow::R
     let store = open(&existing(config)?, Embedded::open, Clock::system()).await?;
     let parked = Parked { generation: GENERATION, events: store.clone(), log: store.clone(), views: store };
     let json = command.asked().json;
-    command.run(json, &parked).await
+    Ok(command.run(json, &parked).await?)
 }

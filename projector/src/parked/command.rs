@@ -1,11 +1,13 @@
 //! `projector parked` and `standalone parked`: what they take and print, and when they fail. On standard output is what
 //! was asked for; what is unknown or could not be done is an error.
 
-use anyhow::{Context, Result, bail, ensure};
+use std::io;
+
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use shared::Position;
 use shared::limits::{PARKED_LISTED_DEFAULT, PARKED_LISTED_MAX};
+use shared::ports::StoreError;
 use shared::process::config::ProcessOptions;
 
 use super::{Listing, Parked, Retried, Shown, Which};
@@ -25,6 +27,23 @@ pub enum ParkedCommand<A: Args> {
     /// Give them up for good: their numbers stay taken, and nobody is told of them any more
     #[command(after_help = "Example: parked discard 3/1795339800125-0 --yes")]
     Discard(ParkedDiscard<A>),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ParkedError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Standard output is gone.
+    #[error(transparent)]
+    Print(#[from] io::Error),
+    #[error("no event is parked at {position} in generation {generation}")]
+    NoneAt { position: Position, generation: u32 },
+    #[error("no event is parked in generation {generation} for {cause:?}")]
+    NoneFor { cause: String, generation: u32 },
+    #[error("{0} cannot be applied still: `parked list` says why")]
+    StillParked(usize),
+    #[error("{0} would be given up for good: --yes does it")]
+    Unconfirmed(usize),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -128,7 +147,7 @@ impl<A: Args> ParkedCommand<A> {
 
     /// # Errors
     /// The store's; and when nothing is parked there, something could not be applied, or `--yes` is missing.
-    pub async fn run(self, json: bool, parked: &Parked) -> Result<()> {
+    pub async fn run(self, json: bool, parked: &Parked) -> Result<(), ParkedError> {
         match self {
             Self::List(command) => list(command, json, parked).await,
             Self::Show(command) => show(command, json, parked).await,
@@ -138,50 +157,58 @@ impl<A: Args> ParkedCommand<A> {
     }
 }
 
-async fn list(command: ParkedList<impl Args>, json: bool, parked: &Parked) -> Result<()> {
+async fn list(command: ParkedList<impl Args>, json: bool, parked: &Parked) -> Result<(), ParkedError> {
     let which = command.cause.map_or(Which::All, Which::Cause);
-    let limit = usize::try_from(command.limit).context("--limit")?;
+    let limit = usize::try_from(command.limit).unwrap_or(usize::MAX);
     let listing = parked.list(&which, command.after, limit).await?;
-    print(json, &listing, Listing::table)
+    Ok(print(json, &listing, Listing::table)?)
 }
 
-async fn show(command: ParkedShow<impl Args>, json: bool, parked: &Parked) -> Result<()> {
-    let shown = parked.show(command.position).await?;
-    let shown = shown.with_context(|| unknown(&Which::One(command.position), parked))?;
-    print(json, &shown, Shown::lines)
+async fn show(command: ParkedShow<impl Args>, json: bool, parked: &Parked) -> Result<(), ParkedError> {
+    let (position, generation) = (command.position, parked.generation);
+    let shown = parked.show(position).await?.ok_or(ParkedError::NoneAt { position, generation })?;
+    Ok(print(json, &shown, Shown::lines)?)
 }
 
-async fn retry(command: ParkedRetry<impl Args>, json: bool, parked: &Parked) -> Result<()> {
+async fn retry(command: ParkedRetry<impl Args>, json: bool, parked: &Parked) -> Result<(), ParkedError> {
     let which = command.which.which();
     let retried = parked.retry(&which).await?;
     let Retried { applied, parked: still } = retried;
-    ensure!(applied + still > 0, unknown(&which, parked));
+    if applied + still == 0 {
+        expect_none(which, parked)?;
+        return Ok(print(json, &retried, |_| NOTHING.to_owned())?);
+    }
     print(json, &retried, |_| format!("applied {applied}, still parked {still}"))?;
-    ensure!(still == 0, "{still} cannot be applied still: `parked list` says why");
-    Ok(())
+    if still == 0 { Ok(()) } else { Err(ParkedError::StillParked(still)) }
 }
 
-async fn discard(command: ParkedDiscard<impl Args>, json: bool, parked: &Parked) -> Result<()> {
+async fn discard(command: ParkedDiscard<impl Args>, json: bool, parked: &Parked) -> Result<(), ParkedError> {
     let which = command.which.which();
     let count = parked.count(&which).await?;
-    ensure!(count > 0, unknown(&which, parked));
+    if count == 0 {
+        expect_none(which, parked)?;
+        return Ok(print(json, &Discarded { discarded: 0 }, |_| NOTHING.to_owned())?);
+    }
     if !command.yes {
-        bail!("{count} would be given up for good: --yes does it");
+        return Err(ParkedError::Unconfirmed(count));
     }
     let discarded = Discarded { discarded: parked.discard(&which).await? };
-    print(json, &discarded, |done| format!("discarded {}", done.discarded))
+    Ok(print(json, &discarded, |done| format!("discarded {}", done.discarded))?)
 }
+
+const NOTHING: &str = "nothing is parked";
 
 #[derive(Serialize)]
 struct Discarded {
     discarded: usize,
 }
 
-fn unknown(which: &Which, parked: &Parked) -> String {
+/// There is none of them. Whoever named some is mistaken; of all there may be none.
+fn expect_none(which: Which, parked: &Parked) -> Result<(), ParkedError> {
     let generation = parked.generation;
     match which {
-        Which::One(position) => format!("no event is parked at {position} in generation {generation}"),
-        Which::Cause(text) => format!("no event is parked in generation {generation} for {text:?}"),
-        Which::All => format!("no event is parked in generation {generation}"),
+        Which::One(position) => Err(ParkedError::NoneAt { position, generation }),
+        Which::Cause(cause) => Err(ParkedError::NoneFor { cause, generation }),
+        Which::All => Ok(()),
     }
 }

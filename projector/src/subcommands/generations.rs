@@ -36,7 +36,7 @@ pub(crate) async fn rebuild(command: config::Rebuild) -> Result<()> {
                 return build(rate, json, rebuild).await;
             }
         };
-        print(json, &Outcome { generation: number, state }, Outcome::line)
+        Ok(print(json, &Outcome { generation: number, state }, Outcome::line)?)
     })
     .await
 }
@@ -72,17 +72,18 @@ pub(crate) async fn list(asked: Asked) -> Result<()> {
     print(asked.json, &generations, |generations| {
         let line = |one: &Generation| format!("{:<12} {}\n", one.number, one.state);
         format!("{:<12} state\n{}", "generation", generations.iter().map(line).collect::<String>())
-    })
+    })?;
+    Ok(())
 }
 
 pub(crate) async fn serve(Numbered { number, asked }: Numbered) -> Result<()> {
     administer(&asked, async |rebuild| Ok(rebuild.serve(number).await?)).await?;
-    print(asked.json, &Outcome { generation: number, state: State::Serving }, Outcome::line)
+    Ok(print(asked.json, &Outcome { generation: number, state: State::Serving }, Outcome::line)?)
 }
 
 pub(crate) async fn drop(Numbered { number, asked }: Numbered) -> Result<()> {
     administer(&asked, async |rebuild| Ok(rebuild.drop(number).await?)).await?;
-    print(asked.json, &Outcome { generation: number, state: State::Dropped }, Outcome::line)
+    Ok(print(asked.json, &Outcome { generation: number, state: State::Dropped }, Outcome::line)?)
 }
 
 async fn administer<T>(asked: &Asked, act: impl AsyncFnOnce(&Rebuild) -> Result<T>) -> Result<T> {

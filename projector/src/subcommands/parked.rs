@@ -30,5 +30,5 @@ pub(crate) async fn parked(command: ParkedCommand<Of>) -> Result<()> {
     };
     let done = command.run(json, &parked).await;
     stores.lifecycle.drain().await;
-    done
+    Ok(done?)
 }

@@ -52,6 +52,8 @@ async fn what_is_parked_in_a_directory_is_applied_or_given_up() {
         (&["retry", "--all"], 1, "applied 0, still parked 1\n", "1 cannot be applied still"),
         (&["discard", "--all"], 1, "", "1 would be given up for good: --yes does it"),
         (&["discard", "--all", "--yes"], 0, "discarded 1\n", "a parked event is discarded"),
+        (&["discard", "--all"], 0, "nothing is parked\n", ""),
+        (&["retry", "--all", "--json"], 0, "{\"applied\":0,\"parked\":0}\n", ""),
     ] {
         let output = command("parked", &data, arguments);
         let (out, err) = (text(&output.stdout), text(&output.stderr));
