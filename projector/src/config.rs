@@ -57,6 +57,24 @@ pub(crate) enum Command {
     Migrate(Migrate),
 }
 
+impl Command {
+    /// It ends by itself, and somebody waits for it.
+    pub(crate) fn is_of_operator(&self) -> bool {
+        match self {
+            Self::Run(_) | Self::Migrate(_) => false,
+            Self::Status(_)
+            | Self::Parked(_)
+            | Self::Verify(_)
+            | Self::Rebuild(_)
+            | Self::Repair(_)
+            | Self::Restore(_)
+            | Self::Generations(_)
+            | Self::Serve(_)
+            | Self::Drop(_) => true,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// Its own among all projectors, and the same after a restart

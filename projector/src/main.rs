@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 use config::{Command, Config};
-use shared::process::end;
+use shared::process::{end, telemetry};
 use subcommands::generations;
 
 // An event makes many small allocations on its way: this saves a fifth to a third of its CPU time.
@@ -21,6 +21,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(command: Command) -> Result<()> {
+    if command.is_of_operator() {
+        telemetry::init_log_of_command("projector");
+    }
     match command {
         Command::Run(options) => subcommands::run(options).await,
         Command::Status(options) => subcommands::status(options).await,

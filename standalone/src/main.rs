@@ -23,6 +23,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> Result<()> {
+    if config.command.is_some() {
+        telemetry::init_log_of_command("standalone");
+    }
     match config.command.clone() {
         Some(Command::Openapi) => {
             writeln!(std::io::stdout(), "{}", standalone::describe().to_pretty_json()?)?;

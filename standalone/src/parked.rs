@@ -4,8 +4,6 @@
 use clap::Args;
 use projector::{Parked, ParkedCommand};
 use shared::Clock;
-use shared::process::shutdown::Lifecycle;
-use shared::process::telemetry;
 use storage::embedded::Embedded;
 
 use crate::Config;
@@ -22,9 +20,6 @@ pub struct Asked {
 /// # Errors
 /// When the directory is damaged or in use; and those of the command.
 pub async fn parked(config: &Config, command: ParkedCommand<Asked>) -> anyhow::Result<()> {
-    if let Some(process) = command.process() {
-        telemetry::init_log(process, "standalone", &Lifecycle::default())?;
-    }
     let store = open(&existing(config)?, Embedded::open, Clock::system()).await?;
     let parked = Parked { generation: GENERATION, events: store.clone(), log: store.clone(), views: store };
     let json = command.asked().json;

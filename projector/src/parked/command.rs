@@ -8,7 +8,6 @@ use serde::Serialize;
 use shared::Position;
 use shared::limits::{PARKED_LISTED_DEFAULT, PARKED_LISTED_MAX};
 use shared::ports::StoreError;
-use shared::process::config::ProcessOptions;
 
 use super::{Listing, Parked, Retried, Shown, Which};
 use crate::answer::print;
@@ -94,10 +93,6 @@ pub struct ParkedDiscard<A: Args> {
 
     #[command(flatten)]
     asked: A,
-
-    /// What is given up is logged.
-    #[command(flatten)]
-    process: ProcessOptions,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -133,15 +128,6 @@ impl<A: Args> ParkedCommand<A> {
             | Self::Show(ParkedShow { asked, .. })
             | Self::Retry(ParkedRetry { asked, .. })
             | Self::Discard(ParkedDiscard { asked, .. }) => asked,
-        }
-    }
-
-    /// How it logs, if it does.
-    #[must_use]
-    pub fn process(&self) -> Option<&ProcessOptions> {
-        match self {
-            Self::List(_) | Self::Show(_) | Self::Retry(_) => None,
-            Self::Discard(ParkedDiscard { process, .. }) => Some(process),
         }
     }
 

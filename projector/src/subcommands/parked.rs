@@ -4,17 +4,12 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use projector::{Parked, ParkedCommand};
-use shared::process::shutdown::Lifecycle;
-use shared::process::telemetry;
 use storage::archive;
 
 use super::stores::Stores;
 use crate::config::Of;
 
 pub(crate) async fn parked(command: ParkedCommand<Of>) -> Result<()> {
-    if let Some(process) = command.process() {
-        telemetry::init_log(process, "projector", &Lifecycle::default())?;
-    }
     let Of { generation, asked } = command.asked();
     let (json, stores) = (asked.json, Stores::open(asked).await?);
     let generation = stores.known(*generation).await?;

@@ -54,6 +54,16 @@ pub fn init_log(
     Ok(())
 }
 
+/// As [`init_log`], for a command that ends by itself: what whoever waits for it has to know, and nothing of how it
+/// is done.
+///
+/// # Panics
+/// Never: the filter is valid.
+pub fn init_log_of_command(service: &'static str) {
+    let options = ProcessOptions::logging("warn,scylla=off");
+    init_log(&options, service, &Lifecycle::default()).expect("the filter is valid");
+}
+
 #[cfg(feature = "otel")]
 fn spans<S: Subscriber + for<'a> LookupSpan<'a>>(
     options: &ProcessOptions,
