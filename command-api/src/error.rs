@@ -15,6 +15,7 @@ pub(crate) fn writing(error: &StoreError) -> Problem {
         StoreError::Unreplicated { .. } => Code::LogUnavailable,
         StoreError::Unavailable { .. }
         | StoreError::Busy { .. }
+        | StoreError::Other { .. }
         | StoreError::Damaged { .. }
         | StoreError::Unfit { .. } => return reading(error),
     };
@@ -52,6 +53,7 @@ mod tests {
         let busy = StoreError::Busy { queue: "queue" };
         let damaged = StoreError::Damaged { store: "redis", what: String::new() };
         let unfit = StoreError::Unfit { store: "redis", what: String::new() };
+        let other = StoreError::Other { store: "redis", what: String::new() };
         let unreplicated = StoreError::Unreplicated { store: "redis", replicas: 0, required: 1 };
         for (error, code, outcome) in [
             (StoreError::unavailable("redis", cause()), "503 log_unavailable", Outcome::NotApplied),
@@ -59,7 +61,8 @@ mod tests {
             (unreplicated, "503 log_unavailable", Outcome::Unknown),
             (busy, "503 busy", Outcome::NotApplied),
             (damaged, "500 internal", Outcome::NotApplied),
-            (unfit, "500 internal", Outcome::NotApplied),
+            (unfit, "503 log_unavailable", Outcome::NotApplied),
+            (other, "503 log_unavailable", Outcome::NotApplied),
         ] {
             let problem = appending(error.clone().into());
             let (status, name, _) = problem.code.parts();

@@ -16,6 +16,7 @@ pub(crate) fn of_views(error: StoreError) -> Problem {
         | StoreError::Unknown { .. }
         | StoreError::Unreplicated { .. }
         | StoreError::Busy { .. }
+        | StoreError::Other { .. }
         | StoreError::Damaged { .. } => problem,
     }
 }
@@ -32,6 +33,7 @@ mod tests {
         for (error, told) in [
             (StoreError::unavailable(store, io::Error::other("cause")), "503 views_unavailable"),
             (StoreError::Unfit { store, what: what.clone() }, "503 views_unavailable"),
+            (StoreError::Other { store, what: what.clone() }, "503 views_unavailable"),
             (StoreError::Damaged { store, what }, "500 internal"),
         ] {
             let (status, code, _) = of_views(error).code.parts();

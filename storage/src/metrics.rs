@@ -14,7 +14,7 @@ use shared::process::telemetry::Metrics;
 use tracing::Instrument;
 
 /// Shown from the start, as 0: an alarm on what has not happened yet needs them.
-const OUTCOMES: [&str; 12] = [
+const OUTCOMES: [&str; 13] = [
     "new",
     "replayed",
     "unchanged",
@@ -26,6 +26,7 @@ const OUTCOMES: [&str; 12] = [
     "unreplicated",
     "busy",
     "damaged",
+    "other",
     "unfit",
 ];
 
@@ -122,6 +123,7 @@ fn outcome(answer: &Result<Appended, AppendError>) -> &'static str {
         Err(AppendError::Store(StoreError::Busy { .. })) => "busy",
         Err(AppendError::Store(StoreError::Damaged { .. })) => "damaged",
         Err(AppendError::Store(StoreError::Unreplicated { .. })) => "unreplicated",
+        Err(AppendError::Store(StoreError::Other { .. })) => "other",
         Err(AppendError::Store(StoreError::Unfit { .. })) => "unfit",
     }
 }
@@ -139,7 +141,7 @@ mod tests {
         let clock = Clock::system();
         let position = Position { partition: 0, ms: 1, counter: 1 };
         let receipt = Receipt { id: clock.new_id(), seq: 1, at: clock.now(), position };
-        let answers: [Result<Appended, AppendError>; 12] = [
+        let answers: [Result<Appended, AppendError>; 13] = [
             Ok(Appended::New(receipt)),
             Ok(Appended::Replayed(receipt)),
             Ok(Appended::Unchanged),
@@ -152,6 +154,7 @@ mod tests {
             Err(StoreError::Busy { queue: "test" }.into()),
             Err(StoreError::Damaged { store: "test", what: String::new() }.into()),
             Err(StoreError::Unfit { store: "test", what: String::new() }.into()),
+            Err(StoreError::Other { store: "test", what: String::new() }.into()),
         ];
         let shown = |count| {
             let text = metrics.text();

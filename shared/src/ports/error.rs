@@ -31,6 +31,9 @@ pub enum StoreError {
     /// What is stored is damaged. It is never skipped: a human looks.
     #[error("{store} is damaged: {what}")]
     Damaged { store: &'static str, what: String },
+    /// Another store is in its place. Nothing was done; the right one may be put back.
+    #[error("{store} is another one: {what}")]
+    Other { store: &'static str, what: String },
     /// The store is not what this program was set up for: another schema, another number of partitions, a server
     /// that may lose what is acknowledged.
     #[error("{store} does not fit: {what}")]
@@ -55,7 +58,8 @@ impl StoreError {
             Self::Unavailable { .. }
             | Self::Unknown { .. }
             | Self::Unreplicated { .. }
-            | Self::Busy { .. } => true,
+            | Self::Busy { .. }
+            | Self::Other { .. } => true,
             Self::Damaged { .. } | Self::Unfit { .. } => false,
         }
     }

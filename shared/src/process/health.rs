@@ -113,10 +113,11 @@ impl Health {
             .zip(results)
             .filter_map(|(probe, result)| match result {
                 Ok(Ok(())) => None,
-                // What does not fit will not come by waiting: say it, so that whoever looks knows what to do.
-                Ok(Err(error @ (StoreError::Unfit { .. } | StoreError::Damaged { .. }))) => {
-                    Some(error.to_string())
-                }
+                // Somebody has to do something: say what is wrong, so that whoever looks knows what.
+                Ok(Err(
+                    error
+                    @ (StoreError::Other { .. } | StoreError::Unfit { .. } | StoreError::Damaged { .. }),
+                )) => Some(error.to_string()),
                 Ok(Err(_)) | Err(_) => Some(probe.name().to_owned()),
             })
             .collect();

@@ -144,13 +144,16 @@ impl Problem {
             _ => tracing::warn!(error = error as &dyn std::error::Error, "a store call failed"),
         }
         match error {
-            StoreError::Unavailable { .. } | StoreError::Unknown { .. } | StoreError::Unreplicated { .. } => {
+            // What does not fit was right when this process began: it was exchanged, and may be again.
+            StoreError::Unavailable { .. }
+            | StoreError::Unknown { .. }
+            | StoreError::Unreplicated { .. }
+            | StoreError::Other { .. }
+            | StoreError::Unfit { .. } => {
                 Self::new(unavailable, "a part of the system is away; try again soon")
             }
             StoreError::Busy { .. } => Self::new(Code::Busy, "too many requests are waiting; try again soon"),
-            StoreError::Damaged { .. } | StoreError::Unfit { .. } => {
-                Self::new(Code::Internal, "the request could not be served")
-            }
+            StoreError::Damaged { .. } => Self::new(Code::Internal, "the request could not be served"),
         }
     }
 

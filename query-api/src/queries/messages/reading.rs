@@ -110,11 +110,11 @@ impl<'a> Reading<'a> {
         self.log_answers = head.is_ok();
         self.head = match head {
             Ok(head) => head.max(self.head),
-            Err(error) if error.is_retryable() => {
+            Err(error @ StoreError::Damaged { .. }) => return Err(error),
+            Err(_) => {
                 self.reads.one_more();
                 self.state.views.timeline_head(&self.query.conversation).await?
             }
-            Err(error) => return Err(error),
         };
         Ok(())
     }
