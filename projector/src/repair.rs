@@ -224,18 +224,26 @@ impl Repair {
         Ok(epoch)
     }
 
-    /// In the partitions that have lost nothing of what they have seen, the views of all generations go on. Returns those
+    /// In the partitions that have lost nothing of what they have seen, the views of all generations go on; but none does
+    /// of a generation of which nothing is there any more: the log was emptied, and its users may be others. Returns those
     /// that had not yet. May be repeated.
     async fn follow(&self, epoch: &Epoch) -> Result<BTreeSet<u16>, StoreError> {
         let mut all = BTreeSet::new();
         for seen in self.seen.others.iter().chain([&self.seen.serving]) {
-            let mut whole = Vec::new();
+            let (mut whole, mut goes_on, mut has_any) = (Vec::new(), false, false);
             for one in seen.seen().await? {
-                let is_earlier =
-                    one.epoch.is_some_and(|is| is.log == epoch.log && is.repairs < epoch.repairs);
-                if is_earlier && self.holds(one.last).await? {
+                let holds = match one.last {
+                    Some(last) => self.holds(last).await?,
+                    None => true,
+                };
+                has_any |= one.last.is_some();
+                goes_on |= holds && one.last.is_some();
+                if holds && one.epoch.is_some_and(|is| is.log == epoch.log && is.repairs < epoch.repairs) {
                     whole.push(one.partition);
                 }
+            }
+            if has_any && !goes_on {
+                continue;
             }
             seen.follow(&whole, epoch).await?;
             all.extend(whole);
@@ -244,8 +252,7 @@ impl Repair {
     }
 
     /// Whether the log has this very entry, at its place: what was lost is at no place any more.
-    async fn holds(&self, last: Option<LogPlace>) -> Result<bool, StoreError> {
-        let Some(last) = last else { return Ok(true) };
+    async fn holds(&self, last: LogPlace) -> Result<bool, StoreError> {
         let span = Span { first: last.position, last: last.position };
         let found = reading::retrying(|| self.log.page(&span, 1)).await?;
         Ok(found.first().and_then(LogPlace::of) == Some(last))
