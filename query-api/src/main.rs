@@ -36,20 +36,21 @@ async fn run(config: config::Config) -> anyhow::Result<()> {
     telemetry::init_log(&config.process, "query-api", &lifecycle)?;
     let listeners = Listeners::bind(config.listen, config.metrics_listen).await?;
     let Lifecycle { store_tasks, stores_stop, .. } = &lifecycle;
-    let redis =
-        redis::connect(&redis::Options::of(&config.log)?, clock.clone(), store_tasks, stores_stop.clone())?;
     let cassandra = cassandra::Cassandra::connect(
         &cassandra::Options::of(&config.views),
         store_tasks,
         stores_stop.clone(),
     )?;
+    // Each holds only beside the other: whose session is of another log than the views may be somebody else.
+    let options = redis::Options { views: Some(cassandra.origin()), ..redis::Options::of(&config.log)? };
+    let redis = redis::connect(&options, clock.clone(), store_tasks, stores_stop.clone())?;
     let metrics = telemetry::Metrics::default();
     let accounts = Arc::new(redis.accounts().silent_about(cassandra.lost()));
     let sessions = Arc::new(RecentSessions::new(accounts.clone()).outlasting_the_store());
     let limits = LimitMetrics::new(&metrics);
     let streams = InFlight::of_streams(config.in_flight.rate_limits, &config.streams, &limits);
     let parts = Parts {
-        views: Arc::new(cassandra.reader()),
+        views: Arc::new(cassandra.reader().beside(redis.found())),
         heads: accounts,
         sessions: sessions.clone(),
         notices: Arc::new(redis.notices()),

@@ -169,6 +169,8 @@ pub const LOG_TIMEOUT: Duration = Duration::from_millis(250);
 pub const REPLICAS_WAIT_MAX: Duration = Duration::from_millis(100);
 /// Replicas that an append can be told to wait for.
 pub const REPLICAS_MAX: u8 = 9;
+/// How often a connection is asked which log it leads to: Redis may be emptied under it.
+pub const LOG_NAMED_EVERY: Duration = Duration::from_secs(1);
 pub const LOG_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest pause between two attempts to connect: service is back within 2 s of the log.
 pub const LOG_RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);

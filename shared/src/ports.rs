@@ -20,6 +20,7 @@ mod archive;
 mod empty;
 mod error;
 mod monitor;
+mod origin;
 mod scan;
 mod seen;
 
@@ -27,6 +28,7 @@ pub use archive::{Archive, Backlog, BeingWritten, Block, HotLog, HotPartition, L
 pub use empty::{EmptyLog, LogNumbers, TrimmedBlocks};
 pub use error::{Chain, StoreError};
 pub use monitor::{ConsumerStatus, FeedMonitor, FeedStatus, PartitionStatus};
+pub use origin::Origin;
 pub use scan::{LogScan, ScanCursor, ScanPage, ScannedRow, ScannedTable, ViewScan};
 pub use seen::{Epoch, LogEpoch, LogPlace, Loss, Seen, SeenLog};
 
@@ -335,7 +337,8 @@ pub trait LogTail: Send {
     /// Waits for entries behind those returned so far, at most [`crate::limits::FEED_WAIT_MAX`] (then the batch is
     /// empty), and returns at most about `events_max` per partition, in log order within each. An entry that is gone
     /// when its turn comes is passed over. May be dropped at any await, or fail: what was not returned is returned by
-    /// the next call.
+    /// the next call; but [`StoreError::Other`] says that another log is there, or the same after a repair, and that it
+    /// has to be begun with [`LogTail::end`] again.
     async fn next_batch(&mut self, events_max: usize) -> Result<Vec<Delivery>, StoreError>;
 }
 

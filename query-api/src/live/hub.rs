@@ -266,6 +266,17 @@ impl Hub {
         .collect()
     }
 
+    /// All streams end. Others can be opened when it has begun again.
+    pub(super) fn give_up(&mut self, now: Instant) -> Vec<Waker> {
+        self.ring = None;
+        let streams = self.streams.values_mut().flatten();
+        let ended = streams.filter_map(|stream| {
+            stream.ending.get_or_insert(now);
+            stream.waker.take()
+        });
+        ended.collect()
+    }
+
     /// All streams end, and none is opened any more.
     pub(super) fn end(&mut self) -> Vec<Waker> {
         self.has_ended = true;

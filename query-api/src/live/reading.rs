@@ -24,6 +24,10 @@ pub(super) async fn read(shared: Arc<Shared>, mut tail: Box<dyn LogTail>, shutdo
             if !failing {
                 tracing::warn!(error = &error as &dyn std::error::Error, "live events wait for the log");
             }
+            if let StoreError::Other { .. } = error {
+                // It has users of its own. Whose session holds there comes back by himself.
+                give_up(&shared);
+            }
             failing = true;
             tokio::time::sleep(LIVE_RETRY_PAUSE).await;
         }
@@ -69,6 +73,13 @@ async fn follow(shared: &Shared, tail: &mut dyn LogTail, failing: &mut bool) -> 
     shared.begun.send_replace(false);
     shared.metrics.holds(0, 0);
     Ok(())
+}
+
+fn give_up(shared: &Shared) {
+    shared.begun.send_replace(false);
+    shared.metrics.holds(0, 0);
+    let wakers = shared.hub().give_up(Instant::now());
+    wake(wakers);
 }
 
 pub(super) async fn look_after(shared: Arc<Shared>, shutdown: CancellationToken) {

@@ -18,7 +18,7 @@ use shared::limits::{
     GENERATION_CHECK_INTERVAL, VIEW_CONNECTIONS_PER_NODE, VIEWS_CONNECT_TIMEOUT, VIEWS_RECONNECT_PAUSE,
     VIEWS_TIMEOUT,
 };
-use shared::ports::StoreError;
+use shared::ports::{Epoch, Origin, Seen, StoreError};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -37,10 +37,18 @@ pub(super) struct Connection {
     pub(super) starts: watch::Receiver<u64>,
     /// Partitions of the log of which the serving generation is told so.
     pub(super) lost: watch::Receiver<BTreeSet<u16>>,
+    /// Of the serving generation.
+    pub(super) origin: watch::Receiver<Origin>,
 }
 
 /// The store, or why there is none.
 type Found = Result<Arc<Store>, StoreError>;
+
+/// What others are told of the serving generation.
+struct Told {
+    lost: watch::Sender<BTreeSet<u16>>,
+    origin: watch::Sender<Origin>,
+}
 
 /// A session with every statement prepared.
 pub(super) struct Store {
@@ -53,6 +61,8 @@ pub(super) struct Store {
     pub(super) serving: u32,
     listed: Vec<Generation>,
     views: BTreeMap<u32, Views>,
+    /// Of the generation that this store serves, whichever one does by now.
+    origin: watch::Sender<Origin>,
 }
 
 /// The tables of one generation.
@@ -68,14 +78,15 @@ impl Connection {
         let doubt = Arc::new(Notify::new());
         let doubted = doubt.clone();
         let (seen, starts) = Starts::new();
-        let (losses, lost) = watch::channel(BTreeSet::new());
+        let told = Told { lost: watch::Sender::default(), origin: watch::Sender::new(Origin::Unknown) };
+        let (lost, origin) = (told.lost.subscribe(), told.origin.subscribe());
         let serving = Arc::new(AtomicU32::new(0));
         let served = serving.clone();
         tracker.spawn(async move {
-            let keeping = keep(&options, (&sender, &served, &losses), &doubted, seen);
+            let keeping = keep(&options, (&sender, &served, &told), &doubted, seen);
             shutdown.run_until_cancelled(keeping).await
         });
-        Arc::new(Self { store, doubt, serving, starts, lost })
+        Arc::new(Self { store, doubt, serving, starts, lost, origin })
     }
 
     pub(super) fn serving(&self) -> u32 {
@@ -111,7 +122,7 @@ impl Connection {
 /// Publishes a store, and the next one when it is lost.
 async fn keep(
     options: &Options,
-    (published, serving, lost): (&watch::Sender<Found>, &AtomicU32, &watch::Sender<BTreeSet<u16>>),
+    (published, serving, told): (&watch::Sender<Found>, &AtomicU32, &Told),
     doubt: &Notify,
     mut starts: Starts,
 ) {
@@ -127,8 +138,8 @@ async fn keep(
                 published.send_modify(|last| *last = Ok(store.clone()));
                 // Afterwards: who knows of the new generation reads no other.
                 serving.store(store.serving, Ordering::Release);
-                store.look_for_losses(lost).await;
-                store.outlived(doubt, &mut starts, lost).await;
+                store.tell_what_was_seen(told).await;
+                store.outlived(doubt, &mut starts, told).await;
                 tracing::warn!(keyspace = options.keyspace, "connecting to cassandra anew");
             }
             Err(error) => {
@@ -153,6 +164,8 @@ impl Store {
     async fn open(options: &Options, starts: &mut Starts) -> Result<Self, StoreError> {
         let opened = timeout(VIEWS_CONNECT_TIMEOUT, async {
             let store = Self::connect(options).await?;
+            // Before anything of these views is read.
+            store.origin.send_replace(Origin::of(&store.seen().await?));
             starts.note(store.starts.read(&store.session).await?);
             Ok(store)
         });
@@ -179,7 +192,8 @@ impl Store {
         }
         // Again: a generation that was made for a schema of which the first look knew nothing is not this program's.
         schema::check(&session, &options.keyspace).await?;
-        Ok(Self { session, generations, parked, archive, seen, starts, serving, listed, views })
+        let origin = watch::Sender::new(Origin::Unknown);
+        Ok(Self { session, generations, parked, archive, seen, starts, serving, listed, views, origin })
     }
 
     /// # Errors
@@ -194,8 +208,17 @@ impl Store {
         &self.views[&self.serving]
     }
 
+    /// Whether the views that it serves may be shown beside this log.
+    pub(super) fn admits(&self, log: &Epoch) -> Result<(), StoreError> {
+        self.origin.borrow().admits(log)
+    }
+
+    async fn seen(&self) -> Result<Vec<Seen>, StoreError> {
+        self.seen.list(&self.session, self.serving).await
+    }
+
     /// Returns when this store should be replaced: it does not answer, twice, or the register has changed.
-    async fn outlived(&self, doubt: &Notify, starts: &mut Starts, lost: &watch::Sender<BTreeSet<u16>>) {
+    async fn outlived(&self, doubt: &Notify, starts: &mut Starts, told: &Told) {
         loop {
             // Without any doubt it is looked at now and then, for the register's sake.
             let _ = timeout(GENERATION_CHECK_INTERVAL, doubt.notified()).await;
@@ -210,15 +233,18 @@ impl Store {
             if let Ok(start) = self.starts.read(&self.session).await {
                 starts.note(start);
             }
-            self.look_for_losses(lost).await;
+            self.tell_what_was_seen(told).await;
         }
     }
 
     /// What is not known stays as it was.
-    async fn look_for_losses(&self, lost: &watch::Sender<BTreeSet<u16>>) {
-        let Ok(seen) = self.seen.list(&self.session, self.serving).await else { return };
-        let told = seen.into_iter().filter(|seen| seen.is_told_lost).map(|seen| seen.partition).collect();
-        lost.send_if_modified(|known| std::mem::replace(known, told) != *known);
+    async fn tell_what_was_seen(&self, told: &Told) {
+        let Ok(seen) = self.seen().await else { return };
+        let origin = Origin::of(&seen);
+        self.origin.send_replace(origin.clone());
+        told.origin.send_if_modified(|known| std::mem::replace(known, origin) != *known);
+        let lost = seen.into_iter().filter(|seen| seen.is_told_lost).map(|seen| seen.partition).collect();
+        told.lost.send_if_modified(|known| std::mem::replace(known, lost) != *known);
     }
 }
 

@@ -28,7 +28,7 @@ use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use shared::ids::{Conversation, Position, Seq, Username};
 use shared::ports::{
-    self, Delivery, Epoch, InboxRows, ParkedEvents, Probe, Seen, StoreError, ViewReader, ViewWriter,
+    self, Delivery, Epoch, InboxRows, Origin, ParkedEvents, Probe, Seen, StoreError, ViewReader, ViewWriter,
 };
 use shared::process::config::ViewOptions;
 use shared::view::{ParkedEvent, ParkedRow, TimelineEntry, UserRow, ViewChange};
@@ -36,7 +36,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use connection::Connection;
+use connection::{Connection, Store};
 
 mod archive;
 mod batch;
@@ -123,7 +123,7 @@ impl Cassandra {
     /// [`shared::limits::GENERATION_CHECK_INTERVAL`].
     #[must_use]
     pub fn reader(&self) -> Reader {
-        Reader { connection: self.connection.clone() }
+        Reader { connection: self.connection.clone(), log: None }
     }
 
     /// What could not be applied to this generation.
@@ -167,6 +167,12 @@ impl Cassandra {
         self.connection.lost.clone()
     }
 
+    /// Of which log the serving generation is. What is not known stays as it was.
+    #[must_use]
+    pub fn origin(&self) -> watch::Receiver<Origin> {
+        self.connection.origin.clone()
+    }
+
     #[must_use]
     pub fn probe(&self) -> Readiness {
         Readiness { connection: self.connection.clone() }
@@ -198,6 +204,24 @@ impl ViewWriter for Writer {
 #[derive(Clone)]
 pub struct Reader {
     connection: Arc<Connection>,
+    log: Option<watch::Receiver<Option<Epoch>>>,
+}
+
+impl Reader {
+    /// Reads nothing unless the generation is of the log that was found last: [`StoreError::Other`].
+    #[must_use]
+    pub fn beside(self, log: watch::Receiver<Option<Epoch>>) -> Self {
+        Self { log: Some(log), ..self }
+    }
+
+    /// What is read of it is of the generation that was looked at here.
+    fn current(&self) -> Result<Arc<Store>, StoreError> {
+        let store = self.connection.current()?;
+        if let Some(log) = self.log.as_ref().and_then(|log| log.borrow().clone()) {
+            store.admits(&log)?;
+        }
+        Ok(store)
+    }
 }
 
 #[async_trait]
@@ -212,7 +236,7 @@ impl ViewReader for Reader {
         first: Seq,
         last: Seq,
     ) -> Result<Vec<TimelineEntry>, StoreError> {
-        let store = self.connection.current()?;
+        let store = self.current()?;
         let result = store.serving().timeline.read(&store.session, conversation, first, last).await;
         self.connection.heed(result)
     }
@@ -220,15 +244,15 @@ impl ViewReader for Reader {
     /// From the inbox row of the lower name: every message of the conversation is written there too, so it knows
     /// the highest number without a search for the newest bucket.
     async fn timeline_head(&self, conversation: &Conversation) -> Result<Seq, StoreError> {
-        let store = self.connection.current()?;
+        let store = self.current()?;
         let result = store.serving().inbox.head(&store.session, conversation).await;
         self.connection.heed(result)
     }
 
     fn inbox(&self, owner: &Username) -> InboxRows {
-        let (connection, owner) = (self.connection.clone(), owner.clone());
+        let (reader, connection, owner) = (self.clone(), self.connection.clone(), owner.clone());
         let reading = async move {
-            let store = connection.current()?;
+            let store = reader.current()?;
             let rows = connection.heed(store.serving().inbox.read(&store.session, owner).await)?;
             Ok(rows.map(move |row| connection.heed(row)))
         };
@@ -236,7 +260,7 @@ impl ViewReader for Reader {
     }
 
     async fn user(&self, user: &Username) -> Result<Option<UserRow>, StoreError> {
-        let store = self.connection.current()?;
+        let store = self.current()?;
         let result = store.serving().users.read(&store.session, user).await;
         self.connection.heed(result)
     }

@@ -136,7 +136,10 @@ impl ports::Sessions for Accounts {
         let session = self.keys().session(key);
         let mut read = redis::pipe();
         read.cmd("GET").arg(&session).cmd("PTTL").arg(&session);
-        let (user, left): (Option<String>, i64) = self.link.read(&read).await?;
+        // Behind it: a log that takes the place of another one has named itself before anybody logs in.
+        self.server.ask_epoch(&mut read);
+        let (user, left, epoch): (Option<String>, i64, Option<String>) = self.link.read(&read).await?;
+        self.server.right.check_again(epoch).inspect_err(|_| self.link.doubt())?;
         let Some(user) = user else { return Ok(None) };
         let user = stored_name(&user)?;
         if (0..RENEWAL_BELOW_MS).contains(&left) {
@@ -167,8 +170,9 @@ impl ports::Heads for Accounts {
 }
 
 impl Accounts {
-    /// As far as is known it has lost nothing.
+    /// As far as is known it has lost nothing of what the views have.
     fn whole_partition_of(&self, subject: &Subject) -> Result<u16, StoreError> {
+        self.server.right.check_views()?;
         let partition = self.keys().partition_of(subject);
         if self.lost.borrow().contains(&partition) {
             return Err(StoreError::unavailable(STORE, "the partition has lost events"));

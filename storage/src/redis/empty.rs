@@ -45,7 +45,7 @@ impl EmptyLog {
     pub async fn connect(options: &Options, clock: Clock) -> Result<Self, StoreError> {
         possible(options)?;
         let keys = Keys::new(options.prefix.clone(), options.partitions);
-        let server = Server::new(&options.url, keys, options.durability, clock)?;
+        let server = Server::new(options, keys, clock)?;
         let connection = server.connect_to_any(FEED_TIMEOUT).await?;
         Ok(Self { server, connection, now_ms: 0 })
     }

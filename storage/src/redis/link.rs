@@ -8,9 +8,10 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation, ServerError, Value};
 use shared::Clock;
-use shared::limits::{BACKOFF_MIN, LOG_RECONNECT_PAUSE_MAX};
+use shared::limits::{BACKOFF_MIN, LOG_NAMED_EVERY, LOG_RECONNECT_PAUSE_MAX};
 use shared::ports::StoreError;
 use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -139,7 +140,9 @@ async fn keep(server: &Server, answer_timeout: Duration, state: &watch::Sender<S
             error = hold(server, answer_timeout, state, suspect, (&mut connections, &mut pauses)) => error,
             () = state.closed() => return,
         };
-        if state.send_replace(Err(error.clone())).is_ok() || pauses.is_first() {
+        let last = state.send_replace(Err(error.clone()));
+        let is_news = last.err().is_none_or(|last| last.to_string() != error.to_string());
+        if is_news || pauses.is_first() {
             tracing::warn!(error = %Chain(&error), "no connection to Redis; trying again");
         }
         tokio::select! {
@@ -177,17 +180,28 @@ async fn hold(
 
 /// A call without an answer may be one slow call, or a server that hangs: then every further call would be sent
 /// into the void and end as unknown. So after each the server is asked what it is: any answer is a sign of life, and
-/// one that became a replica, or may lose events now, is given up. Returns why.
+/// one that became a replica, or may lose events now, is given up. So is one that was emptied, which answers like any
+/// other: that is asked now and then without any doubt. Returns why.
 async fn doubt(server: &Server, mut connection: MultiplexedConnection, suspect: &Notify) -> StoreError {
-    let question = Profile::question();
+    let mut question = Profile::question();
+    server.ask_epoch(&mut question);
     loop {
-        suspect.notified().await;
+        let is_doubted = timeout(LOG_NAMED_EVERY, suspect.notified()).await.is_ok();
         let answers = connection.send_packed_commands(&question, 0, question.len()).await;
-        let accepted = answers.map_err(unavailable).and_then(|answers| server.accepts(&Profile::of(answers)));
-        if let Err(error) = accepted {
-            return error;
+        match answers.map_err(unavailable).and_then(|answers| is_as_before(server, answers)) {
+            Ok(()) => {}
+            // Nobody waits for an answer in vain: whoever does will doubt it.
+            Err(StoreError::Unavailable { .. }) if !is_doubted => {}
+            Err(error) => return error,
         }
     }
+}
+
+fn is_as_before(server: &Server, mut answers: Vec<Value>) -> Result<(), StoreError> {
+    let epoch = answers.pop().map(redis::from_redis_value::<Option<String>>).transpose();
+    let epoch = epoch.map_err(|error| unavailable(error.into()))?.flatten();
+    server.accepts(&Profile::of(answers))?;
+    server.right.check_again(epoch).map(drop)
 }
 
 /// Pauses between attempts to connect: twice as long each time, up to a bound, and scattered, so that the

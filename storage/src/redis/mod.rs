@@ -23,8 +23,9 @@
 //!
 //! Redis 7.0 is enough. Its clock gives the events their time; ids, not times, decide the order. [`connect`]
 //! waits for nothing: while Redis is away every call is refused at once as unavailable, [`Probe`] says so, and the
-//! connection is made in the background. A log that does not fit (another number of partitions, another layout,
-//! another epoch than before, a server that may lose what is acknowledged) refuses every call.
+//! connection is made in the background. A log that does not fit (another number of partitions, another layout, a server
+//! that may lose what is acknowledged), and one that is another than before, or than the views have seen that a process
+//! shows, has every call refused.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -35,7 +36,7 @@ use shared::Clock;
 use shared::limits::{
     FEED_TIMEOUT, IDEMPOTENCY_WINDOW, IDEMPOTENCY_WINDOW_MAX, LOG_TIMEOUT, PARTITIONS_DEFAULT, PARTITIONS_MAX,
 };
-use shared::ports::StoreError;
+use shared::ports::{self, Origin, StoreError};
 use shared::process::config::{ConfigError, DurabilityOptions, LogOptions};
 use shared::process::telemetry::Metrics;
 use tokio::sync::watch;
@@ -64,6 +65,7 @@ mod probe;
 mod reader;
 mod recent;
 mod replicas;
+mod right;
 mod scan;
 mod server;
 mod tail;
@@ -108,6 +110,8 @@ pub struct Options {
     pub answer_timeout: Duration,
     /// `None`: this process acknowledges no event, so it may use a log that loses some.
     pub durability: Option<DurabilityOptions>,
+    /// Of which log views are that this process shows: it uses no other. `None`: it shows none.
+    pub views: Option<watch::Receiver<Origin>>,
 }
 
 impl Options {
@@ -120,6 +124,7 @@ impl Options {
             idempotency_window: IDEMPOTENCY_WINDOW,
             answer_timeout: LOG_TIMEOUT,
             durability: Some(DurabilityOptions::default()),
+            views: None,
         }
     }
 
@@ -171,9 +176,8 @@ pub fn connect(
     stop: CancellationToken,
 ) -> Result<Redis, StoreError> {
     possible(options)?;
-    let Options { url, prefix, partitions, .. } = options;
-    let keys = Keys::new(prefix.clone(), *partitions);
-    let server = Arc::new(Server::new(url, keys, options.durability, clock)?);
+    let keys = Keys::new(options.prefix.clone(), options.partitions);
+    let server = Arc::new(Server::new(options, keys, clock)?);
     let new_link = || Link::keep(Arc::clone(&server), options.answer_timeout, tasks, stop.clone());
     let link = new_link();
     // Whoever waits for replicas holds up what is behind him: reads and sessions must not be.
@@ -250,6 +254,12 @@ impl Redis {
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         Epoch { server: Arc::clone(&self.server), link: self.link.clone() }
+    }
+
+    /// The log as it was when it was found to be the right one last.
+    #[must_use]
+    pub fn found(&self) -> watch::Receiver<Option<ports::Epoch>> {
+        self.server.right.found()
     }
 
     #[must_use]

@@ -35,13 +35,15 @@ impl ports::Probe for Probe {
 
     async fn check(&self) -> Result<(), StoreError> {
         self.appends.check()?;
-        let mut ping = redis::pipe();
-        ping.cmd("PING").ignore();
-        self.link.read::<()>(&ping).await?;
+        let mut ask = redis::pipe();
+        ask.cmd("PING").ignore();
+        self.server.ask_epoch(&mut ask);
+        let (epoch,): (Option<String>,) = self.link.read(&ask).await?;
+        let is_right = self.server.right.check_again(epoch);
         let profile = Profile::of(self.link.read_each(&Profile::question()).await?);
         let text = profile.text(self.server.replicas());
         *self.durability.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
-        let fits = self.server.accepts(&profile);
+        let fits = is_right.and_then(|_| self.server.accepts(&profile));
         if fits.is_err() {
             // It was set otherwise while it ran: what it would refuse a new connection, it refuses this one.
             self.link.doubt();

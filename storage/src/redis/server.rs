@@ -7,7 +7,6 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use redis::aio::{MultiplexedConnection, PubSub};
@@ -15,14 +14,15 @@ use redis::{AsyncConnectionConfig, ConnectionAddr, IntoConnectionInfo, RedisConn
 use redis::{FromRedisValue, Pipeline, ProtocolVersion, RedisError, RedisResult, Value};
 use shared::Clock;
 use shared::limits::LOG_CONNECT_TIMEOUT;
-use shared::ports::{Epoch, StoreError};
+use shared::ports::StoreError;
 use shared::process::config::DurabilityOptions;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::STORE;
 use super::durability::Profile;
 use super::keys::{Keys, LOG_EPOCH, LOG_PARTITIONS, LOG_VERSION};
+use super::right::RightLog;
+use super::{Options, STORE};
 
 /// The layout of keys and entries that this program reads and writes.
 pub(super) const VERSION: u32 = 2;
@@ -82,8 +82,7 @@ pub(super) struct Server {
     durability: Option<DurabilityOptions>,
     pub(super) keys: Keys,
     pub(super) clock: Clock,
-    /// The name of the log of the first connection. One with another name is another log.
-    log: OnceLock<String>,
+    pub(super) right: RightLog,
 }
 
 /// Runs a connection; ends when the connection does.
@@ -97,25 +96,20 @@ pub(super) struct Connection {
 }
 
 impl Server {
-    pub(super) fn new(
-        url: &str,
-        keys: Keys,
-        durability: Option<DurabilityOptions>,
-        clock: Clock,
-    ) -> Result<Self, StoreError> {
+    pub(super) fn new(options: &Options, keys: Keys, clock: Clock) -> Result<Self, StoreError> {
         // The parser's errors do not repeat the URL, which may hold a password.
-        let info = url.into_connection_info().map_err(|error| unfit(format!("its URL: {error}")))?;
+        let info = options
+            .url
+            .as_str()
+            .into_connection_info()
+            .map_err(|error| unfit(format!("its URL: {error}")))?;
         let ConnectionAddr::Tcp(host, port) = info.addr().clone() else {
             return Err(unfit("only redis:// URLs are supported".to_owned()));
         };
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2);
         let settings = settings.set_skip_set_lib_name();
-        Ok(Self { host, port, settings, durability, keys, clock, log: OnceLock::new() })
-    }
-
-    /// The name of the log, the same in all of its epochs; empty before the first connection.
-    pub(super) fn log(&self) -> &str {
-        self.log.get().map_or("", String::as_str)
+        let (durability, right) = (options.durability, RightLog::new(options.views.clone()));
+        Ok(Self { host, port, settings, durability, keys, clock, right })
     }
 
     /// So many must have an event before it is acknowledged.
@@ -128,9 +122,10 @@ impl Server {
         profile.check(self.durability)
     }
 
-    /// Connects and checks that server and log fit. A call on the connection waits for its answer no longer than
-    /// `answer_timeout`.
+    /// Connects and checks that server and log fit, as soon as it is known which log does. A call on the connection waits
+    /// for its answer no longer than `answer_timeout`.
     pub(super) async fn connect(&self, answer_timeout: Duration) -> Result<Connection, StoreError> {
+        self.right.known().await;
         let connect = async {
             let mut connection = self.reach(answer_timeout).await?;
             self.check_log(&mut connection).await?;
@@ -185,7 +180,9 @@ impl Server {
         let ((mut version, mut partitions, mut epoch),): (Identity,) =
             connection.ask(&read).await.map_err(unavailable)?;
 
-        if version.is_none() || partitions.is_none() || epoch.is_none() {
+        let is_of_another_layout = version.as_ref().is_some_and(|version| *version != VERSION.to_string());
+        if !is_of_another_layout && (version.is_none() || partitions.is_none() || epoch.is_none()) {
+            self.right.check_new()?;
             let new_epoch = self.clock.new_id().to_string();
             let values = [VERSION.to_string(), self.keys.partitions.to_string(), new_epoch];
             let mut write = redis::pipe();
@@ -214,16 +211,15 @@ impl Server {
                 "the log has {partitions} partitions, this program was told {expected}; that never changes"
             )));
         }
-        let Ok(Epoch { log, .. }) = epoch.parse() else {
+        let Ok(epoch) = epoch.parse() else {
             return Err(unfit(format!("the log says {epoch:?} where its epoch belongs")));
         };
-        let first = self.log.get_or_init(|| log.clone());
-        if *first != log {
-            return Err(unfit(format!(
-                "the log is another one than before (epoch {epoch}, was {first}): was Redis emptied or restored?"
-            )));
-        }
-        Ok(())
+        self.right.check(&epoch)
+    }
+
+    /// Asks which log it is; see [`RightLog::check_again`].
+    pub(super) fn ask_epoch(&self, pipeline: &mut Pipeline) {
+        pipeline.cmd("HGET").arg(self.keys.log()).arg(LOG_EPOCH);
     }
 }
 

@@ -7,9 +7,10 @@ use async_trait::async_trait;
 use redis::{Pipeline, RedisResult, Value};
 use shared::ids::Position;
 use shared::limits::{FEED_TIMEOUT, FEED_WAIT_MAX};
-use shared::ports::{Delivery, LogEnd, LogTail, StoreError};
+use shared::ports::{Delivery, Epoch, LogEnd, LogTail, StoreError};
 
 use super::entry;
+use super::right::RightLog;
 use super::server::{Connection, Server, unavailable, unexpected};
 
 pub struct Tail {
@@ -18,6 +19,8 @@ pub struct Tail {
     streams: Vec<String>,
     /// Of the last entry that was returned, by partition.
     after: Vec<Position>,
+    /// Of what was returned.
+    epoch: Option<Epoch>,
     /// Taken for each call: one that is given up may leave an answer behind in it.
     connection: Option<Connection>,
 }
@@ -26,7 +29,7 @@ impl Tail {
     pub(super) fn new(server: Arc<Server>) -> Self {
         let partitions = 0..server.keys.partitions;
         let streams = partitions.clone().map(|partition| server.keys.events(partition)).collect();
-        Self { server, streams, after: partitions.map(before_all).collect(), connection: None }
+        Self { server, streams, after: partitions.map(before_all).collect(), epoch: None, connection: None }
     }
 
     async fn connect(&mut self) -> Result<Connection, StoreError> {
@@ -94,23 +97,25 @@ impl Tail {
             entries.extend(newest.into_iter().rev());
         }
         let is_new = (0..).zip(&self.after).all(|(partition, after)| *after == before_all(partition));
-        let log = self.server.log().to_owned();
+        let log = self.server.right.name().to_owned();
         Ok((!is_new).then_some(LogEnd { log, behind, entries }))
     }
 
+    /// With the epoch of the log that they are of.
     async fn read_next(
         &mut self,
         connection: &mut Connection,
         events_max: usize,
-    ) -> RedisResult<Vec<Delivery>> {
+    ) -> RedisResult<(Vec<Delivery>, Option<String>)> {
         let mut read = Pipeline::with_capacity(1);
         read.cmd("XREAD").arg("COUNT").arg(events_max.max(1));
         read.arg("BLOCK").arg(FEED_WAIT_MAX.as_millis() as u64).arg("STREAMS").arg(&self.streams);
         for after in &self.after {
             read.arg(entry::id(after));
         }
-        let (answer,) = connection.ask(&read).await?;
-        entry::streams(&self.streams, answer).ok_or_else(unexpected)
+        self.server.ask_epoch(&mut read);
+        let (answer, epoch) = connection.ask(&read).await?;
+        Ok((entry::streams(&self.streams, answer).ok_or_else(unexpected)?, epoch))
     }
 }
 
@@ -120,6 +125,7 @@ impl LogTail for Tail {
         // One that was not used for long may be dead.
         self.connection = None;
         let mut connection = self.connect().await?;
+        self.epoch = self.server.right.found().borrow().clone();
         let end = self.read_end(&mut connection, events_max).await.map_err(unavailable)?;
         self.connection = Some(connection);
         Ok(end)
@@ -127,7 +133,11 @@ impl LogTail for Tail {
 
     async fn next_batch(&mut self, events_max: usize) -> Result<Vec<Delivery>, StoreError> {
         let mut connection = self.connect().await?;
-        let batch = self.read_next(&mut connection, events_max).await.map_err(unavailable)?;
+        let (batch, epoch) = self.read_next(&mut connection, events_max).await.map_err(unavailable)?;
+        let epoch = self.server.right.check_again(epoch)?;
+        if *self.epoch.get_or_insert_with(|| epoch.clone()) != epoch {
+            return Err(RightLog::repaired(&epoch));
+        }
         for delivery in &batch {
             self.after[usize::from(delivery.position.partition)] = delivery.position;
         }

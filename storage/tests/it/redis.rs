@@ -25,6 +25,7 @@ use crate::redis_url;
 
 mod archived;
 mod batches;
+mod beside;
 mod damage;
 mod durability;
 mod empty;

@@ -324,6 +324,23 @@ fn a_lost_session_ends_its_streams() {
 }
 
 #[test]
+fn no_stream_goes_on_in_another_log() {
+    let mut log = Log::default();
+    log.send(0, "samer", "lena", "before");
+    let mut instance = log.instance();
+    let [lena, samer] = ["lena", "samer"].map(|user| instance.open(user, None));
+    instance.told(&lena);
+    let now = Instant::now();
+    assert_eq!(instance.0.give_up(now).len(), 1, "the other one was not waiting");
+    let mut another = Log::default();
+    instance.0.begin(another.end(), now);
+    instance.take(&[another.send(0, "samer", "lena", "to somebody else")]);
+    assert_eq!([&lena, &samer].map(|key| instance.told(key).0), [["end"], ["end"]]);
+    let again = instance.open("lena", None);
+    assert_eq!(instance.told(&again).0, ["quiet"]);
+}
+
+#[test]
 fn a_log_is_followed_while_somebody_listens_and_a_while_longer() {
     let mut log = Log::default();
     log.send(0, "samer", "lena", "before");

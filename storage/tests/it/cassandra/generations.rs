@@ -1,11 +1,13 @@
 //! The register of generations: which change is made from which state, and what a generation leaves.
 
+use futures_util::TryStreamExt;
 use shared::Timestamp;
 use shared::generation::{Generation, Generations, State};
 use shared::limits::GENERATION_CHECK_INTERVAL;
-use shared::ports::{ViewReader, ViewWriter};
+use shared::ports::{Epoch, Origin, SeenLog, StoreError, ViewReader, ViewWriter};
 use shared::view::{UserRow, UsersChange, ViewChange};
 use storage::cassandra::Migrator;
+use tokio::sync::watch;
 
 use super::{Connected, options};
 
@@ -89,4 +91,49 @@ async fn one_rebuilds_at_a_time() {
     assert!(!register.claim_rebuild("two").await.unwrap(), "only its holder gives it back");
     register.release_rebuild("one").await.unwrap();
     assert!(register.claim_rebuild("two").await.unwrap());
+}
+
+/// What one look has found is not believed of the generation of another.
+#[tokio::test]
+async fn a_generation_is_read_beside_its_own_log() {
+    let options = options();
+    Migrator::new(&options).unwrap().migrate().await.unwrap();
+    let Connected { cassandra, shutdown: _shutdown } = &Connected::to(&options).await;
+    let (register, origin) = (cassandra.generations(), cassandra.origin());
+    let epoch = |text: &str| text.parse::<Epoch>().unwrap();
+    let found = watch::Sender::new(Some(epoch("a")));
+    let reader = cassandra.reader().beside(found.subscribe());
+    let (anna, conversation) = ("anna".parse().unwrap(), "anna:ben".parse().unwrap());
+    let other = |error: StoreError| matches!(error, StoreError::Other { .. });
+    let is_read = async || {
+        let page = reader.timeline(&conversation, 1, 9).await;
+        let all = [
+            page.map(drop),
+            reader.timeline_head(&conversation).await.map(drop),
+            reader.user(&anna).await.map(drop),
+            reader.inbox(&anna).try_collect::<Vec<_>>().await.map(drop),
+        ];
+        let is_read = all[0].is_ok();
+        assert!(all.into_iter().all(|one| one.is_ok() == is_read && !one.is_err_and(|error| !other(error))));
+        is_read
+    };
+    eventually("somebody has looked", async || *origin.borrow() == Origin::Nothing).await;
+    assert!(is_read().await, "they have seen nothing");
+    cassandra.seen(1).follow(&[0, 1], &epoch("a")).await.unwrap();
+    eventually("they are of that log", async || *origin.borrow() == Origin::Log(epoch("a"))).await;
+    assert!(is_read().await);
+    found.send_replace(Some(epoch("b")));
+    assert!(!is_read().await);
+
+    assert_eq!(register.add(None).await.unwrap().number, 2);
+    assert!(register.change(2, State::Building, State::Projecting).await.unwrap());
+    cassandra.seen(2).follow(&[0, 1], &epoch("b")).await.unwrap();
+    assert!(!is_read().await, "it does not serve");
+    assert!(register.serve(2).await.unwrap());
+    eventually("it serves", async || is_read().await).await;
+    eventually("it is told", async || *origin.borrow() == Origin::Log(epoch("b"))).await;
+    assert!(register.serve(1).await.unwrap());
+    eventually("the first one serves again", async || !is_read().await).await;
+    found.send_replace(Some(epoch("a")));
+    assert!(is_read().await);
 }

@@ -7,8 +7,8 @@ use shared::Clock;
 use shared::ids::EventId;
 use shared::limits::{APPENDS_QUEUED_MAX, LOG_TIMEOUT};
 use shared::ports::{
-    Accounts, Append, AppendError, Appended, EventFeed, EventLog, FeedMonitor, Heads, OnceKey, Probe,
-    SessionKey, Sessions, StoreError,
+    Accounts, Append, AppendError, Appended, Epoch, EventFeed, EventLog, FeedMonitor, Heads, LogEpoch,
+    LogTail, OnceKey, Probe, SessionKey, Sessions, StoreError,
 };
 use storage::redis::{Options, Redis};
 use tokio::time::{Instant, timeout};
@@ -371,12 +371,58 @@ async fn an_emptied_redis_is_another_log() {
     server.ask(&["FLUSHALL"]).await;
     server.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
     let probe = store.probe();
-    let unfit = |error: StoreError| matches!(error, StoreError::Unfit { what, .. } if what.contains("epoch"));
-    eventually("noticed", || async { probe.check().await.is_err_and(unfit) }).await;
+    eventually("noticed", || async {
+        probe.check().await.is_err_and(|error| is_other(&error, "there is none"))
+    })
+    .await;
     let refused = store.log().append(message("anna", "ben")).await;
-    assert!(matches!(refused, Err(AppendError::Store(StoreError::Unfit { .. }))), "{refused:?}");
+    assert!(matches!(refused, Err(AppendError::Store(StoreError::Other { .. }))), "{refused:?}");
+
+    // Who knew no other begins a new one.
+    let Fresh { store: another, _stop, .. } = start(&server.patient()).await;
+    put(&another, message("anna", "ben")).await;
+    eventually("it is seen", || async {
+        probe.check().await.is_err_and(|error| is_other(&error, "it is 0"))
+    })
+    .await;
     let refused = store.feed(GENERATION, "one").next_batch(10).await;
-    assert!(refused.is_err_and(unfit));
+    assert!(refused.is_err_and(|error| is_other(&error, "it is 0")));
+}
+
+/// Nobody is cut off.
+#[tokio::test]
+async fn a_redis_that_is_emptied_under_a_connection_is_another_log() {
+    let server = Server::start().await;
+    let Fresh { store, _stop, .. } = start(&server.patient()).await;
+    put(&store, message("anna", "ben")).await;
+    let (accounts, mut tail, session) = (store.accounts(), store.tail(), SessionKey([7; 32]));
+    accounts.open_session(&"anna".parse().unwrap(), &session).await.unwrap();
+    let epoch = store.epoch().epoch().await.unwrap();
+    let end = tail.end(10).await.unwrap().unwrap();
+    assert_eq!((end.log, end.entries.len()), (epoch.log.clone(), 1));
+    server.ask(&["FLUSHALL"]).await;
+    let found = accounts.find(&session).await;
+    assert!(found.is_err_and(|error| is_other(&error, "none any more")), "it is not known to be nobody's");
+    let refused = tail.next_batch(10).await;
+    assert!(refused.is_err_and(|error| is_other(&error, "none any more")));
+    let heads = store.accounts();
+    eventually("nothing is asked of it", || async { heads.head(&conversation()).await.is_err() }).await;
+
+    // It is back, and then repaired.
+    let key = ["HSET", "{0}:log", "version", "2", "partitions", "4", "epoch"];
+    server.ask(&[&key[..], &[&epoch.to_string()]].concat()).await;
+    timeout(BACK_WITHIN, ready(&store)).await.expect("back in time");
+    assert_eq!(accounts.find(&session).await.unwrap(), None);
+    assert_eq!(tail.next_batch(10).await.unwrap(), []);
+    store.epoch().begin(&Epoch { repairs: 1, ..epoch }).await.unwrap();
+    let refused = tail.next_batch(10).await;
+    assert!(refused.is_err_and(|error| is_other(&error, "repaired")));
+    assert_eq!(tail.end(10).await.unwrap(), None);
+    assert_eq!(tail.next_batch(10).await.unwrap(), []);
+}
+
+pub(super) fn is_other(error: &StoreError, said: &str) -> bool {
+    matches!(error, StoreError::Other { what, .. } if what.contains(said))
 }
 
 #[tokio::test]

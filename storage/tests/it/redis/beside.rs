@@ -1,0 +1,88 @@
+//! A log beside views: a process that shows them uses no other log than theirs, and begins none.
+
+use shared::Clock;
+use shared::ports::{Accounts, Epoch, Heads, LogEpoch, LogTail, Origin, Probe, SessionKey, Sessions};
+use storage::redis::{Options, Redis};
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use super::outage::{conversation, is_other};
+use super::{Fresh, eventually, message, options, plain, put, start};
+
+const SESSION: SessionKey = SessionKey([7; 32]);
+
+fn beside(options: &Options, origin: &watch::Sender<Origin>) -> (Redis, DropGuard) {
+    let options = Options { views: Some(origin.subscribe()), ..options.clone() };
+    let stop = CancellationToken::new();
+    let store =
+        storage::redis::connect(&options, Clock::system(), &TaskTracker::new(), stop.clone()).unwrap();
+    (store, stop.drop_guard())
+}
+
+async fn refused(store: &Redis, said: &str) {
+    let probe = store.probe();
+    eventually(said, || async { probe.check().await.is_err_and(|error| is_other(&error, said)) }).await;
+    let accounts = store.accounts();
+    assert!(accounts.find(&SESSION).await.is_err_and(|error| error.is_retryable()));
+    assert!(accounts.head(&conversation()).await.is_err());
+    assert!(accounts.answers(&conversation()).is_err());
+    assert!(store.tail().end(10).await.is_err());
+}
+
+async fn used(store: &Redis) {
+    let probe = store.probe();
+    eventually("it is used", || async { probe.check().await.is_ok() }).await;
+    assert!(store.accounts().find(&SESSION).await.unwrap().is_some());
+    assert_eq!(store.accounts().head(&conversation()).await.unwrap(), 1);
+    assert!(store.tail().end(10).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn only_the_log_of_the_views_is_used() {
+    let prefix = format!("test:{}:", Clock::system().new_id());
+    let options = options(&prefix);
+    let origin = watch::Sender::new(Origin::Unknown);
+    let (store, _stop) = beside(&options, &origin);
+    let lost: Epoch = "lost".parse().unwrap();
+    assert!(store.probe().check().await.is_err_and(|error| error.is_retryable()), "nobody has looked yet");
+    origin.send_replace(Origin::Log(lost.clone()));
+    refused(&store, "there is none").await;
+    let key = format!("{prefix}{{0}}:log");
+    let begun: bool = redis::cmd("EXISTS").arg(&key).query_async(&mut plain().await).await.unwrap();
+    assert!(!begun, "no new log is begun in its place");
+
+    let Fresh { store: another, _stop: _another, .. } = start(&options).await;
+    put(&another, message("anna", "ben")).await;
+    another.accounts().open_session(&"anna".parse().unwrap(), &SESSION).await.unwrap();
+    refused(&store, "the views have seen log lost").await;
+    let epoch = another.epoch().epoch().await.unwrap();
+    // What was refused was never known: the right one is taken without a new start.
+    origin.send_replace(Origin::Log(epoch.clone()));
+    used(&store).await;
+    assert_eq!(*store.found().borrow(), Some(epoch.clone()));
+
+    // Other views are read.
+    origin.send_replace(Origin::Log(lost));
+    assert!(store.accounts().head(&conversation()).await.is_err(), "at once");
+    assert!(store.accounts().find(&SESSION).await.is_err());
+    refused(&store, "the views have seen log lost").await;
+    origin.send_replace(Origin::Log(epoch.clone()));
+    used(&store).await;
+
+    another.epoch().begin(&Epoch { repairs: 1, ..epoch.clone() }).await.unwrap();
+    refused(&store, "was repaired").await;
+    origin.send_replace(Origin::Log(Epoch { repairs: 1, ..epoch }));
+    used(&store).await;
+}
+
+#[tokio::test]
+async fn beside_views_that_have_seen_nothing_any_log_will_do() {
+    let options = options(&format!("test:{}:", Clock::system().new_id()));
+    let origin = watch::Sender::new(Origin::Nothing);
+    let (store, _stop) = beside(&options, &origin);
+    let probe = store.probe();
+    eventually("it has begun one", || async { probe.check().await.is_ok() }).await;
+    origin.send_replace(Origin::Log(store.epoch().epoch().await.unwrap()));
+    probe.check().await.unwrap();
+}
