@@ -252,7 +252,8 @@ impl Restored {
             (sum(|one| one.events), sum(|one| one.unreadable), sum(|one| one.beyond));
         text += &format!(
             "log {epoch} is there again: {events} events, {users} users, {repeatable} messages that can be sent again \
-             by their id\nnot restored: sessions, idempotency keys of headers, what was appended behind the archive\n"
+             by their id\nnot restored: sessions, idempotency keys of headers, what was appended behind the archive\n\
+             start command-apis and projectors again that were started on the empty log: their /readyz says so\n"
         );
         if unreadable > 0 {
             text += &format!(

@@ -42,6 +42,8 @@ mod durability;
 #[cfg(feature = "real")]
 mod edge;
 #[cfg(feature = "real")]
+mod emptied;
+#[cfg(feature = "real")]
 mod events_in_a_browser;
 #[cfg(feature = "real")]
 mod events_resumed;

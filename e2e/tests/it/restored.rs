@@ -8,8 +8,12 @@ use e2e::comparison::spoil;
 use e2e::traffic::{Pair, Traffic};
 use e2e::{Shape, TestApp, User, eventually, within};
 use serde_json::{Value, json};
-use shared::limits::{ARCHIVE_BLOCK_ENTRIES, CONSUMER_SILENCE_MAX, FEED_WAIT_MAX, RESTORED_BLOCKS_HOT};
+use shared::limits::{
+    ARCHIVE_BLOCK_ENTRIES, CONSUMER_SILENCE_MAX, CONSUMERS_PER_PROJECTOR, FEED_WAIT_MAX, RESTORED_BLOCKS_HOT,
+};
+use xtask::servers::Redis;
 
+use crate::emptied::asked;
 use crate::outage::{own_redis, start};
 use crate::rolled_back::{self, PROJECTORS, partition_of, read_new_views, repair, text};
 
@@ -52,11 +56,19 @@ async fn logged_in(app: &TestApp, users: &[User]) -> Vec<Pair> {
 
 /// Nobody archives the partitions of a projector that is stopped, until it is not heard of any more; another one applies
 /// them, and is stopped before that.
-async fn send_what_is_not_archived(app: &TestApp, pairs: &[Pair]) {
+async fn send_what_is_not_archived(app: &TestApp, redis: &Redis, pairs: &[Pair]) {
     let [applies, stopped] = PROJECTORS;
     app.processes().pause(stopped).await;
-    // Its reads that wait end, or Redis would give them what is sent.
-    tokio::time::sleep(FEED_WAIT_MAX * 2).await;
+    // Redis would give them what is sent.
+    let others = format!("blocked_clients:{CONSUMERS_PER_PROJECTOR}\r\n");
+    // One of the others may just be between two reads.
+    let mut in_a_row = 0;
+    eventually("its reads that wait end", async || {
+        let is_so = asked(redis, "INFO clients").await.contains(&others);
+        in_a_row = if is_so { in_a_row + 1 } else { 0 };
+        (in_a_row == 3).then_some(())
+    })
+    .await;
     for Pair { sender, recipient } in pairs {
         sender.send(recipient, "at the end").await;
     }
@@ -99,7 +111,7 @@ async fn what_redis_has_lost_is_restored_from_the_archive() {
     }
     pairs[0].recipient.mark_read(&pairs[0].sender, 5).await;
     rolled_back::archived(&app).await;
-    send_what_is_not_archived(&app, &pairs).await;
+    send_what_is_not_archived(&app, &redis, &pairs).await;
     let (before, status) = (all(&pairs).await, app.processes().status().await);
     let events = sum(&status["generations"][0], "head");
 
