@@ -2,12 +2,14 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use xtask::servers::{Identity, Process, http_status};
 
 const READY_TIME_MAX: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(100);
 
 /// A kind of service. Its instance `n` (from 1) has its main listener at `port_first + n − 1` and its metrics
 /// a thousand above.
@@ -72,6 +74,18 @@ impl Service {
         let probe = self.probe_addr(number);
         process.wait_until(READY_TIME_MAX, || http_status(probe, "/readyz") == Some(200))?;
         process.detach()
+    }
+
+    /// Waits until an instance that runs is ready. One that an earlier `up` started may not be any more: what it knew of
+    /// the stores may be another by now.
+    pub(super) fn wait_until_ready(&self, number: u16) -> Result<()> {
+        let (probe, deadline) = (self.probe_addr(number), Instant::now() + READY_TIME_MAX);
+        while http_status(probe, "/readyz") != Some(200) {
+            let name = self.instance_name(number);
+            ensure!(Instant::now() < deadline, "{name} is not ready: http://{probe}/readyz says why");
+            sleep(POLL);
+        }
+        Ok(())
     }
 }
 

@@ -62,6 +62,7 @@ impl Up {
                 place.ensure(&name, service.probe_addr(number), || {
                     service.start(number, &binaries, &redis_url, cassandra, &log)
                 })?;
+                service.wait_until_ready(number)?;
             }
         }
         start_edge(&place)?;
