@@ -11,7 +11,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use shared::generation::{Generation, Generations, State};
 use shared::limits::{ARCHIVE_INTERVAL, ARCHIVE_PARTITIONS_AT_ONCE};
-use shared::ports::{Archive, FeedMonitor, FeedStatus, HotLog, HotPartition, Loss, StoreError};
+use shared::ports::{
+    Archive, Epoch, FeedMonitor, FeedStatus, HotLog, HotPartition, Loss, Origin, StoreError,
+};
 use shared::process::telemetry::Metrics;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -37,6 +39,10 @@ use partition::Partition;
 pub struct Archiver {
     pub log: Arc<dyn HotLog>,
     pub archive: Arc<dyn Archive>,
+    /// The log as it was found last.
+    pub found: watch::Receiver<Option<Epoch>>,
+    /// Of which log the views are.
+    pub views: watch::Receiver<Origin>,
     pub generations: Arc<dyn Generations>,
     /// Of a generation: who works on it.
     pub monitor: Box<dyn Fn(u32) -> Arc<dyn FeedMonitor> + Send + Sync>,
@@ -125,6 +131,11 @@ impl Archiver {
         partitions: &mut BTreeMap<u16, Partition>,
         faults: &mut Faults,
     ) -> Result<(), StoreError> {
+        // What the archive lacks of its own log another one would be taken for.
+        let is_theirs = |found: &Epoch| self.views.borrow().is_of(found);
+        if !self.found.borrow().as_ref().is_some_and(is_theirs) {
+            return Ok(());
+        }
         let standing = self.log.standing().await?;
         let generations = self.generations.list().await?;
         let names = self.living(&generations).await?;

@@ -39,6 +39,16 @@ impl Origin {
         }
     }
 
+    /// Whether the views may go on with this log, whatever was repaired of it.
+    #[must_use]
+    pub fn is_of(&self, log: &Epoch) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Log(seen) => seen.log == log.log,
+            Self::Unknown | Self::Several => false,
+        }
+    }
+
     /// Whether the views may be shown to the users of this log. Those of an earlier epoch are theirs: after a repair of
     /// it some partition goes on, unless nothing of what was seen is there any more, as in a log that was emptied.
     ///
@@ -48,8 +58,8 @@ impl Origin {
         match self {
             Self::Unknown => Err(unknown()),
             Self::Nothing => Ok(()),
-            Self::Log(seen) if seen.log == is.log && seen.repairs >= is.repairs => Ok(()),
-            Self::Log(seen) if seen.log == is.log => Err(other(format!(
+            Self::Log(seen) if self.is_of(is) && seen.repairs >= is.repairs => Ok(()),
+            Self::Log(seen) if self.is_of(is) => Err(other(format!(
                 "it was repaired and is {is}, and the views that are read have seen nothing of that, only {seen}: \
                  `projector rebuild` makes new ones"
             ))),
@@ -146,6 +156,20 @@ mod tests {
             (&[(Some("a"), true), (Some("b"), true)], "a", false),
         ] {
             assert_eq!(admits(rows, is), shown, "{rows:?} beside {is}");
+        }
+    }
+
+    #[test]
+    fn what_goes_on_with_a_log() {
+        for (rows, goes_on) in [
+            (&[][..], true),
+            (&[(None, true)], false),
+            (&[(Some("a"), true)], true),
+            (&[(Some("a.2"), true)], true),
+            (&[(Some("b.1"), true)], false),
+            (&[(Some("a"), true), (Some("b"), true)], false),
+        ] {
+            assert_eq!(Origin::of(&seen(rows)).is_of(&"a.1".parse().unwrap()), goes_on, "{rows:?}");
         }
     }
 
