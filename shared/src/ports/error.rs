@@ -51,7 +51,7 @@ impl StoreError {
         Self::Unknown { store, source: source.into().into() }
     }
 
-    /// Whether the same call may succeed later without a human.
+    /// Whether the same call may succeed later as it is: this program need not be changed or told otherwise.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
