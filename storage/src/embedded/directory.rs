@@ -15,14 +15,14 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Snapshot,
 };
 use shared::clock::Clock;
-use shared::limits::{DISK_FREE_BYTES_MIN, JOURNALS_BYTES_MAX, MEMTABLE_BYTES_MAX};
+use shared::limits::{BACKGROUND_NICENESS, DISK_FREE_BYTES_MIN, JOURNALS_BYTES_MAX, MEMTABLE_BYTES_MAX};
 use shared::ports::StoreError;
 
 use super::mark::Mark;
@@ -216,10 +216,25 @@ fn open_databases(path: &Path, views: &Path, lock: File) -> Result<Directory, St
         let (views_database, views) = open_views(views)?;
         Ok((log_database, views_database, log, state, views))
     };
-    // fjall asserts much of what it reads.
-    let opened = catch_unwind(AssertUnwindSafe(open)).unwrap_or(Err(fjall::Error::Unrecoverable));
+    let on_its_own = || {
+        yield_to_requests();
+        open()
+    };
+    // fjall asserts much of what it reads; and its threads, which flush and compact, are as urgent as the one that starts
+    // them.
+    let opened = thread::scope(|scope| scope.spawn(on_its_own).join());
+    let opened = opened.unwrap_or(Err(fjall::Error::Unrecoverable));
     let (log_database, views_database, log, state, views) = opened.map_err(read_error)?;
     Ok(Directory { log_database, views_database, log, state, views, path: path.to_owned(), lock })
+}
+
+/// This thread and those that it starts leave the cores to whoever answers a request. Where a thread has no priority of
+/// its own, or may not change it, all are alike.
+fn yield_to_requests() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(BACKGROUND_NICENESS) {
+        tracing::debug!(%error, "flushes and compactions are as urgent as requests");
+    }
 }
 
 pub(super) fn open_views(path: &Path) -> fjall::Result<(Database, Keyspace)> {
