@@ -24,10 +24,10 @@ use super::server::{Connection, Server, VERSION, unavailable, unavailable_or_unk
 use super::{Options, STORE, entry, possible};
 
 /// In the place of the layout until it is certain that the log is empty.
-const CLOSED: &str = "closed, to be restored";
+pub(super) const CLOSED: &str = "closed, to be restored";
 
 /// And from then on: what is there was put by somebody who did not get to the end.
-const RESTORING: &str = "restored in part";
+pub(super) const RESTORING: &str = "restored in part";
 
 /// One at a time: a second one cuts off the first.
 pub struct EmptyLog {

@@ -32,6 +32,11 @@ impl RightLog {
         self.found.subscribe()
     }
 
+    /// Whoever waits for the right log, waits until it is whole.
+    pub(super) fn is_beside_views(&self) -> bool {
+        self.views.is_some()
+    }
+
     /// Waits until somebody has looked what the views have seen.
     pub(super) async fn known(&self) {
         if let Some(views) = &self.views {
@@ -79,6 +84,12 @@ impl RightLog {
             Some(first) => Err(another("there is none", first)),
             None => Ok(()),
         }
+    }
+
+    /// Of one that is on its way back.
+    pub(super) fn closed(layout: &str) -> StoreError {
+        let what = format!("it is {layout}: `projector restore` ends what it has begun");
+        StoreError::Other { store: LOG, what }
     }
 
     /// Of one that goes on where the one before was left.

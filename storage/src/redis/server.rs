@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::durability::Profile;
+use super::empty::{CLOSED, RESTORING};
 use super::keys::{Keys, LOG_EPOCH, LOG_PARTITIONS, LOG_VERSION};
 use super::right::RightLog;
 use super::{Options, STORE};
@@ -202,6 +203,9 @@ impl Server {
         epoch: Option<String>,
     ) -> Result<(), StoreError> {
         let [version, partitions, epoch] = [version, partitions, epoch].map(Option::unwrap_or_default);
+        if self.right.is_beside_views() && [CLOSED, RESTORING].contains(&version.as_str()) {
+            return Err(RightLog::closed(&version));
+        }
         if version != VERSION.to_string() {
             return Err(unfit(format!("the log has layout {version:?}, this program knows {VERSION}")));
         }

@@ -1,13 +1,16 @@
 //! A log beside views: a process that shows them uses no other log than theirs, and begins none.
 
 use shared::Clock;
-use shared::ports::{Accounts, Epoch, Heads, LogEpoch, LogTail, Origin, Probe, SessionKey, Sessions};
-use storage::redis::{Options, Redis};
+use shared::ports::{
+    Accounts, EmptyLog as _, Epoch, Heads, LogEpoch, LogTail, Origin, Probe, SessionKey, Sessions,
+};
+use storage::redis::{EmptyLog, Options, Redis};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::outage::{conversation, is_other};
+use super::server::Server;
 use super::{Fresh, eventually, message, options, plain, put, start};
 
 const SESSION: SessionKey = SessionKey([7; 32]);
@@ -74,6 +77,21 @@ async fn only_the_log_of_the_views_is_used() {
     refused(&store, "was repaired").await;
     origin.send_replace(Origin::Log(Epoch { repairs: 1, ..epoch }));
     used(&store).await;
+}
+
+/// Who waits for the log of the views goes on waiting while it is put back.
+#[tokio::test]
+async fn a_log_that_is_being_restored_is_waited_for() {
+    let server = Server::start().await;
+    let epoch: Epoch = "lost".parse().unwrap();
+    let origin = watch::Sender::new(Origin::Log(epoch.clone()));
+    let (store, _stop) = beside(&server.patient(), &origin);
+    let mut log = EmptyLog::connect(&server.patient(), Clock::system()).await.unwrap();
+    log.close().await.unwrap();
+    refused(&store, "restored in part").await;
+    log.open(&epoch).await.unwrap();
+    let probe = store.probe();
+    eventually("it is used", || async { probe.check().await.is_ok() }).await;
 }
 
 #[tokio::test]
