@@ -29,6 +29,7 @@ pub mod parked;
 pub mod tail;
 pub mod view_scan;
 pub mod views;
+mod words;
 
 /// What the log's tests take.
 pub struct LogStores {

@@ -4,17 +4,19 @@
 
 use shared::Seq;
 use shared::clock::Timestamp;
-use shared::ids::{EventId, Position, Ulid};
+use shared::ids::Position;
 use shared::limits::{BUCKET_MESSAGES, SCAN_ROWS_PER_PAGE};
 use shared::message::Message;
 use shared::ports::{ScannedRow, ScannedTable};
 use shared::view::{
-    InboxChange, InboxRow, ParkedChange, ParkedEvent, ParkedRow, TimelineChange, TimelineEntry, UserRow,
-    UsersChange, ViewChange,
+    InboxRow, ParkedChange, ParkedEvent, ParkedRow, TimelineChange, TimelineEntry, UserRow, UsersChange,
+    ViewChange,
 };
 
+use super::words::{mark, message, sent};
 use super::{ViewStores, name, pair};
 
+const CONTENT: &str = "a \u{1f980} \"quoted\"\n";
 const TABLES: [ScannedTable; 4] =
     [ScannedTable::Timeline, ScannedTable::Inbox, ScannedTable::Users, ScannedTable::Parked];
 
@@ -27,10 +29,10 @@ pub async fn an_empty_view_has_no_rows(stores: ViewStores) {
 pub async fn every_row_comes_once(stores: ViewStores) {
     // In two buckets, and in the order of names and of numbers where that differs.
     let messages = [
-        message("samer", "lena", 1),
-        message("lena", "samer", BUCKET_MESSAGES + 1),
-        message("omar", "samer", 256),
-        message("omar", "a.b", 3),
+        message("samer", "lena", 1, CONTENT),
+        message("lena", "samer", BUCKET_MESSAGES + 1, CONTENT),
+        message("omar", "samer", 256, CONTENT),
+        message("omar", "a.b", 3, CONTENT),
     ];
     let user = UserRow { username: name("samer"), registered_at: Timestamp(1_795_339_800_125) };
     let positions = [(0, 1, 2), (3, 5, u64::MAX)];
@@ -86,7 +88,7 @@ pub async fn every_row_comes_once(stores: ViewStores) {
 
 pub async fn a_large_table_comes_page_by_page(stores: ViewStores) {
     let last = 2 * SCAN_ROWS_PER_PAGE as Seq + 1;
-    let messages: Vec<_> = (1..=last).map(|seq| message("samer", "lena", seq)).collect();
+    let messages: Vec<_> = (1..=last).map(|seq| message("samer", "lena", seq, CONTENT)).collect();
     let put = |message: &Message| ViewChange::Timeline(TimelineChange::PutMessage(message.clone()));
     stores.writer.apply(&messages.iter().map(put).collect::<Vec<_>>(), &[]).await.unwrap();
     let expected = messages.iter().map(in_timeline).collect();
@@ -105,27 +107,6 @@ fn assert_same<T: std::fmt::Debug>(one: Vec<T>, other: Vec<T>) {
 fn in_timeline(message: &Message) -> ScannedRow {
     let entry = TimelineEntry::Message(message.clone());
     ScannedRow::Timeline { conversation: message.conversation(), entry }
-}
-
-fn message(sender: &str, recipient: &str, seq: Seq) -> Message {
-    Message {
-        id: EventId(Ulid::from_parts(1_795_339_800_000 + seq, u128::from(seq) << 40)),
-        seq,
-        sender: name(sender),
-        recipient: name(recipient),
-        content: format!("{sender}'s \u{1f980} \"{seq}\"\n"),
-        timestamp: Timestamp(1_795_339_800_125 + seq),
-    }
-}
-
-fn sent(message: &Message) -> [ViewChange; 3] {
-    let to = |owner| ViewChange::Inbox(InboxChange::PutMessage { owner, message: message.clone() });
-    let timeline = ViewChange::Timeline(TimelineChange::PutMessage(message.clone()));
-    [timeline, to(message.sender.clone()), to(message.recipient.clone())]
-}
-
-fn mark(owner: &str, peer: &str, seq: Seq) -> ViewChange {
-    ViewChange::Inbox(InboxChange::PutReadMark { owner: name(owner), peer: name(peer), seq })
 }
 
 fn parked_row(position: Position) -> ParkedRow {

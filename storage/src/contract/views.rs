@@ -8,11 +8,10 @@ use shared::clock::Timestamp;
 use shared::limits::{BUCKET_MESSAGES, INBOX_ROWS_PER_REQUEST, PAGE_MESSAGES_MAX};
 use shared::view::{InboxRow, TimelineEntry, UserRow, UsersChange, ViewChange};
 
-use super::ViewStores;
-use words::{between, entry, mark, marker, message, name, sent};
+use super::words::{entry, mark, marker, message, sent};
+use super::{ViewStores, name, pair};
 
 mod merge;
-mod words;
 
 /// One `#[tokio::test]` per function of this file. `$open` is an `async fn() -> ViewStores` on an empty store.
 #[macro_export]
@@ -57,8 +56,8 @@ macro_rules! views_contract {
 }
 
 pub async fn an_empty_view_has_nothing(stores: ViewStores) {
-    assert_eq!(stores.page(&between("samer", "lena"), 1, PAGE_MESSAGES_MAX).await, []);
-    assert_eq!(stores.reader.timeline_head(&between("samer", "lena")).await.unwrap(), 0);
+    assert_eq!(stores.page(&pair("samer", "lena"), 1, PAGE_MESSAGES_MAX).await, []);
+    assert_eq!(stores.reader.timeline_head(&pair("samer", "lena")).await.unwrap(), 0);
     assert_eq!(stores.inbox("samer").await, []);
     assert_eq!(stores.reader.user(&name("samer")).await.unwrap(), None);
 }
@@ -70,7 +69,7 @@ pub async fn no_changes_are_no_error(stores: ViewStores) {
 pub async fn a_message_reads_back_as_it_was_put(stores: ViewStores) {
     let message = message("samer", "lena", 1, "hi");
     stores.apply(&sent(&message)).await;
-    assert_eq!(stores.page(&between("samer", "lena"), 1, 1).await, [entry(&message)]);
+    assert_eq!(stores.page(&pair("samer", "lena"), 1, 1).await, [entry(&message)]);
     let row = |peer: &str, own_seq| {
         let last = Some(message.clone());
         InboxRow { last, own_seq, ..InboxRow::empty(name(peer)) }
@@ -91,7 +90,7 @@ pub async fn any_content_reads_back_byte_for_byte(stores: ViewStores) {
     let messages: Vec<_> =
         (1..).zip(&contents).map(|(seq, text)| message("samer", "lena", seq, text)).collect();
     stores.apply(&messages.iter().flat_map(sent).collect::<Vec<_>>()).await;
-    let page = stores.page(&between("samer", "lena"), 1, 6).await;
+    let page = stores.page(&pair("samer", "lena"), 1, 6).await;
     assert_eq!(page, messages.iter().map(entry).collect::<Vec<_>>());
     assert_eq!(stores.inbox("lena").await[0].last.as_ref(), messages.last());
 }
@@ -115,7 +114,7 @@ pub async fn any_name_keeps_its_rows_apart(stores: ViewStores) {
 pub async fn a_page_is_ascending_and_leaves_out_what_is_missing(stores: ViewStores) {
     let odd: Vec<_> = (1..=199).step_by(2).map(|seq| message("samer", "lena", seq, "odd")).collect();
     stores.apply(&odd.iter().rev().flat_map(sent).collect::<Vec<_>>()).await;
-    let pair = between("samer", "lena");
+    let pair = pair("samer", "lena");
     let seqs = |page: Vec<TimelineEntry>| page.iter().map(TimelineEntry::seq).collect::<Vec<_>>();
     assert_eq!(seqs(stores.page(&pair, 50, 149).await), (51..=149).step_by(2).collect::<Vec<_>>());
     assert_eq!(seqs(stores.page(&pair, 1, 100).await), (1..=99).step_by(2).collect::<Vec<_>>());
@@ -125,7 +124,7 @@ pub async fn a_page_is_ascending_and_leaves_out_what_is_missing(stores: ViewStor
 }
 
 pub async fn a_page_may_cross_a_bucket_boundary(stores: ViewStores) {
-    let (pair, edge) = (between("samer", "lena"), BUCKET_MESSAGES);
+    let (pair, edge) = (pair("samer", "lena"), BUCKET_MESSAGES);
     let all: Vec<_> = (edge - 60..=edge + 60).map(|seq| message("samer", "lena", seq, "edge")).collect();
     stores.apply(&all.iter().flat_map(sent).collect::<Vec<_>>()).await;
     let wide = (edge - 50, edge + 49);
@@ -140,7 +139,7 @@ pub async fn a_page_may_cross_a_bucket_boundary(stores: ViewStores) {
 }
 
 pub async fn the_head_is_the_highest_number_seen(stores: ViewStores) {
-    let pair = between("samer", "lena");
+    let (pair, other) = (pair("samer", "lena"), pair("samer", "omar"));
     for (sender, recipient, seq, head) in [
         ("samer", "lena", 7, 7),
         ("lena", "samer", 3, 7),
@@ -150,11 +149,11 @@ pub async fn the_head_is_the_highest_number_seen(stores: ViewStores) {
         stores.apply(&sent(&message(sender, recipient, seq, "hi"))).await;
         assert_eq!(stores.reader.timeline_head(&pair).await.unwrap(), head);
     }
-    assert_eq!(stores.reader.timeline_head(&between("samer", "omar")).await.unwrap(), 0);
+    assert_eq!(stores.reader.timeline_head(&other).await.unwrap(), 0);
 }
 
 pub async fn a_marker_counts_for_the_head_and_not_for_the_inbox(stores: ViewStores) {
-    let pair = between("samer", "lena");
+    let pair = pair("samer", "lena");
     stores.apply(&[marker(&pair, 1)]).await;
     assert_eq!(stores.reader.timeline_head(&pair).await.unwrap(), 1, "else its readers would wait for ever");
     assert_eq!((stores.inbox("samer").await, stores.inbox("lena").await), (vec![], vec![]));
@@ -165,7 +164,7 @@ pub async fn a_marker_counts_for_the_head_and_not_for_the_inbox(stores: ViewStor
 }
 
 pub async fn a_marker_never_replaces_a_message(stores: ViewStores) {
-    let pair = between("samer", "lena");
+    let pair = pair("samer", "lena");
     let messages = [1, 2, 3, 4].map(|seq| message("samer", "lena", seq, "hi"));
     stores.apply(&[marker(&pair, 1), marker(&pair, 5)]).await;
     assert_eq!(stores.page(&pair, 1, 5).await, [1, 5].map(|seq| TimelineEntry::Parked { seq }));
@@ -219,7 +218,7 @@ pub async fn an_inbox_row_may_hold_a_mark_alone(stores: ViewStores) {
     let row = InboxRow { read_mark: 2, ..InboxRow::empty(name("samer")) };
     assert_eq!(stores.inbox("lena").await, [row]);
     assert_eq!(stores.inbox("samer").await, []);
-    assert_eq!(stores.reader.timeline_head(&between("samer", "lena")).await.unwrap(), 0);
+    assert_eq!(stores.reader.timeline_head(&pair("samer", "lena")).await.unwrap(), 0);
 }
 
 pub async fn an_inbox_holds_all_conversations_of_its_owner_and_no_other(stores: ViewStores) {
@@ -267,14 +266,14 @@ pub async fn changes_to_one_row_collapse(stores: ViewStores) {
     let last = messages.last().cloned();
     let row = InboxRow { last, read_mark: 9, ..InboxRow::empty(name("samer")) };
     assert_eq!(stores.inbox("lena").await, [row]);
-    assert_eq!(stores.page(&between("samer", "lena"), 201, 300).await.len(), 100);
+    assert_eq!(stores.page(&pair("samer", "lena"), 201, 300).await.len(), 100);
 }
 
 /// More bytes than some stores take in one request, in messages each near the size of a request body.
 pub async fn large_messages_go_in_one_apply(stores: ViewStores) {
     let large: Vec<_> = (1..=40).map(|seq| message("samer", "lena", seq, &"€".repeat(5_461))).collect();
     stores.apply(&large.iter().flat_map(sent).collect::<Vec<_>>()).await;
-    let page = stores.page(&between("samer", "lena"), 1, 100).await;
+    let page = stores.page(&pair("samer", "lena"), 1, 100).await;
     assert!(page == large.iter().map(entry).collect::<Vec<_>>(), "{} of 40", page.len());
 }
 
@@ -287,7 +286,7 @@ pub async fn a_large_batch_goes_in_one_apply(stores: ViewStores) {
     stores.apply(&changes).await;
     for peer in &peers {
         let expected: Vec<_> = messages.iter().filter(|m| m.recipient.as_str() == peer).map(entry).collect();
-        assert_eq!(stores.page(&between("samer", peer), 1, 100).await, expected);
+        assert_eq!(stores.page(&pair("samer", peer), 1, 100).await, expected);
     }
     assert!(stores.inbox("samer").await.iter().all(|row| (row.head_seq(), row.own_seq) == (17, 17)));
 }

@@ -14,8 +14,8 @@ use shared::view::{
     UsersChange, ViewChange,
 };
 
-use super::words::{between, mark, marker, message, name, sent};
-use crate::contract::ViewStores;
+use crate::contract::words::{mark, marker, message, sent};
+use crate::contract::{ViewStores, name, pair};
 
 /// Per conversation and history.
 const MESSAGES: u64 = 8;
@@ -130,7 +130,7 @@ impl History {
     async fn assert_read(&self, stores: &ViewStores) {
         let (seed, expected) = (self.seed, Expected::of(&self.changes));
         for ((one, other), first) in PAIRS.into_iter().zip(self.first) {
-            let pair = between(&self.names[one], &self.names[other]);
+            let pair = pair(&self.names[one], &self.names[other]);
             let rows = expected.timeline.iter().filter(|((conversation, _), _)| *conversation == pair);
             let rows: Vec<_> = rows.map(|(_, entry)| entry.clone()).collect();
             assert_eq!(stores.page(&pair, first, first + MESSAGES - 1).await, rows, "seed {seed}");

@@ -1,13 +1,15 @@
 //! Short names for what the views' tests do over and over: a message and all changes that it makes, a call and its
 //! success.
 
+#![expect(clippy::unwrap_used, reason = "these are tests, though they live in the library")]
+
 use futures_util::TryStreamExt;
 use shared::clock::Timestamp;
 use shared::ids::{Conversation, EventId, Seq, Ulid, Username};
 use shared::message::Message;
 use shared::view::{InboxChange, InboxRow, TimelineChange, TimelineEntry, ViewChange};
 
-use crate::contract::ViewStores;
+use super::{ViewStores, name};
 
 impl ViewStores {
     pub(super) async fn apply(&self, changes: &[ViewChange]) {
@@ -29,14 +31,6 @@ impl ViewStores {
         rows.sort_by(|one, other| one.peer.cmp(&other.peer));
         rows
     }
-}
-
-pub(super) fn name(text: &str) -> Username {
-    text.parse().unwrap()
-}
-
-pub(super) fn between(one: &str, other: &str) -> Conversation {
-    Conversation::between(&name(one), &name(other)).unwrap()
 }
 
 pub(super) fn message(sender: &str, recipient: &str, seq: Seq, content: &str) -> Message {
