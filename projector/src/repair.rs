@@ -9,7 +9,7 @@ use std::sync::Arc;
 use shared::Clock;
 use shared::event::{ConversationRead, Event, MessageSent, UserRegistered};
 use shared::ids::{Position, Username};
-use shared::limits::{ARCHIVE_BLOCK_ENTRIES, REPAIR_HELD_MAX, REPAIRED_EVENTS_MAX};
+use shared::limits::{ARCHIVE_BLOCK_ENTRIES, REPAIR_HELD_MAX, REPAIRED_BYTES_MAX, REPAIRED_EVENTS_MAX};
 use shared::message::Message;
 use shared::ports::{
     Append, AppendError, Appended, Archive, Epoch, EventLog, FeedMonitor, HotLog, HotPartition, LogEpoch,
@@ -26,7 +26,7 @@ mod lost;
 
 pub use lost::{Lost, Repaired};
 
-use found::{Found, Held, digest};
+use found::{Extent, Found, Held, digest};
 use lost::{LostMark, LostMessage};
 
 /// In the place of a password hash: nobody's password, and the name is nobody else's.
@@ -52,7 +52,10 @@ pub enum RepairError {
     Store(#[from] StoreError),
     #[error("{0}: nothing can be appended to it, it has to be put back first")]
     Gone(String),
-    #[error("the log lacks more than {REPAIRED_EVENTS_MAX} events, which is more than views can give back")]
+    #[error(
+        "the log lacks more than {REPAIRED_EVENTS_MAX} events, or {REPAIRED_BYTES_MAX} bytes of messages, which is more \
+         than views can give back"
+    )]
     TooMuch,
     #[error("the name of a lost user was registered just now; repeat it")]
     Registered,
@@ -77,11 +80,11 @@ impl Repair {
         let of_lost = status.iter().filter(|one| lost.partitions.contains_key(&one.partition));
         let passes = of_lost.map(|one| one.head).sum::<u64>().div_ceil(REPAIR_HELD_MAX).max(1);
         let partitions = u16::try_from(status.len()).unwrap_or(u16::MAX);
-        let (mut count, mut hashes) = (0, Hashes::new());
+        let (mut extent, mut hashes) = (Extent::default(), Hashes::new());
         for nth in 0..passes {
             let held = self.held(&lost, Held::begin(nth, passes)).await?;
-            let found = Found { held, partitions, lost: &mut lost, count };
-            count = self.compare(found, &mut hashes).await?;
+            let found = Found { held, partitions, lost: &mut lost, extent };
+            extent = self.compare(found, &mut hashes).await?;
         }
         lost.sort();
         lost.without_password =
@@ -89,14 +92,14 @@ impl Repair {
         Ok((lost, hashes))
     }
 
-    /// One pass. Returns how many lost events were found so far.
-    async fn compare(&self, mut found: Found<'_>, hashes: &mut Hashes) -> Result<usize, RepairError> {
+    /// One pass. Returns how much was found to be lost so far.
+    async fn compare(&self, mut found: Found<'_>, hashes: &mut Hashes) -> Result<Extent, RepairError> {
         let tables = [ScannedTable::Timeline, ScannedTable::Inbox, ScannedTable::Users];
         reading::tables(&*self.views, &tables, |rows, _, _| rows.into_iter().for_each(|row| found.add(row)))
             .await?;
         hashes.extend(self.archived(&mut found).await?);
-        let Found { held, lost, count, .. } = found;
-        if count > REPAIRED_EVENTS_MAX {
+        let Found { held, lost, extent, .. } = found;
+        if extent.is_too_much() {
             return Err(RepairError::TooMuch);
         }
         // A salt is in the hash: with an equal one it is the same registration, given back by a repair before.
@@ -105,7 +108,7 @@ impl Repair {
             both.is_some_and(|((_, known), hash)| *known == digest(hash))
         };
         lost.registered_again.retain(|user| !is_given_back(user));
-        Ok(count)
+        Ok(extent)
     }
 
     /// What the archive has beyond that, and what it knows of users that are lost or were registered again. What is

@@ -365,8 +365,10 @@ pub const VERIFY_STANDSTILL_MAX: Duration = Duration::from_secs(30);
 /// Of the log, that `projector repair` holds at once: about 150 bytes each. Where there are more it compares a part of all
 /// users and messages after the other, and reads log and views again for each.
 pub const REPAIR_HELD_MAX: u64 = 2_000_000;
-/// Lost ones that `projector repair` gives back.
+/// Lost ones that `projector repair` gives back: about 300 bytes each, and what was written in them.
 pub const REPAIRED_EVENTS_MAX: usize = 1_000_000;
+/// Of what was written in them.
+pub const REPAIRED_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Differences that are listed; beyond them only their number is told.
 pub const DIFFERENCES_LISTED_MAX: usize = 100;
 /// Rows newer than what the comparison has read of the log that are held until it has: about 100 bytes each.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use shared::Timestamp;
 use shared::event::{Event, RecordedEvent, UserRegistered};
 use shared::ids::{Conversation, EventId, Position, Seq, Subject, Username};
-use shared::limits::REPAIRED_EVENTS_MAX;
+use shared::limits::{REPAIRED_BYTES_MAX, REPAIRED_EVENTS_MAX};
 use shared::message::Message;
 use shared::ports::{Delivery, LogPlace, ScannedRow};
 use shared::view::{InboxRow, TimelineEntry, UserRow};
@@ -77,8 +77,21 @@ pub(super) struct Found<'a> {
     /// That the log has.
     pub(super) partitions: u16,
     pub(super) lost: &'a mut Lost,
-    /// Lost events so far.
-    pub(super) count: usize,
+    pub(super) extent: Extent,
+}
+
+/// How much is lost, as far as it was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Extent {
+    events: usize,
+    /// Of what was written in them.
+    bytes: usize,
+}
+
+impl Extent {
+    pub(super) fn is_too_much(self) -> bool {
+        self.events > REPAIRED_EVENTS_MAX || self.bytes > REPAIRED_BYTES_MAX
+    }
 }
 
 impl Found<'_> {
@@ -116,11 +129,14 @@ impl Found<'_> {
         None
     }
 
-    /// Whether more of this partition can be noted.
-    fn is_of(&mut self, partition: u16) -> bool {
-        let is_lost = self.lost.partitions.contains_key(&partition);
-        self.count += usize::from(is_lost);
-        is_lost && self.count <= REPAIRED_EVENTS_MAX
+    /// Whether one more of this partition can be noted, with so much written in it.
+    fn is_of(&mut self, partition: u16, bytes: usize) -> bool {
+        if !self.lost.partitions.contains_key(&partition) {
+            return false;
+        }
+        self.extent.events += 1;
+        self.extent.bytes += bytes;
+        !self.extent.is_too_much()
     }
 
     fn entry(&mut self, conversation: Conversation, entry: TimelineEntry) {
@@ -142,7 +158,7 @@ impl Found<'_> {
         if !self.held.is_about(&message.id.0.to_bytes())
             || self.held.messages.contains(&key)
             || self.held.has_forgotten(partition, message.timestamp)
-            || !self.is_of(partition)
+            || !self.is_of(partition, message.content.len())
         {
             return;
         }
@@ -160,7 +176,7 @@ impl Found<'_> {
             Some((at, _)) if at.is_none_or(|at| at == registered_at) => {}
             Some(_) => drop(self.lost.registered_again.insert(username.clone())),
             None if self.held.has_forgotten(partition, registered_at) => {}
-            None if self.is_of(partition) => {
+            None if self.is_of(partition, 0) => {
                 self.held.users.insert(username.clone(), (Some(registered_at), NO_DIGEST));
                 self.lost.users.push(username.clone());
             }
@@ -180,7 +196,7 @@ impl Found<'_> {
         let partition = Subject::User(reader.clone()).partition(self.partitions);
         let key = (reader, peer);
         let held = self.held.marks.get(&key).copied().unwrap_or(0);
-        if seq > held && self.is_of(partition) {
+        if seq > held && self.is_of(partition, 0) {
             self.held.marks.insert(key.clone(), seq);
             let (reader, peer) = key;
             self.lost.read_marks.push(LostMark { reader, peer, seq });
@@ -215,7 +231,7 @@ mod tests {
     fn lost(passes: u64) -> Lost {
         let loss = Loss::Back { ends: 1, seen: 2 };
         let mut lost = Lost { partitions: [(0, loss)].into(), ..Lost::default() };
-        let mut count = 0;
+        let mut extent = Extent::default();
         for nth in 0..passes {
             let mut held = Held::begin(nth, passes);
             let all = (0..90).map(|n| match n % 3 {
@@ -225,15 +241,30 @@ mod tests {
             });
             let (there, gone): (Vec<_>, Vec<_>) = all.partition(|one| one.position.ms % 2 == 1);
             there.iter().for_each(|one| held.add(one));
-            let mut found = Found { held, partitions: 1, lost: &mut lost, count };
+            let mut found = Found { held, partitions: 1, lost: &mut lost, extent };
             for one in there.iter().chain(&gone).chain(&gone) {
                 found.archived(one);
             }
-            count = found.count;
+            extent = found.extent;
         }
-        assert_eq!(count, 45);
+        assert_eq!(extent.events, 45);
         lost.sort();
         lost
+    }
+
+    #[test]
+    fn so_much_is_given_back_and_no_more() {
+        let extent = |events, bytes| Extent { events, bytes };
+        assert!(!extent(REPAIRED_EVENTS_MAX, REPAIRED_BYTES_MAX).is_too_much());
+        assert!(extent(REPAIRED_EVENTS_MAX + 1, 0).is_too_much());
+        assert!(extent(1, REPAIRED_BYTES_MAX + 1).is_too_much());
+        let loss = Loss::Back { ends: 1, seen: 2 };
+        let mut lost = Lost { partitions: [(0, loss)].into(), ..Lost::default() };
+        let almost = extent(1, REPAIRED_BYTES_MAX - 1);
+        let mut found = Found { held: Held::begin(0, 1), partitions: 1, lost: &mut lost, extent: almost };
+        found.archived(&sent("samer", "lena", 1, 1));
+        assert!(found.extent.is_too_much());
+        assert_eq!(lost.messages.len(), 0, "it is not held");
     }
 
     #[test]
