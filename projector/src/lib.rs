@@ -5,6 +5,8 @@ mod answer;
 mod archiving;
 mod backoff;
 mod bar;
+#[cfg(test)]
+mod deliveries;
 mod filling;
 mod pace;
 mod parked;

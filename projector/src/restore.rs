@@ -311,7 +311,7 @@ mod tests {
     use shared::ports::LogPlace;
 
     use super::*;
-    use crate::verify::tests::{registered, sent, unreadable};
+    use crate::deliveries::{registered, sent, unreadable};
 
     fn seen(partition: u16, epoch: &str, offset: u64) -> Seen {
         let position = Position { partition, ms: offset, counter: 0 };

@@ -46,30 +46,12 @@ impl StormGuard {
 
 #[cfg(test)]
 mod tests {
-    use shared::event::{ConversationRead, Event, Malformed, RecordedEvent};
-    use shared::ids::Ulid;
-    use shared::ports::Unreadable;
-    use shared::{EventId, Position, Timestamp};
-
     use super::*;
+    use crate::deliveries::{sent, unreadable};
 
-    fn batch(readable: usize, unreadable: usize) -> Vec<Delivery> {
-        let position = Position { partition: 0, ms: 1, counter: 1 };
-        let (reader, peer) = ("samer".parse().unwrap(), "lena".parse().unwrap());
-        let recorded = RecordedEvent {
-            position,
-            offset: 1,
-            seq: 1,
-            id: EventId(Ulid::from_parts(1, 1)),
-            at: Timestamp(1),
-            trace: None,
-            event: Event::ConversationRead(ConversationRead { reader, peer, seq: 1 }),
-        };
-        let unread =
-            Unreadable { cause: Malformed::FutureVersion(2), place: None, bytes: Vec::new(), length: 0 };
-        let good = Delivery { position, content: Ok(recorded) };
-        let bad = Delivery { position, content: Err(unread) };
-        [vec![good; readable], vec![bad; unreadable]].concat()
+    fn batch(good: usize, bad: usize) -> Vec<Delivery> {
+        let (one, other) = (sent("samer", "lena", 1, 1), unreadable("samer", "lena", 2, 2));
+        [vec![one; good], vec![other; bad]].concat()
     }
 
     #[test]

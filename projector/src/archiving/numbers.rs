@@ -61,25 +61,16 @@ pub(crate) fn damaged(partition: u16, what: &str) -> StoreError {
 
 #[cfg(test)]
 mod tests {
-    use shared::event::Malformed;
-    use shared::ids::Position;
-    use shared::ports::Unreadable;
-
     use super::*;
-    use crate::verify::tests::registered;
-
-    fn unreadable() -> Delivery {
-        let position = Position { partition: 0, ms: 2, counter: 0 };
-        let (cause, bytes) = (Malformed::UnknownKind("x".to_owned()), Vec::new());
-        Delivery { position, content: Err(Unreadable { cause, place: None, bytes, length: 0 }) }
-    }
+    use crate::deliveries::{registered, unreadable};
 
     #[test]
     fn a_gap_or_another_log_is_told() {
         let says = |numbers: Numbers, entries: &[Option<u64>]| {
             let mut numbers = numbers;
-            let note = |entry: &Option<u64>| {
-                numbers.note(&entry.map_or_else(unreadable, |offset| registered("samer", offset)))
+            let note = |entry: &Option<u64>| match entry {
+                Some(offset) => numbers.note(&registered("samer", *offset)),
+                None => numbers.note(&unreadable("lena", "samer", 1, 2)),
             };
             entries.iter().try_for_each(note).is_ok()
         };

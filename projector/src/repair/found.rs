@@ -225,7 +225,7 @@ mod tests {
     use shared::ports::Loss;
 
     use super::*;
-    use crate::verify::tests::{read, registered, sent};
+    use crate::deliveries::{read, registered, sent};
 
     /// What is lost of a log that has every other one of these.
     fn lost(passes: u64) -> Lost {

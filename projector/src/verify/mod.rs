@@ -26,7 +26,7 @@ mod offsets;
 mod report;
 mod rows;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 pub use report::{Comparison, Difference, Differences};
 

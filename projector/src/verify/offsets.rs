@@ -29,22 +29,15 @@ impl Offsets {
 
 #[cfg(test)]
 mod tests {
-    use shared::Position;
-    use shared::event::Malformed;
-    use shared::ports::Unreadable;
-
-    use super::super::tests::registered;
     use super::*;
+    use crate::deliveries::{registered, unreadable};
 
     #[test]
     fn a_gap_is_told_once() {
         let mut offsets = Offsets::default();
         let mut note = |delivery: &Delivery| offsets.note(delivery).map(|found| found.to_string());
         assert_eq!(note(&registered("samer", 1)), None);
-        let cause = Malformed::UnknownKind("x".to_owned());
-        let content = Err(Unreadable { cause, place: None, bytes: Vec::new(), length: 0 });
-        let position = Position { partition: 0, ms: 2, counter: 0 };
-        assert_eq!(note(&Delivery { position, content }), None, "nobody knows what it says");
+        assert_eq!(note(&unreadable("lena", "samer", 1, 2)), None, "nobody knows what it says");
         assert_eq!(note(&registered("lena", 3)), None);
         let gap = "log partition 0: event 6 at 0/6-0 stands where event 4 belongs";
         assert_eq!(note(&registered("omar", 6)).as_deref(), Some(gap));

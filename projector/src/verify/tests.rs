@@ -4,60 +4,21 @@
 use std::collections::BTreeMap;
 
 use shared::Timestamp;
-use shared::event::{ConversationRead, Event, Malformed, MessageSent, RecordedEvent, UserRegistered};
-use shared::ids::{Conversation, EventId, Position, Seq, Ulid, Username};
+use shared::event::Event;
+use shared::ids::{Conversation, Position, Seq, Username};
 use shared::limits::DIFFERENCES_LISTED_MAX;
 use shared::message::Message;
-use shared::ports::{Delivery, ScannedRow, Unreadable};
+use shared::ports::{Delivery, ScannedRow};
 use shared::view::{InboxRow, TimelineEntry, UserRow};
 
 use super::Pass;
 use super::ledger::Ledger;
 use super::report::Differences;
 use super::rows::{Rows, windows};
+use crate::deliveries::{name, pair, read, registered, sent, unreadable};
 
 /// So few that every conversation is longer.
 const ROWS_HELD: u64 = 3;
-
-fn name(text: &str) -> Username {
-    text.parse().unwrap()
-}
-
-fn pair(one: &str, other: &str) -> Conversation {
-    Conversation::between(&name(one), &name(other)).unwrap()
-}
-
-/// Of partition 0: its time and its offset are the same number.
-fn delivery(offset: u64, seq: Seq, event: Event) -> Delivery {
-    let position = Position { partition: 0, ms: offset, counter: 0 };
-    let id = EventId(Ulid::from_parts(offset, 7));
-    let at = Timestamp(offset);
-    Delivery { position, content: Ok(RecordedEvent { position, offset, seq, id, at, trace: None, event }) }
-}
-
-pub(crate) fn registered(user: &str, offset: u64) -> Delivery {
-    let event = UserRegistered { username: name(user), password_hash: "$argon2id$".to_owned() };
-    delivery(offset, 1, Event::UserRegistered(event))
-}
-
-pub(crate) fn sent(sender: &str, recipient: &str, seq: Seq, offset: u64) -> Delivery {
-    let (sender, recipient, content) = (name(sender), name(recipient), format!("message {seq}"));
-    delivery(offset, seq, Event::MessageSent(MessageSent { sender, recipient, content }))
-}
-
-pub(crate) fn read(reader: &str, peer: &str, seq: Seq, offset: u64) -> Delivery {
-    delivery(
-        offset,
-        2,
-        Event::ConversationRead(ConversationRead { reader: name(reader), peer: name(peer), seq }),
-    )
-}
-
-pub(crate) fn unreadable(one: &str, other: &str, seq: Seq, offset: u64) -> Delivery {
-    let place = Some((pair(one, other), seq));
-    let content = Err(Unreadable { cause: Malformed::FutureVersion(9), place, bytes: Vec::new(), length: 0 });
-    Delivery { position: Position { partition: 0, ms: offset, counter: 0 }, content }
-}
 
 /// Two users and their conversation: three messages, a parked one between them, and a mark.
 fn log() -> Vec<Delivery> {
