@@ -264,6 +264,9 @@ pub const MIGRATION_LOCK_LIFETIME: Duration = Duration::from_secs(60);
 pub const ARCHIVE_BLOCK_ENTRIES: u64 = 128;
 /// Blocks of one Cassandra partition: some 1 MB as a rule.
 pub const ARCHIVE_BLOCKS_PER_SPAN: u64 = 64;
+/// Of a field in the archive: no event's is larger. The largest block has 64 MiB, as of an entry there is no more than
+/// [`ENTRY_BYTES_MAX`].
+pub const ARCHIVED_FIELD_BYTES_MAX: usize = EVENT_BYTES_MAX;
 /// Of a compressed block, in one cell.
 pub const ARCHIVE_PART_BYTES_MAX: usize = 128 * 1024;
 /// Parts that one response brings.
@@ -331,7 +334,7 @@ pub const EVENT_BYTES_MAX: usize = 256 * 1024;
 /// An entry of the log that takes more holds no event. It is known by its id, and not copied to be read.
 pub const ENTRY_BYTES_MAX: usize = 2 * EVENT_BYTES_MAX;
 pub const CAUSE_CHARS_MAX: usize = 500;
-/// Of an entry that is parked, and of a field in the archive; Cassandra refuses requests above 16 MiB.
+/// Of an entry that is parked; Cassandra refuses requests above 16 MiB.
 pub const PARKED_BYTES_MAX: usize = 1024 * 1024;
 /// Unreadable events of late up to which each is parked, however few others there are.
 pub const STORM_UNREADABLE_MAX: usize = 200;

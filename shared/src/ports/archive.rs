@@ -9,7 +9,8 @@ use crate::ids::Position;
 use crate::limits::{ARCHIVE_BLOCK_ENTRIES, ENTRY_BYTES_MAX};
 
 /// An entry of the log as it lies there, readable or not: it can be put back exactly so. Of a field that is larger than
-/// any event's there are the first [`crate::limits::PARKED_BYTES_MAX`] bytes, as of a parked event.
+/// any event's there are the first [`crate::limits::ARCHIVED_FIELD_BYTES_MAX`] bytes, and of an entry the first
+/// [`crate::limits::ENTRY_BYTES_MAX`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct LogEntry {
     pub position: Position,

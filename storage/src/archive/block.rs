@@ -25,7 +25,8 @@ pub enum BadBlock {
 /// On 4 GiB of entries: Redis holds none so large.
 #[must_use]
 pub fn encode(block: &Block) -> Vec<u8> {
-    let mut entries = Vec::new();
+    let size = |entry: &LogEntry| 8 + 8 + 4 + entry.fields.iter().map(|field| 4 + field.len()).sum::<usize>();
+    let mut entries = Vec::with_capacity(block.entries.iter().map(size).sum());
     for LogEntry { position, fields } in &block.entries {
         entries.extend_from_slice(&position.ms.to_le_bytes());
         entries.extend_from_slice(&position.counter.to_le_bytes());

@@ -192,7 +192,7 @@ fn whole(parts: Vec<Part>) -> Result<Option<(Option<Vec<u8>>, i32)>, &'static st
         // The first one is written last.
         return Ok(None);
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(parts.iter().map(|part| part.bytes.len()).sum());
     let mut expected = 0;
     for part in parts.into_iter().take_while(|part| part.part < count) {
         if part.part != expected {

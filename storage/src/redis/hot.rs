@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use redis::{Pipeline, Value};
 use shared::ids::Position;
-use shared::limits::{ACK_TRAIL_SPAN, PARKED_BYTES_MAX, TRIM_TRAIL_SPANS};
+use shared::limits::{ACK_TRAIL_SPAN, ARCHIVED_FIELD_BYTES_MAX, ENTRY_BYTES_MAX, TRIM_TRAIL_SPANS};
 use shared::ports::{
     Delivery, Epoch, HotLog, HotPartition, LogEntry, LogPlace, Loss, Seen, StoreError, Trimmed,
 };
@@ -68,10 +68,7 @@ impl HotLog for Hot {
         pipeline.arg(first).arg("+").arg("COUNT").arg(entries_max);
         let (entries,): (Value,) = self.link.read(&pipeline).await?;
         let mut entries = entry::raw(partition, entries).ok_or_else(|| unavailable(unexpected()))?;
-        let too_large = |field: &&mut Vec<u8>| field.len() > PARKED_BYTES_MAX;
-        for field in entries.iter_mut().flat_map(|entry| &mut entry.fields).filter(too_large) {
-            *field = field[..PARKED_BYTES_MAX].to_vec();
-        }
+        entries.iter_mut().for_each(keep_beginning);
         Ok(entries)
     }
 
@@ -123,6 +120,18 @@ impl Hot {
     }
 }
 
+/// Of fields that are larger than any event's, and of all of them together.
+fn keep_beginning(entry: &mut LogEntry) {
+    let mut room = ENTRY_BYTES_MAX;
+    for field in &mut entry.fields {
+        let kept = field.len().min(ARCHIVED_FIELD_BYTES_MAX).min(room);
+        if kept < field.len() {
+            *field = field[..kept].to_vec();
+        }
+        room -= kept;
+    }
+}
+
 fn of_archive(loss: Loss) -> Loss {
     match loss {
         Loss::Back { ends, seen } => Loss::Archived { ends, archived: seen },
@@ -132,4 +141,23 @@ fn of_archive(loss: Loss) -> Loss {
 
 fn read<T: redis::FromRedisValue>(value: Value) -> Result<T, StoreError> {
     redis::from_redis_value(value).map_err(|error| unavailable(error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_no_event_has_the_beginning_is_kept() {
+        let kept = |lengths: &[usize]| {
+            let fields = lengths.iter().map(|length| vec![b'x'; *length]).collect();
+            let mut entry = LogEntry { position: Position { partition: 0, ms: 1, counter: 0 }, fields };
+            keep_beginning(&mut entry);
+            entry.fields.iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        const FIELD: usize = ARCHIVED_FIELD_BYTES_MAX;
+        assert_eq!(kept(&[1, 100, 1, FIELD]), [1, 100, 1, FIELD], "the largest event");
+        assert_eq!(kept(&[1, 100, 1, FIELD + 1]), [1, 100, 1, FIELD]);
+        assert_eq!(kept(&[ENTRY_BYTES_MAX, FIELD - 1, 7, 7]), [FIELD, FIELD - 1, 1, 0]);
+    }
 }
