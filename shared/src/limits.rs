@@ -401,4 +401,7 @@ pub const BACKOFF_MIN: Duration = Duration::from_millis(50);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 // Commands of an operator.
+/// How long they wait for a store that does not answer, or starts.
 pub const COMMAND_DEADLINE: Duration = Duration::from_secs(15);
+/// And until they say that they wait.
+pub const COMMAND_SILENCE_MAX: Duration = Duration::from_secs(1);

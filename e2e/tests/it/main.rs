@@ -38,6 +38,8 @@ mod archive;
 #[cfg(feature = "real")]
 mod changed_view;
 #[cfg(feature = "real")]
+mod commands;
+#[cfg(feature = "real")]
 mod durability;
 #[cfg(feature = "real")]
 mod edge;

@@ -4,6 +4,7 @@
 pub(crate) mod generations;
 mod migrate;
 mod parked;
+mod place;
 mod repair;
 mod restore;
 mod run;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use anyhow::Result;
 use projector::{Lost, Repair};
 use shared::Clock;
-use storage::redis;
 
 use super::generations::rebuild_of;
 use super::stores::{Stores, monitor, seen_logs, whole_log};
@@ -13,9 +12,7 @@ use crate::config;
 
 pub(crate) async fn repair(options: config::Repair) -> Result<()> {
     let config::Repair { apply, idempotency, asked } = options;
-    let idempotency_window = idempotency.idempotency_window;
-    let log = redis::Options { idempotency_window, ..redis::Options::of(&asked.log)? };
-    let stores = Stores::of(&log, &asked.views).await?;
+    let stores = Stores::recognising(&asked, idempotency.idempotency_window).await?;
     let (redis, cassandra, generation) = (&stores.redis, &stores.cassandra, stores.serving().await?);
     let repair = Repair {
         generation,

@@ -9,17 +9,18 @@ use shared::process::shutdown::Lifecycle;
 use storage::cassandra::{self, Cassandra};
 use storage::redis;
 
-use super::stores::{all_fit, seen_logs, serving};
+use super::stores::{looked_for, seen_logs, serving};
 use crate::config;
 
 /// Redis is not connected to as usual: to an empty one that would begin a new log.
 pub(crate) async fn restore(options: config::Restore) -> Result<()> {
     let config::Restore { idempotency, asked } = options;
+    let (_, views_place) = looked_for(&asked).await?;
     let lifecycle = Lifecycle::default();
     let Lifecycle { store_tasks, stores_stop, .. } = &lifecycle;
     let cassandra =
         Cassandra::connect(&cassandra::Options::of(&asked.views), store_tasks, stores_stop.clone())?;
-    all_fit(vec![Arc::new(cassandra.probe())], &lifecycle).await?;
+    views_place.ready(cassandra.probe()).await?;
     let log = redis::EmptyLog::connect(&redis::Options::of(&asked.log)?, Clock::system()).await?;
     let restore = Restore {
         log: Box::new(log),

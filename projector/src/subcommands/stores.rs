@@ -1,20 +1,21 @@
 //! The stores of a subcommand, and what is made of both.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use projector::{SeenLogs, Verifier};
 use shared::Clock;
 use shared::generation::{Generation, Generations, State};
-use shared::limits::COMMAND_DEADLINE;
-use shared::ports::{Probe, SeenLog, StoreError};
+use shared::limits::IDEMPOTENCY_WINDOW;
+use shared::ports::{SeenLog, StoreError};
 use shared::process::config::ViewOptions;
-use shared::process::health::Health;
 use shared::process::shutdown::Lifecycle;
 use storage::archive;
 use storage::cassandra::{self, Cassandra};
 use storage::redis::{self, Redis};
 
+use super::place::Place;
 use crate::config::Asked;
 
 /// The stores, for a command that ends by itself.
@@ -25,16 +26,23 @@ pub(super) struct Stores {
 }
 
 impl Stores {
-    /// As soon as both are there, which is soon or never.
+    /// As soon as both are there.
     pub(super) async fn open(asked: &Asked) -> Result<Self> {
-        Self::of(&redis::Options::of(&asked.log)?, &asked.views).await
+        Self::recognising(asked, IDEMPOTENCY_WINDOW).await
     }
 
-    /// As [`Stores::open`], with these options of the log.
-    pub(super) async fn of(log: &redis::Options, views: &ViewOptions) -> Result<Self> {
+    /// As [`Stores::open`], where a repeated send is recognised for this long.
+    pub(super) async fn recognising(asked: &Asked, idempotency_window: Duration) -> Result<Self> {
+        let (log_place, views_place) = looked_for(asked).await?;
+        let log = redis::Options { idempotency_window, ..redis::Options::of(&asked.log)? };
         let lifecycle = Lifecycle::default();
-        let (redis, cassandra) = connect(log, views, &lifecycle)?;
-        all_fit(vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())], &lifecycle).await?;
+        let (redis, cassandra) = connect(&log, &asked.views, &lifecycle)?;
+        let ready = tokio::try_join!(log_place.ready(redis.probe()), views_place.ready(cassandra.probe()));
+        if let Err(error) = ready {
+            // While Cassandra's driver connects, the end of the program would be a panic to it.
+            lifecycle.drain().await;
+            return Err(error);
+        }
         Ok(Self { redis, cassandra, lifecycle })
     }
 
@@ -51,12 +59,11 @@ impl Stores {
     }
 }
 
-/// As soon as these stores are there.
-pub(super) async fn all_fit(stores: Vec<Arc<dyn Probe>>, lifecycle: &Lifecycle) -> Result<()> {
-    let names = stores.iter().map(|store| store.name()).collect::<Vec<_>>().join(" or ");
-    let health = Health::new(stores, lifecycle.shutdown.clone());
-    let fits = tokio::time::timeout(COMMAND_DEADLINE, health.fits()).await;
-    Ok(fits.with_context(|| format!("{names} did not answer in time"))??)
+/// Where log and views are said to be, and somebody may be there.
+pub(super) async fn looked_for(asked: &Asked) -> Result<(Place, Place)> {
+    let places = (Place::of_log(&asked.log)?, Place::of_views(&asked.views));
+    tokio::try_join!(places.0.look(), places.1.look())?;
+    Ok(places)
 }
 
 /// Both stores, there or not yet.

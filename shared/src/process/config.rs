@@ -92,21 +92,27 @@ pub struct LogOptions {
 }
 
 impl LogOptions {
+    /// The setting that says where it is.
+    #[must_use]
+    pub fn redis_url_setting(&self) -> &'static str {
+        if self.redis_url_file.is_some() { "--redis-url-file" } else { "--redis-url" }
+    }
+
     /// # Errors
     /// When the file cannot be read or the URL is not one of Redis.
     pub fn redis_url(&self) -> Result<Secret, ConfigError> {
         let url = match &self.redis_url_file {
             None => self.redis_url.clone(),
             Some(file) => {
-                let text = std::fs::read_to_string(file)
-                    .map_err(|error| ConfigError(format!("--redis-url-file {}: {error}", file.display())))?;
+                let wrong = |error| ConfigError(format!("--redis-url-file {}: {error}", file.display()));
+                let text = std::fs::read_to_string(file).map_err(wrong)?;
                 Secret::new(text.trim())
             }
         };
         if url.reveal().starts_with("redis://") {
             Ok(url)
         } else {
-            Err(ConfigError("--redis-url: the URL starts with redis://".to_owned()))
+            Err(ConfigError(format!("{}: the URL starts with redis://", self.redis_url_setting())))
         }
     }
 }

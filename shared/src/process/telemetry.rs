@@ -60,7 +60,9 @@ pub fn init_log(
 /// # Panics
 /// Never: the filter is valid.
 pub fn init_log_of_command(service: &'static str) {
-    let options = ProcessOptions::logging("warn,scylla=off");
+    // How it is with its connections it says itself, with where the stores are.
+    let connections = "storage::redis::link=error,storage::cassandra::connection=error";
+    let options = ProcessOptions::logging(&format!("warn,{connections},scylla=off"));
     init_log(&options, service, &Lifecycle::default()).expect("the filter is valid");
 }
 

@@ -138,6 +138,15 @@ impl Options {
         let prefix = key_prefix.clone();
         Ok(Self { prefix, partitions: *partitions, durability: None, ..Self::new(url) })
     }
+
+    /// Where Redis is, as `host:port`: what may be shown of the URL.
+    ///
+    /// # Errors
+    /// [`StoreError::Unfit`] for a URL that is none.
+    pub fn address(&self) -> Result<String, StoreError> {
+        let (host, port, _) = server::parse(&self.url)?;
+        Ok(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+    }
 }
 
 impl fmt::Debug for Options {

@@ -98,16 +98,8 @@ pub(super) struct Connection {
 
 impl Server {
     pub(super) fn new(options: &Options, keys: Keys, clock: Clock) -> Result<Self, StoreError> {
-        // The parser's errors do not repeat the URL, which may hold a password.
-        let info = options
-            .url
-            .as_str()
-            .into_connection_info()
-            .map_err(|error| unfit(format!("its URL: {error}")))?;
-        let ConnectionAddr::Tcp(host, port) = info.addr().clone() else {
-            return Err(unfit("only redis:// URLs are supported".to_owned()));
-        };
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2);
+        let (host, port, settings) = parse(&options.url)?;
+        let settings = settings.set_protocol(ProtocolVersion::RESP2);
         let settings = settings.set_skip_set_lib_name();
         let (durability, right) = (options.durability, RightLog::new(options.views.clone()));
         Ok(Self { host, port, settings, durability, keys, clock, right })
@@ -225,6 +217,16 @@ impl Server {
     pub(super) fn ask_epoch(&self, pipeline: &mut Pipeline) {
         pipeline.cmd("HGET").arg(self.keys.log()).arg(LOG_EPOCH);
     }
+}
+
+/// Host, port and what else a URL says.
+pub(super) fn parse(url: &str) -> Result<(String, u16, RedisConnectionInfo), StoreError> {
+    // The parser's errors do not repeat the URL, which may hold a password.
+    let info = url.into_connection_info().map_err(|error| unfit(format!("its URL: {error}")))?;
+    let ConnectionAddr::Tcp(host, port) = info.addr().clone() else {
+        return Err(unfit("only redis:// URLs are supported".to_owned()));
+    };
+    Ok((host, port, info.redis_settings().clone()))
 }
 
 async fn in_time<T>(connect: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
