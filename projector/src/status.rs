@@ -1,12 +1,13 @@
 //! `projector status`: where the generations stand, as a table, as a line, or as JSON.
 
-use std::fmt::{Display, Write as _};
+use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::time::Duration;
 
 use serde::Serialize;
 use shared::Timestamp;
-use shared::limits::ARCHIVE_BLOCK_ENTRIES;
-use shared::ports::{Archive, FeedStatus, HotLog, HotPartition, Loss, StoreError};
+use shared::limits::{ARCHIVE_BLOCK_ENTRIES, LOSSES_SHOWN_MAX};
+use shared::ports::{Archive, ConsumerStatus, FeedStatus, HotLog, HotPartition, Loss, StoreError};
 use shared::view::ParkedEvent;
 
 use crate::archiving::losses;
@@ -77,45 +78,36 @@ impl Report {
         self.archive = archive;
     }
 
-    /// Lines for a person.
+    /// Lines for a person, what is wrong before all else. With one generation of 16 partitions they fit on a terminal of
+    /// 24 lines and 80 columns.
     #[must_use]
     pub fn table(&self) -> String {
-        let mut text = String::new();
+        let (lost, mut text) = (self.lost(), self.told_losses());
         for Standing { generation, lag, behind_ms, feed } in &self.generations {
-            let behind = Seconds(*behind_ms);
-            line(&mut text, &[&format!("generation {generation}: lag {lag} events, {behind} behind")]);
-            line(&mut text, &[]);
-            line(&mut text, &[&"partition", &"events", &"pending", &"lag", &"behind"]);
-            for one in &feed.partitions {
-                let behind = Seconds(one.behind_ms).to_string();
-                let lost = one.loss.as_ref().map_or("", |_| "lost");
-                line(&mut text, &[&one.partition, &one.head, &one.pending, &one.lag, &behind, &lost]);
-            }
-            for one in &feed.partitions {
-                one.loss.iter().for_each(|loss| line(&mut text, &[&loss.text(one.partition)]));
-            }
-            line(&mut text, &[]);
-            line(&mut text, &[&"consumer", &"applied", &"pending"]);
-            for consumer in &feed.consumers {
-                line(&mut text, &[&consumer.name, &consumer.applied, &consumer.pending]);
-            }
-            line(&mut text, &[]);
+            let (behind, pending) = (Seconds(*behind_ms), feed.pending());
+            text += &format!("generation {generation}: lag {lag} events, {behind} behind, {pending} pending");
+            let stopped = feed.partitions.iter().filter(|one| one.loss.is_some()).count();
+            text += &if stopped > 0 { format!(", lost partitions: {stopped}\n") } else { "\n".to_owned() };
+            text += &applied(feed);
         }
-        line(&mut text, &[&"partition", &"archived", &"trimmed", &"hot bytes"]);
-        for Archived { partition, archived, trimmed, hot_bytes, loss } in &self.archive {
-            line(&mut text, &[partition, archived, trimmed, hot_bytes]);
-            loss.iter().for_each(|loss| line(&mut text, &[&loss.text(*partition)]));
-        }
-        line(&mut text, &[]);
         let since = self.oldest_parked_at.map_or_else(String::new, |at| format!(", the oldest since {at}"));
-        line(&mut text, &[&format!("parked events: {}{since}", self.parked)]);
-        text
+        text += &format!("parked events: {}{since}\n", self.parked);
+        let (mut captions, mut names) = (vec![String::new(); 5], NAMES.map(str::to_owned).to_vec());
+        for Standing { generation, .. } in &self.generations {
+            let caption =
+                if self.generations.len() > 1 { format!("of g{generation}") } else { String::new() };
+            captions.extend([caption, String::new()]);
+            names.extend(["lag".to_owned(), "behind".to_owned()]);
+        }
+        let rows = self.archive.iter().map(|one| self.row(one, lost.contains_key(&one.partition)));
+        text + &aligned(&[captions, names].into_iter().chain(rows).collect::<Vec<_>>())
     }
 
     /// The same in short.
     #[must_use]
     pub fn line(&self) -> String {
-        let mut text = String::new();
+        let lost = self.lost().len();
+        let mut text = if lost > 0 { format!("LOST partitions: {lost}; ") } else { String::new() };
         for Standing { generation, lag, behind_ms, feed } in &self.generations {
             let (pending, behind) = (feed.pending(), Seconds(*behind_ms));
             let consumers = feed.consumers.iter().map(|one| format!(" {}={}", one.name, one.applied));
@@ -126,6 +118,85 @@ impl Report {
         }
         text + &format!("parked {}", self.parked)
     }
+
+    /// By partition. Of several generations the one counts that nobody has repaired.
+    fn lost(&self) -> BTreeMap<u16, &Loss> {
+        let of_views = self.generations.iter().flat_map(|standing| &standing.feed.partitions);
+        let of_views = of_views.filter_map(|one| Some((one.partition, one.loss.as_ref()?)));
+        let of_archive = self.archive.iter().filter_map(|one| Some((one.partition, one.loss.as_ref()?)));
+        let mut lost: Vec<_> = of_archive.chain(of_views).collect();
+        lost.sort_by_key(|(_, loss)| !loss.is_repaired());
+        lost.into_iter().collect()
+    }
+
+    fn told_losses(&self) -> String {
+        let lost = self.lost();
+        if lost.is_empty() {
+            return String::new();
+        }
+        let mut text =
+            format!("LOST partitions: {}, which lack events that were seen of the log\n", lost.len());
+        for (partition, loss) in lost.iter().take(LOSSES_SHOWN_MAX) {
+            text += &format!("  {}\n", loss.text(*partition));
+        }
+        let more = lost.len().saturating_sub(LOSSES_SHOWN_MAX);
+        if more > 0 {
+            text += &format!("  and {more} partitions more\n");
+        }
+        if lost.values().any(|loss| !loss.is_repaired()) {
+            text += "`projector repair` lists what is lost; if Redis was emptied, `projector restore` comes first\n";
+        }
+        text + "\n"
+    }
+
+    fn row(&self, archived: &Archived, is_lost: bool) -> Vec<String> {
+        let Archived { partition, archived, trimmed, hot_bytes, .. } = archived;
+        let standings = self
+            .generations
+            .iter()
+            .map(|standing| standing.feed.partitions.iter().find(|one| one.partition == *partition));
+        let standings: Vec<_> = standings.collect();
+        let events = standings.iter().flatten().map(|one| one.head).max().unwrap_or(0);
+        let hot_kib = hot_bytes.div_ceil(1024);
+        let mut row = vec![partition.to_string()];
+        row.extend([events, *archived, *trimmed, hot_kib].map(|number| number.to_string()));
+        for standing in standings {
+            let (lag, behind_ms) = standing.map_or((0, 0), |one| (one.lag, one.behind_ms));
+            row.extend([lag.to_string(), Seconds(behind_ms).to_string()]);
+        }
+        row.extend(is_lost.then(|| "lost".to_owned()));
+        row
+    }
+}
+
+const NAMES: [&str; 5] = ["partition", "events", "archived", "trimmed", "hot KiB"];
+
+/// Consumers and what each has done, in lines of at most 80 characters.
+fn applied(feed: &FeedStatus) -> String {
+    if feed.consumers.is_empty() {
+        return "  no consumers\n".to_owned();
+    }
+    let mut lines = vec!["  applied:".to_owned()];
+    for ConsumerStatus { name, applied, pending, .. } in &feed.consumers {
+        let held = if *pending > 0 { format!(" ({pending} pending)") } else { String::new() };
+        let said = format!(" {name} {applied}{held}");
+        match lines.last_mut() {
+            Some(line) if line.len() + said.len() <= 80 => *line += &said,
+            Some(_) | None => lines.push(format!("   {said}")),
+        }
+    }
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// Each column as wide as its widest cell.
+fn aligned(rows: &[Vec<String>]) -> String {
+    let width = |column| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0);
+    let widths: Vec<_> = (0..rows.iter().map(Vec::len).max().unwrap_or(0)).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
 }
 
 /// From milliseconds.
@@ -135,19 +206,6 @@ impl Display for Seconds {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:.1} s", Duration::from_millis(self.0).as_secs_f64())
     }
-}
-
-/// The first column is for names, the others for numbers.
-fn line(text: &mut String, columns: &[&dyn Display]) {
-    for (place, column) in columns.iter().enumerate() {
-        let written = match place {
-            0 if columns.len() == 1 => write!(text, "{column}"),
-            0 => write!(text, "{column:<24}"),
-            _ => write!(text, " {column:>12}"),
-        };
-        written.expect("a string takes what it is given");
-    }
-    text.push('\n');
 }
 
 #[cfg(test)]
@@ -191,16 +249,65 @@ mod tests {
     }
 
     #[test]
-    fn a_table_of_partitions_and_consumers() {
+    fn a_table_of_all_there_is_of_a_partition() {
         let table = report().table();
-        let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(lines[0].join(" "), "generation 1: lag 3 events, 1.2 s behind");
-        assert!(lines.contains(&vec!["0", "7", "1", "3", "1.2", "s"]), "{table}");
-        assert!(lines.contains(&vec!["one/1", "4", "1"]), "{table}");
-        assert!(lines.contains(&vec!["0", "6", "5", "4321"]), "{table}");
-        assert!(!table.contains("lost"), "{table}");
-        let last = "parked events: 2, the oldest since 1970-01-01T00:00:01.000Z";
-        assert_eq!(lines.last().unwrap().join(" "), last);
+        let lines: Vec<&str> = table.lines().collect();
+        let expected = [
+            "generation 1: lag 3 events, 1.2 s behind, 1 pending",
+            "  applied: one/1 4 (1 pending)",
+            "parked events: 2, the oldest since 1970-01-01T00:00:01.000Z",
+            "",
+            "partition  events  archived  trimmed  hot KiB  lag  behind",
+            "        0       7         6        5        5    3   1.2 s",
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn losses_come_first_with_what_to_do() {
+        let mut report = report();
+        report.generations[0].feed.partitions[0].loss = Some(Loss::Back { ends: 5, seen: 7 });
+        let table = report.table();
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines[0], "LOST partitions: 1, which lack events that were seen of the log");
+        assert_eq!(lines[1], "  partition 0 ends at offset 5, and the views have seen 7");
+        assert!(lines[2].starts_with("`projector repair` lists what is lost"), "{table}");
+        assert_eq!(lines[4], "generation 1: lag 3 events, 1.2 s behind, 1 pending, lost partitions: 1");
+        assert!(lines.last().unwrap().ends_with("  lost"), "{table}");
+        assert!(report.line().starts_with("LOST partitions: 1; generation 1: "), "{}", report.line());
+    }
+
+    #[test]
+    fn it_fits_on_a_small_terminal() {
+        let partition = |partition| PartitionStatus {
+            partition,
+            head: 6_250_000,
+            pending: 512,
+            lag: 123_456,
+            behind_ms: 1_234_500,
+            loss: None,
+        };
+        let consumer = |number| ConsumerStatus {
+            name: format!("projector-{number}/1"),
+            applied: 1_234_567,
+            pending: 0,
+            silent_ms: Some(0),
+        };
+        let mut report = Report::default();
+        let (partitions, consumers) = ((0..16).map(partition).collect(), (1..=4).map(consumer).collect());
+        report.add(1, FeedStatus { partitions, consumers });
+        let archived = |partition| Archived {
+            partition,
+            archived: 6_200_000,
+            trimmed: 6_000_000,
+            hot_bytes: 1 << 30,
+            loss: None,
+        };
+        report.add_archive((0..16).map(archived).collect());
+        let table = report.table();
+        // One line is the cursor's.
+        assert!(table.lines().count() < 24, "{table}");
+        assert!(table.lines().all(|line| line.len() <= 80), "{table}");
     }
 
     #[test]

@@ -405,3 +405,5 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(2);
 pub const COMMAND_DEADLINE: Duration = Duration::from_secs(15);
 /// And until they say that they wait.
 pub const COMMAND_SILENCE_MAX: Duration = Duration::from_secs(1);
+/// Partitions that have lost events, of which `projector status` says how; of all it says that they have.
+pub const LOSSES_SHOWN_MAX: usize = 4;

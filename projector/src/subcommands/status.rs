@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 
 use anyhow::Result;
 use projector::{Archived, Report, print};
+use rustix::termios::tcgetwinsize;
 use shared::limits::{PARKED_COUNTED_MAX, PROGRESS_CHECK_INTERVAL};
 use shared::ports::{FeedMonitor, ParkedEvents};
 use shared::process::shutdown::Signals;
@@ -58,8 +59,22 @@ async fn watch(json: bool, look: impl AsyncFn() -> Result<Report>) -> Result<()>
             write!(std::io::stdout(), "\x1b[H\x1b[2J")?;
         }
         match report {
-            Ok(report) => print(json, &report, if is_terminal { Report::table } else { Report::line })?,
+            Ok(report) if is_terminal && !json => print(json, &report, on_terminal)?,
+            Ok(report) => print(json, &report, Report::line)?,
             Err(error) => writeln!(std::io::stderr(), "{error:#}")?,
         }
     }
+}
+
+/// The upper part of the table, where what is wrong stands, if all of it does not fit.
+fn on_terminal(report: &Report) -> String {
+    let table = report.table();
+    let rows = tcgetwinsize(std::io::stdout()).map_or(0, |size| usize::from(size.ws_row));
+    let lines: Vec<_> = table.lines().collect();
+    // One is the cursor's. A terminal of no rows does not know how many it has.
+    if rows < 3 || lines.len() < rows {
+        return table;
+    }
+    let (shown, left) = lines.split_at(rows - 2);
+    format!("{}\n… {} lines more, for which the terminal is too small", shown.join("\n"), left.len())
 }
