@@ -3,19 +3,27 @@
 use std::time::Duration;
 
 use shared::limits::{BACKOFF_MAX, BACKOFF_MIN};
+use tokio::time::Instant;
 
 pub(crate) struct Backoff {
     longest: Duration,
+    /// When the first attempt failed since one succeeded.
+    failing_since: Option<Instant>,
 }
 
 impl Backoff {
     pub(crate) fn new() -> Self {
-        Self { longest: BACKOFF_MIN }
+        Self { longest: BACKOFF_MIN, failing_since: None }
     }
 
     /// An attempt succeeded.
     pub(crate) fn reset(&mut self) {
-        self.longest = BACKOFF_MIN;
+        *self = Self::new();
+    }
+
+    /// An attempt failed; for how long all have.
+    pub(crate) fn failing_for(&mut self) -> Duration {
+        self.failing_since.get_or_insert_with(Instant::now).elapsed()
     }
 
     /// What the next pause is at most.

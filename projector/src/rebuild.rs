@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::generation::{Generation, Generations, Groups, State};
-use shared::limits::{DROP_GRACE, PROGRESS_CHECK_INTERVAL, REBUILD_CAUGHT_UP};
+use shared::limits::{DROP_GRACE, PROGRESS_CHECK_INTERVAL, REBUILD_CAUGHT_UP, REBUILD_STANDSTILL_MAX};
 use shared::ports::{FeedMonitor, FeedStatus, StoreError};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::verify::{Comparison, Tell, Verifier, VerifyError, verify};
 
@@ -49,8 +49,8 @@ pub struct Built {
     /// Events applied, of all that there are.
     pub applied: u64,
     pub events: u64,
-    /// Whether any was since the last look.
-    pub moves: bool,
+    /// None was for longer than [`REBUILD_STANDSTILL_MAX`].
+    pub stands: bool,
     /// The partition with the most events left, and how many.
     pub slowest: (u16, u64),
 }
@@ -75,15 +75,19 @@ impl Rebuild {
         mut tell: impl FnMut(&Built),
     ) -> Result<(), RebuildError> {
         let Verifier { generation, monitor, .. } = verifier;
-        let mut applied = 0;
+        let (mut applied, mut moved_at) = (0, Instant::now());
         let mut looks = tokio::time::interval(PROGRESS_CHECK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
-            match self.look(*generation, &**monitor, applied).await {
-                Ok((built, behind)) => {
-                    tell(&built);
+            match self.look(*generation, &**monitor).await {
+                Ok((mut built, behind)) => {
+                    if built.applied > applied || built.state == State::Paused {
+                        moved_at = Instant::now();
+                    }
                     applied = built.applied;
+                    built.stands = moved_at.elapsed() > REBUILD_STANDSTILL_MAX;
+                    tell(&built);
                     if built.state == State::Building && behind < REBUILD_CAUGHT_UP {
                         return Ok(());
                     }
@@ -96,19 +100,14 @@ impl Rebuild {
         }
     }
 
-    async fn look(
-        &self,
-        number: u32,
-        monitor: &dyn FeedMonitor,
-        applied: u64,
-    ) -> Result<(Built, Duration), RebuildError> {
+    async fn look(&self, number: u32, monitor: &dyn FeedMonitor) -> Result<(Built, Duration), RebuildError> {
         self.claim().await?;
         let Generation { state, .. } = self.find(number).await?;
         if !matches!(state, State::Building | State::Paused) {
             return Err(RebuildError::Not { number, state, what: "be built" });
         }
         let status = monitor.status().await?;
-        Ok((Built::of(number, state, &status, applied), status.behind()))
+        Ok((Built::of(number, state, &status), status.behind()))
     }
 
     /// Compares it with the log, all of it.
@@ -256,7 +255,7 @@ impl Rebuild {
 }
 
 impl Built {
-    fn of(generation: u32, state: State, status: &FeedStatus, before: u64) -> Self {
+    fn of(generation: u32, state: State, status: &FeedStatus) -> Self {
         let events = status.head();
         let applied = events - status.lag().min(events);
         let slowest = status.partitions.iter().max_by_key(|partition| partition.lag);
@@ -265,7 +264,7 @@ impl Built {
             state,
             applied,
             events,
-            moves: applied > before,
+            stands: false,
             slowest: slowest.map_or((0, 0), |partition| (partition.partition, partition.lag)),
         }
     }
@@ -276,9 +275,7 @@ impl Built {
         let (partition, left) = self.slowest;
         match left {
             0 => String::new(),
-            _ if !self.moves && self.state == State::Building => {
-                "nothing moves: does a projector run?".to_owned()
-            }
+            _ if self.stands => "nothing moves: does a projector run?".to_owned(),
             _ => format!("partition {partition} has {left} left"),
         }
     }
@@ -291,8 +288,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_slowest_partition_is_told_while_anything_moves() {
-        let built = |lags: [u64; 2], before| {
+    fn the_slowest_partition_is_told_unless_it_stands() {
+        let built = |lags: [u64; 2]| {
             let partition = |(partition, lag)| PartitionStatus {
                 partition,
                 head: 1_000,
@@ -302,12 +299,12 @@ mod tests {
                 loss: None,
             };
             let partitions = (0..).zip(lags).map(partition).collect();
-            Built::of(2, State::Building, &FeedStatus { partitions, consumers: Vec::new() }, before)
+            Built::of(2, State::Building, &FeedStatus { partitions, consumers: Vec::new() })
         };
-        let standing = built([900, 700], 400);
-        assert_eq!((standing.applied, standing.events, standing.moves), (400, 2_000, false));
-        assert_eq!(standing.note(), "nothing moves: does a projector run?");
-        assert_eq!(built([900, 700], 0).note(), "partition 0 has 900 left");
-        assert_eq!(built([0, 0], 2_000).note(), "");
+        let begun = built([900, 700]);
+        assert_eq!((begun.applied, begun.events), (400, 2_000));
+        assert_eq!(begun.note(), "partition 0 has 900 left");
+        assert_eq!(Built { stands: true, ..begun }.note(), "nothing moves: does a projector run?");
+        assert_eq!(Built { stands: true, ..built([0, 0]) }.note(), "");
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use shared::Clock;
-use shared::limits::BATCH_EVENTS_MAX;
+use shared::limits::{BATCH_EVENTS_MAX, UNFIT_EXPECTED_MAX};
 use shared::ports::{Delivery, EventFeed, StoreError, ViewWriter};
 use shared::process::telemetry::Metrics;
 use shared::view::ViewChange;
@@ -104,7 +104,7 @@ pub async fn run(mut projector: Projector, shutdown: CancellationToken) {
             Failure::Storm(storm) => return projector.progress.stop(storm),
         };
         projector.counters.failures.inc();
-        tell(&error, backoff.longest());
+        tell(&error, backoff.longest(), backoff.failing_for());
         if batch.is_empty() {
             let Some(()) = shutdown.run_until_cancelled(backoff.pause()).await else { return };
         } else {
@@ -113,11 +113,13 @@ pub async fn run(mut projector: Projector, shutdown: CancellationToken) {
     }
 }
 
-fn tell(error: &StoreError, backoff: Duration) {
+fn tell(error: &StoreError, backoff: Duration, failing_for: Duration) {
     let (retryable, retry_ms) = (error.is_retryable(), backoff.as_millis());
     let error = error as &dyn std::error::Error;
     if retryable {
         tracing::warn!(error, retry_ms, "a batch failed; it is tried again");
+    } else if failing_for < UNFIT_EXPECTED_MAX {
+        tracing::info!(error, retry_ms, "a batch failed; it is tried again");
     } else {
         tracing::error!(error, retry_ms, "a batch failed, and will until somebody helps; it is tried again");
     }

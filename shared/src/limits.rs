@@ -242,6 +242,11 @@ pub const REBUILD_CLAIM_LIFETIME: Duration = Duration::from_secs(10);
 pub const REBUILD_CAUGHT_UP: Duration = Duration::from_secs(1);
 /// A projector that is to leave a generation writes what it has read; after this it leaves that to others.
 pub const FILLING_ENDS_WITHIN: Duration = Duration::from_secs(2);
+/// A projector that fills a generation which its connection does not know yet, or no more, is no alarm for so long: it
+/// connects anew meanwhile, or leaves.
+pub const UNFIT_EXPECTED_MAX: Duration = Duration::from_secs(5);
+/// A generation to which nothing is applied for so long may have no projector.
+pub const REBUILD_STANDSTILL_MAX: Duration = Duration::from_secs(5);
 /// How long a generation that nobody is to fill any more is left alone, before it is removed: several times what a
 /// projector needs to notice, to finish its batch and to end.
 pub const DROP_GRACE: Duration = Duration::from_secs(5);

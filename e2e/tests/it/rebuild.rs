@@ -143,6 +143,13 @@ async fn a_rebuild_is_paused_resumed_and_cancelled() {
     assert_eq!(states(&app).await, ["serving", "dropped"]);
     nothing_is_left_of(&app, 2).await;
 
+    // Nobody was alarmed by what he was told to do.
+    let logs = app.processes().logs().await;
+    for (name, log) in logs.iter().filter(|(name, _)| name.starts_with("projector")) {
+        let alarm = log.lines().find(|line| line.contains("\"level\":\"ERROR\""));
+        assert_eq!(alarm, None, "{name}");
+    }
+
     // A number is never used twice.
     assert_eq!(app.processes().done(&["rebuild"]).await["generation"], 3);
     assert_eq!(samer.conversation(&lena).await.len(), 20);

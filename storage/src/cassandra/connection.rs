@@ -139,8 +139,16 @@ async fn keep(
                 // Afterwards: who knows of the new generation reads no other.
                 serving.store(store.serving, Ordering::Release);
                 store.tell_what_was_seen(told).await;
-                store.outlived(doubt, &mut starts, told).await;
-                tracing::warn!(keyspace = options.keyspace, "connecting to cassandra anew");
+                let keyspace = &options.keyspace;
+                match store.outlived(doubt, &mut starts, told).await {
+                    Outlived::Changed => {
+                        tracing::info!(
+                            keyspace,
+                            "the generations have changed; connecting to cassandra anew"
+                        );
+                    }
+                    Outlived::Silent => tracing::warn!(keyspace, "connecting to cassandra anew"),
+                }
             }
             Err(error) => {
                 let changed = published
@@ -157,6 +165,14 @@ async fn keep(
             }
         }
     }
+}
+
+/// Why a store is replaced.
+enum Outlived {
+    /// The register is another one, as when a generation is made, served or dropped.
+    Changed,
+    /// It did not answer, twice.
+    Silent,
 }
 
 impl Store {
@@ -217,8 +233,8 @@ impl Store {
         self.seen.list(&self.session, self.serving).await
     }
 
-    /// Returns when this store should be replaced: it does not answer, twice, or the register has changed.
-    async fn outlived(&self, doubt: &Notify, starts: &mut Starts, told: &Told) {
+    /// Returns when this store should be replaced.
+    async fn outlived(&self, doubt: &Notify, starts: &mut Starts, told: &Told) -> Outlived {
         loop {
             // Without any doubt it is looked at now and then, for the register's sake.
             let _ = timeout(GENERATION_CHECK_INTERVAL, doubt.notified()).await;
@@ -227,8 +243,10 @@ impl Store {
                 sleep(VIEWS_RECONNECT_PAUSE).await;
                 listed = self.generations.list(&self.session).await;
             }
-            if listed.ok().as_ref() != Some(&self.listed) {
-                return;
+            match listed {
+                Ok(listed) if listed == self.listed => {}
+                Ok(_) => return Outlived::Changed,
+                Err(_) => return Outlived::Silent,
             }
             if let Ok(start) = self.starts.read(&self.session).await {
                 starts.note(start);
