@@ -320,7 +320,7 @@ impl Answer {
     /// returns its body.
     ///
     /// # Panics
-    /// When anything about it is not as API.md says.
+    /// When anything about it is not as docs/api.md says.
     #[track_caller]
     pub fn expect_problem(&self, status: u16, code: &str) -> Value {
         assert_eq!((self.status, self.problem_code().as_str()), (status, code), "{self:?}");

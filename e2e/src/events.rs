@@ -1,5 +1,5 @@
 //! Event streams as a client reads them: strictly, so that what a browser would not understand fails the test; and a
-//! reader who comes back after every break, as API.md asks of clients.
+//! reader who comes back after every break, as docs/guarantees.md asks of clients.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Resource, Rlimit, WaitId, WaitIdOptions, kill_process
 
 pub use rustix::process::Signal;
 
-/// From SIGTERM to the exit, for every service (API.md, FAULTS.md).
+/// From SIGTERM to the exit, for every service (docs/faults.md).
 pub const EXIT_TIME_MAX: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(5);
 const LOG_TAIL_LINES: usize = 25;

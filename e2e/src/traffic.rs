@@ -1,6 +1,6 @@
 //! Clients that send and read while something happens, and what they were told. Every message is a PUT that is
-//! repeated with the same id until its outcome is certain, as API.md asks of clients: so at the end what was
-//! acknowledged and what is visible must be the same.
+//! repeated with the same id until its outcome is certain, as docs/guarantees.md asks of clients: so at the end what
+//! was acknowledged and what is visible must be the same.
 
 use std::collections::HashSet;
 use std::sync::Arc;

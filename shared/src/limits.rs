@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::rate::{Rate, Unit};
 
-// Names and content (API.md).
+// Names and content (docs/api.md).
 pub const USERNAME_CHARS_MIN: usize = 2;
 pub const USERNAME_CHARS_MAX: usize = 32;
 /// Unicode scalar values.
@@ -121,7 +121,7 @@ pub const SESSIONS_BELIEVED_MAX: usize = 100_000;
 /// The oldest makes room for a new one.
 pub const SESSIONS_PER_USER_MAX: usize = 100;
 
-// What clients may do (API.md). All of this is configurable or lifted by a switch.
+// What clients may do (docs/settings.md). All of this is configurable or lifted by a switch.
 pub const SEND_RATE: Rate = Rate::new(20, Unit::Second, 40);
 pub const LOGIN_RATE: Rate = Rate::new(10, Unit::Minute, 10);
 pub const REGISTER_RATE: Rate = Rate::new(10, Unit::Minute, 10);

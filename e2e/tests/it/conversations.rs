@@ -15,8 +15,8 @@ fn summary(inbox: &[Value]) -> Vec<(String, u64, u64, u64)> {
     inbox.iter().map(row).collect()
 }
 
-/// Inboxes follow the log within moments; nothing bounds them from before (see API.md, "Fresh by default", which
-/// is about messages).
+/// Inboxes follow the log within moments; nothing bounds them from before (docs/guarantees.md, "What a page
+/// shows", is about messages).
 async fn expect_inbox(user: &User, expected: &[(&str, u64, u64, u64)]) {
     let expected: Vec<_> = expected
         .iter()

@@ -1,4 +1,4 @@
-//! nginx when nobody is behind it: FAULTS.md, "all upstreams down, or silent".
+//! nginx when nobody is behind it: docs/faults.md, "no instance is there, or all are silent".
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Clients that take more than their share: rows of FAULTS.md. The others do not notice.
+//! Clients that take more than their share: rows of docs/faults.md. The others do not notice.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The log loses what it knew of its readers, or a whole partition: rows of FAULTS.md.
+//! The log loses what it knew of its readers, or a whole partition: rows of docs/faults.md.
 
 use e2e::traffic::{Pair, Traffic, assert_all_visible};
 use e2e::{Shape, TestApp, eventually, new_id};

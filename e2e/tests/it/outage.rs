@@ -1,4 +1,4 @@
-//! Redis or Cassandra away under load: rows of FAULTS.md. What cannot be done is said truly and in time, and
+//! Redis or Cassandra away under load: rows of docs/faults.md. What cannot be done is said truly and in time, and
 //! service is back without a human.
 
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Events that cannot be applied: rows of FAULTS.md. They are parked with their cause, their neighbours do not
+//! Events that cannot be applied: rows of docs/faults.md. They are parked with their cause, their neighbours do not
 //! notice, and an operator has the last word on them.
 
 use std::sync::Arc;

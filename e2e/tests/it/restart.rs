@@ -1,4 +1,4 @@
-//! Services that are killed, paused and restarted under load: rows of FAULTS.md, and its promises P1 to P5.
+//! Services that are killed, paused and restarted under load: rows of docs/faults.md, and its promises P1 to P5.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The log is put back from an older copy, or is empty, beside views that have seen more of it: a row of FAULTS.md.
-//! What has lost events stops and says so; everything else goes on, and nothing is overwritten.
+//! The log is put back from an older copy, or is empty, beside views that have seen more of it: a row of
+//! docs/faults.md. What has lost events stops and says so; everything else goes on, and nothing is overwritten.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,5 +1,5 @@
-//! Cassandra itself paused or killed under load: rows of FAULTS.md. What a store does not take is tried again for as
-//! long as it takes, and parks nothing.
+//! Cassandra itself paused or killed under load: rows of docs/faults.md. What a store does not take is tried again
+//! for as long as it takes, and parks nothing.
 
 use std::time::Duration;
 

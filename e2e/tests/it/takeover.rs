@@ -1,5 +1,6 @@
 //! Who holds what was read and not yet written: a projector that is killed or stopped is taken over from in time,
-//! one that is slow is not, and one that is told to end leaves nothing behind. Rows of FAULTS.md, and its promise P5.
+//! one that is slow is not, and one that is told to end leaves nothing behind. Rows of docs/faults.md, and its
+//! promise P5.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

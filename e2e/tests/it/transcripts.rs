@@ -69,7 +69,7 @@ fn named(request: Request) -> Request {
     request.header("x-request-id", REQUEST_ID)
 }
 
-/// As API.md says. `unavailable` is nginx's alone.
+/// As docs/api.md says. `unavailable` is nginx's alone.
 fn status(code: &str) -> u16 {
     let parts = Code::ALL.iter().map(|code| code.parts()).find(|(_, name, _)| *name == code);
     parts.map_or(503, |(status, ..)| status.as_u16())

@@ -20,7 +20,7 @@ macro_rules! codes {
         }
 
         impl Code {
-            /// In the order of API.md.
+            /// In the order of docs/api.md.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
             /// Status, code and title.

@@ -20,7 +20,7 @@ const fn real(name: &'static str, when: &'static str) -> Section {
     Section { name, by: Backend::Real, when }
 }
 
-/// In the order of API.md, "Codes".
+/// In the order of docs/api.md, "Codes".
 pub(crate) const SECTIONS: [Section; 25] = [
     alone(
         "invalid_request",

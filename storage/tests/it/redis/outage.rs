@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::server::Server;
 use super::{Fresh, GENERATION, PATIENCE, eventually, message, once, put, read, start};
 
-/// FAULTS.md: service is back this soon after the log is.
+/// docs/faults.md: service is back this soon after the log is.
 pub(super) const BACK_WITHIN: Duration = Duration::from_secs(2);
 /// An append may wait for [`LOG_TIMEOUT`] in the queue and for as long for its answer; the rest is for a slow
 /// machine.
