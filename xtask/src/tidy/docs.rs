@@ -1,4 +1,4 @@
-//! Documents: what they point at is there, and every setting is listed.
+//! Documents: what they point at is there, what points at them finds them, and every setting is listed.
 
 use super::{Finding, SourceFile, Tree};
 
@@ -7,6 +7,8 @@ const SETTINGS: &str = "docs/settings.md";
 const VARIABLE: &str = "env = \"";
 /// These tell of times when files had other names.
 const HISTORY: [&str; 2] = ["CHANGELOG.md", "docs/decisions/"];
+/// The documents that it names are made up.
+const TESTS: &str = "xtask/src/tidy/tests.rs";
 
 /// A link to a document leads to one that is there, and to a heading that it has.
 pub(super) fn links_lead_somewhere(tree: &Tree) -> Vec<Finding> {
@@ -24,15 +26,42 @@ pub(super) fn links_lead_somewhere(tree: &Tree) -> Vec<Finding> {
 /// A source file that a document names is there; the end of its path will do.
 pub(super) fn files_that_are_named_exist(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let of_today =
-        tree.documents().filter(|document| !HISTORY.iter().any(|past| document.path.starts_with(past)));
-    for document in of_today {
+    for document in of_today(tree) {
         for (number, line) in document.lines() {
             for name in line.split('`').filter(|text| text.ends_with(".rs") && !text.contains(' ')) {
-                let end = format!("/{name}");
-                if !tree.rust().any(|file| file.path == name || file.path.ends_with(&end)) {
+                if files_named(tree, name).next().is_none() {
                     findings.push(document.finding(number, format!("there is no `{name}`")));
                 }
+            }
+        }
+    }
+    findings
+}
+
+/// A test that a document names, as `file.rs::test`, is in that file.
+pub(super) fn tests_that_are_named_exist(tree: &Tree) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for document in of_today(tree) {
+        for (number, line) in document.lines() {
+            for name in line.split('`').filter(|text| text.contains(".rs::")) {
+                let (file, test) = name.split_once("::").unwrap_or((name, ""));
+                let function = format!("fn {test}(");
+                if !files_named(tree, file).any(|file| file.text.contains(&function)) {
+                    findings.push(document.finding(number, format!("there is no `{name}`")));
+                }
+            }
+        }
+    }
+    findings
+}
+
+/// A document that a source file names is there: by its path from the root.
+pub(super) fn documents_that_are_named_exist(tree: &Tree) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for file in tree.rust().filter(|file| file.path != TESTS) {
+        for (number, line) in file.lines() {
+            for name in names_of_documents(line).filter(|name| tree.get(name).is_none()) {
+                findings.push(file.finding(number, format!("there is no `{name}`")));
             }
         }
     }
@@ -62,6 +91,24 @@ pub(super) fn every_setting_is_listed(tree: &Tree) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Documents that tell how it is.
+fn of_today(tree: &Tree) -> impl Iterator<Item = &SourceFile> {
+    tree.documents().filter(|document| !HISTORY.iter().any(|past| document.path.starts_with(past)))
+}
+
+/// Source files by the end of their path.
+fn files_named<'a>(tree: &'a Tree, name: &str) -> impl Iterator<Item = &'a SourceFile> {
+    let (name, end) = (name.to_owned(), format!("/{name}"));
+    tree.rust().filter(move |file| file.path == name || file.path.ends_with(&end))
+}
+
+/// The paths of documents in a line of Rust, without what leads to the root.
+fn names_of_documents(line: &str) -> impl Iterator<Item = &str> {
+    let words = line.split(|letter: char| !letter.is_ascii_alphanumeric() && !"-_./".contains(letter));
+    let paths = words.map(|word| word.trim_start_matches(['.', '/']).trim_end_matches('.'));
+    paths.filter(|path| path.ends_with(".md"))
 }
 
 /// The targets of a line's links, of those that lead to documents.

@@ -24,7 +24,7 @@ const EXTENSIONS: [&str; 5] = ["rs", "cql", "json", "lock", "md"];
 /// Not ours, or made by a command.
 const DIRS_SKIPPED: [&str; 3] = ["target", "data", "node_modules"];
 
-const RULES: [fn(&Tree) -> Vec<Finding>; 11] = [
+const RULES: [fn(&Tree) -> Vec<Finding>; 13] = [
     boundaries::services_do_not_name_storage,
     files::every_file_says_what_it_is_for,
     files::no_file_is_too_long,
@@ -35,6 +35,8 @@ const RULES: [fn(&Tree) -> Vec<Finding>; 11] = [
     cql::statements_keep_the_merge,
     docs::links_lead_somewhere,
     docs::files_that_are_named_exist,
+    docs::tests_that_are_named_exist,
+    docs::documents_that_are_named_exist,
     docs::every_setting_is_listed,
 ];
 

@@ -192,6 +192,35 @@ fn documents_name_files_that_exist() {
 }
 
 #[test]
+fn documents_name_tests_that_exist() {
+    let file = ("e2e/tests/it/send.rs", "//! x\nasync fn it_is_sent(app: &TestApp) {}\n");
+    assert_quiet(&[file, ("docs/a.md", "`send.rs::it_is_sent`, `it/send.rs::it_is_sent`")]);
+    for name in ["send.rs::it_is", "end.rs::it_is_sent", "sent.rs::it_is_sent", "send.rs::"] {
+        let found = findings(&[file, ("docs/a.md", &format!("`{name}`"))]);
+        assert_eq!(found, [format!("docs/a.md:1: there is no `{name}`")]);
+    }
+}
+
+#[test]
+fn code_names_documents_that_exist() {
+    let documents = [("README.md", "# R"), ("docs/a.md", "# A")];
+    let with = |text: &str| findings(&[documents[0], documents[1], ("e2e/src/a.rs", text)]);
+    let quiet = [
+        "//! See docs/a.md, `README.md` and (docs/a.md).",
+        "//! x\nconst A: &str = \"/../docs/a.md\";",
+        "//! x\nfn is(x: &str) { x.ends_with(\".md\") }",
+    ];
+    for text in quiet {
+        assert_eq!(with(text), [] as [String; 0]);
+    }
+    for (text, name) in
+        [("//! As API.md says.", "API.md"), ("//! `docs/b.md`", "docs/b.md"), ("//! a.md", "a.md")]
+    {
+        assert_eq!(with(text), [format!("e2e/src/a.rs:1: there is no `{name}`")]);
+    }
+}
+
+#[test]
 fn every_setting_is_in_the_table() {
     let code = ("projector/src/config.rs", "//! x\n#[arg(long, env = \"CHAT_NAME\")]\n");
     assert_quiet(&[code, ("docs/settings.md", "| `--name` | `CHAT_NAME` | host name |")]);
@@ -206,5 +235,5 @@ fn every_setting_is_in_the_table() {
 #[test]
 fn an_empty_tree_is_tidy() {
     assert_quiet(&[]);
-    assert_eq!(RULES.len(), 11, "a new rule needs a test above");
+    assert_eq!(RULES.len(), 13, "a new rule needs a test above");
 }
