@@ -9,6 +9,7 @@ use e2e::process::Process;
 use e2e::traffic::{Pair, Readers, Traffic, assert_all_visible, assert_unnoticed};
 use e2e::{Backend, TestApp, eventually, within};
 use serde_json::{Value, json};
+use shared::limits::REBUILD_CAUGHT_UP;
 
 use crate::rolled_back::partition_of;
 
@@ -124,6 +125,8 @@ async fn a_rebuild_is_paused_resumed_and_cancelled() {
         samer.send(&lena, "hi").await;
     }
     refused(&app, &["rebuild", "--pause"], "nothing is being rebuilt").await;
+    // Who lacks nothing older has caught up.
+    tokio::time::sleep(REBUILD_CAUGHT_UP).await;
     let mut rebuild = app.processes().begin("rebuild", &["rebuild", "--rate", "1"]);
     let says = async |rebuild: &Process, what: &str| {
         let lines = rebuild.output().lines().count();

@@ -61,7 +61,12 @@ impl Rows {
     async fn plant(app: &TestApp, sender: &User) -> Self {
         let (placed, unplaced): (Vec<_>, Vec<_>) =
             shapes(app.backend()).into_iter().partition(Shape::is_placed);
-        Self { placed: plant(app, sender, placed).await, unplaced: plant(app, sender, unplaced).await }
+        // Before anything large stands in the way of a registration, which cannot be repeated.
+        let (some, others) = (app.users(CONVERSATIONS).await, app.users(CONVERSATIONS).await);
+        Self {
+            placed: plant(app, sender, some, placed).await,
+            unplaced: plant(app, sender, others, unplaced).await,
+        }
     }
 
     fn all(&self) -> impl Iterator<Item = &Row> {
@@ -91,9 +96,9 @@ impl Rows {
 
 const CONVERSATIONS: usize = 6;
 
-async fn plant(app: &TestApp, sender: &User, shapes: Vec<Shape>) -> Vec<Row> {
+async fn plant(app: &TestApp, sender: &User, peers: Vec<User>, shapes: Vec<Shape>) -> Vec<Row> {
     let mut rows = Vec::new();
-    for peer in app.users(CONVERSATIONS).await {
+    for peer in peers {
         assert_eq!(send(sender, &peer, 1).await, 1);
         rows.push(Row { peer, shapes: Vec::new() });
     }
