@@ -90,7 +90,7 @@ pub(crate) const SECTIONS: [Section; 25] = [
     ),
     real(
         "internal",
-        "Something is wrong with the service (here: its Redis was set so that it may lose messages): tell its operator \
+        "Something is wrong with the service (here: what Redis has of the session is damaged): tell its operator \
          the request id. A write is tried again later as its `outcome` says; for `unknown`, with the same key or id.",
     ),
     alone(
