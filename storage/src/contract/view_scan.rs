@@ -13,10 +13,9 @@ use shared::view::{
     ViewChange,
 };
 
-use super::words::{mark, message, sent};
+use super::words::{self, mark, sent};
 use super::{ViewStores, name, pair};
 
-const CONTENT: &str = "a \u{1f980} \"quoted\"\n";
 const TABLES: [ScannedTable; 4] =
     [ScannedTable::Timeline, ScannedTable::Inbox, ScannedTable::Users, ScannedTable::Parked];
 
@@ -29,10 +28,10 @@ pub async fn an_empty_view_has_no_rows(stores: ViewStores) {
 pub async fn every_row_comes_once(stores: ViewStores) {
     // In two buckets, and in the order of names and of numbers where that differs.
     let messages = [
-        message("samer", "lena", 1, CONTENT),
-        message("lena", "samer", BUCKET_MESSAGES + 1, CONTENT),
-        message("omar", "samer", 256, CONTENT),
-        message("omar", "a.b", 3, CONTENT),
+        message("samer", "lena", 1),
+        message("lena", "samer", BUCKET_MESSAGES + 1),
+        message("omar", "samer", 256),
+        message("omar", "a.b", 3),
     ];
     let user = UserRow { username: name("samer"), registered_at: Timestamp(1_795_339_800_125) };
     let positions = [(0, 1, 2), (3, 5, u64::MAX)];
@@ -88,7 +87,7 @@ pub async fn every_row_comes_once(stores: ViewStores) {
 
 pub async fn a_large_table_comes_page_by_page(stores: ViewStores) {
     let last = 2 * SCAN_ROWS_PER_PAGE as Seq + 1;
-    let messages: Vec<_> = (1..=last).map(|seq| message("samer", "lena", seq, CONTENT)).collect();
+    let messages: Vec<_> = (1..=last).map(|seq| message("samer", "lena", seq)).collect();
     let put = |message: &Message| ViewChange::Timeline(TimelineChange::PutMessage(message.clone()));
     stores.writer.apply(&messages.iter().map(put).collect::<Vec<_>>(), &[]).await.unwrap();
     let expected = messages.iter().map(in_timeline).collect();
@@ -107,6 +106,11 @@ fn assert_same<T: std::fmt::Debug>(one: Vec<T>, other: Vec<T>) {
 fn in_timeline(message: &Message) -> ScannedRow {
     let entry = TimelineEntry::Message(message.clone());
     ScannedRow::Timeline { conversation: message.conversation(), entry }
+}
+
+/// Of a content that no other has.
+fn message(sender: &str, recipient: &str, seq: Seq) -> Message {
+    words::message(sender, recipient, seq, &format!("{sender}'s \u{1f980} \"{seq}\"\n"))
 }
 
 fn parked_row(position: Position) -> ParkedRow {
