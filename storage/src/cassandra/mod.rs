@@ -217,8 +217,10 @@ impl Reader {
     /// What is read of it is of the generation that was looked at here.
     fn current(&self) -> Result<Arc<Store>, StoreError> {
         let store = self.connection.current()?;
-        if let Some(log) = self.log.as_ref().and_then(|log| log.borrow().clone()) {
-            store.admits(&log)?;
+        if let Some(log) = &self.log
+            && let Some(log) = &*log.borrow()
+        {
+            store.admits(log)?;
         }
         Ok(store)
     }
