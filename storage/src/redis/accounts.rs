@@ -12,12 +12,12 @@ use async_trait::async_trait;
 use shared::Seq;
 use shared::ids::{Conversation, Subject, Username};
 use shared::limits::{SESSION_LIFETIME, SESSION_RENEWAL_AFTER, SESSIONS_PER_USER_MAX};
-use shared::ports::{self, SessionKey, StoreError};
+use shared::ports::{self, Chain, SessionKey, StoreError};
 use tokio::sync::watch;
 
 use super::STORE;
 use super::keys::{self, Keys};
-use super::link::{Chain, Link};
+use super::link::Link;
 use super::server::Server;
 
 const LIFETIME_MS: i64 = SESSION_LIFETIME.as_millis() as i64;

@@ -13,13 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use redis::{Pipeline, Value};
 use shared::limits::{CONSUMER_CALLS_APART_MAX, HEARTBEAT_INTERVAL};
-use shared::ports::StoreError;
+use shared::ports::{Chain, StoreError};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::STORE;
-use super::link::Chain;
 use super::server::{Connection, Server, unavailable};
 
 /// `MAX-MAX` itself would stand for new entries.

@@ -9,13 +9,11 @@ use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation, ServerError, Value};
 use shared::Clock;
 use shared::limits::{BACKOFF_MIN, LOG_NAMED_EVERY, LOG_RECONNECT_PAUSE_MAX};
-use shared::ports::StoreError;
+use shared::ports::{Chain, StoreError};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-pub(super) use shared::ports::Chain;
 
 use super::STORE;
 use super::durability::Profile;

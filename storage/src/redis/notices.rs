@@ -12,14 +12,14 @@ use shared::Seq;
 use shared::event::Event;
 use shared::ids::Conversation;
 use shared::limits::{LOG_TIMEOUT, NOTICES_PER_PUBLISH_MAX, NOTICES_PING_INTERVAL, NOTICES_QUEUED_MAX};
-use shared::ports::{self, Applied, Delivery, StoreError};
+use shared::ports::{self, Applied, Chain, Delivery, StoreError};
 use tokio::sync::broadcast;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::STORE;
-use super::link::{Chain, Pauses};
+use super::link::Pauses;
 use super::server::{Server, unavailable};
 
 /// One subscription for the whole process. Clones share it.
