@@ -82,7 +82,8 @@ impl Report {
     /// 24 lines and 80 columns.
     #[must_use]
     pub fn table(&self) -> String {
-        let (lost, mut text) = (self.lost(), self.told_losses());
+        let lost = self.lost();
+        let mut text = told_losses(&lost);
         for Standing { generation, lag, behind_ms, feed } in &self.generations {
             let (behind, pending) = (Seconds(*behind_ms), feed.pending());
             text += &format!("generation {generation}: lag {lag} events, {behind} behind, {pending} pending");
@@ -129,26 +130,6 @@ impl Report {
         lost.into_iter().collect()
     }
 
-    fn told_losses(&self) -> String {
-        let lost = self.lost();
-        if lost.is_empty() {
-            return String::new();
-        }
-        let mut text =
-            format!("LOST partitions: {}, which lack events that were seen of the log\n", lost.len());
-        for (partition, loss) in lost.iter().take(LOSSES_SHOWN_MAX) {
-            text += &format!("  {}\n", loss.text(*partition));
-        }
-        let more = lost.len().saturating_sub(LOSSES_SHOWN_MAX);
-        if more > 0 {
-            text += &format!("  and {more} partitions more\n");
-        }
-        if lost.values().any(|loss| !loss.is_repaired()) {
-            text += "`projector repair` lists what is lost; if Redis was emptied, `projector restore` comes first\n";
-        }
-        text + "\n"
-    }
-
     fn row(&self, archived: &Archived, is_lost: bool) -> Vec<String> {
         let Archived { partition, archived, trimmed, hot_bytes, .. } = archived;
         let standings = self
@@ -170,6 +151,26 @@ impl Report {
 }
 
 const NAMES: [&str; 5] = ["partition", "events", "archived", "trimmed", "hot KiB"];
+
+/// What is lost, and what to do.
+fn told_losses(lost: &BTreeMap<u16, &Loss>) -> String {
+    if lost.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("LOST partitions: {}, which lack events that were seen of the log\n", lost.len());
+    for (partition, loss) in lost.iter().take(LOSSES_SHOWN_MAX) {
+        text += &format!("  {}\n", loss.text(*partition));
+    }
+    let more = lost.len().saturating_sub(LOSSES_SHOWN_MAX);
+    if more > 0 {
+        text += &format!("  and {more} partitions more\n");
+    }
+    if lost.values().any(|loss| !loss.is_repaired()) {
+        text +=
+            "`projector repair` lists what is lost; if Redis was emptied, `projector restore` comes first\n";
+    }
+    text + "\n"
+}
 
 /// Consumers and what each has done, in lines of at most 80 characters.
 fn applied(feed: &FeedStatus) -> String {
