@@ -1,5 +1,5 @@
 //! A small HTTP client that shows exactly what was answered. It keeps connections alive, follows nothing,
-//! decodes nothing and repeats nothing by itself.
+//! decodes nothing and repeats nothing unless it is told to.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -29,6 +29,9 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// nginx waits at least this long for a service that says nothing.
 const SILENCE_TIME_MIN: Duration = Duration::from_millis(1_500);
+
+/// Before a request is made again.
+const RETRY_AFTER: Duration = Duration::from_millis(20);
 
 /// Clients of one address; clones share their connections.
 #[derive(Clone, Debug)]
@@ -141,6 +144,21 @@ impl Request {
     pub async fn send(self) -> Answer {
         let asked = format!("{} {}", self.method, self.path);
         self.try_send().await.unwrap_or_else(|error| panic!("{asked}: {error:#}"))
+    }
+
+    /// The answer of a machine that is not too busy for one: until then it is asked again, which the request must bear.
+    ///
+    /// # Panics
+    /// When no answer comes.
+    pub async fn answered(self) -> Answer {
+        let begun = Instant::now();
+        loop {
+            let answer = self.clone().send().await;
+            if !answer.is_of_a_slow_machine() || begun.elapsed() > patience() {
+                return answer;
+            }
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
     }
 
     /// # Errors

@@ -30,7 +30,7 @@ impl User {
     /// Unless the user is registered.
     pub async fn log_in(client: &Client, name: &str) -> Self {
         let body = json!({ "username": name, "password": PASSWORD });
-        let answer = client.post("/login").json(&body).send().await.expect(200).json();
+        let answer = client.post("/login").json(&body).answered().await.expect(200).json();
         Self::with_token(client, name, answer["token"].as_str().expect("a token"))
     }
 
@@ -62,13 +62,14 @@ impl User {
         self.request("PUT", path)
     }
 
-    /// Sends a message and returns it as it was acknowledged.
+    /// Sends a message, again if need be, and returns it as it was acknowledged.
     ///
     /// # Panics
     /// Unless it is taken.
     pub async fn send(&self, to: &Self, content: &str) -> Value {
         let body = json!({ "recipient": to.name, "content": content });
-        self.post("/send").json(&body).send().await.expect(201).json()
+        let send = self.post("/send").header("idempotency-key", new_id().to_string()).json(&body);
+        send.answered().await.expect(201).json()
     }
 
     /// The idempotent form of a send.
@@ -120,7 +121,7 @@ impl User {
     /// Unless the mark is taken.
     pub async fn mark_read(&self, peer: &Self, seq: u64) {
         let path = format!("/conversations/{}/read", peer.name);
-        self.put(&path).json(&json!({ "seq": seq })).send().await.expect(204);
+        self.put(&path).json(&json!({ "seq": seq })).answered().await.expect(204);
     }
 
     /// The first page of the user's conversations.
@@ -128,7 +129,7 @@ impl User {
     /// # Panics
     /// When it cannot be had.
     pub async fn conversations(&self) -> Vec<Value> {
-        self.get("/conversations").send().await.expect(200).items()
+        self.get("/conversations").answered().await.expect(200).items()
     }
 }
 
