@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use shared::limits::{
-    CONSUMERS_PER_PROJECTOR, FEED_WAIT_MAX, PARTITIONS_DEFAULT, REBUILD_BITE_EVENTS_MAX, REBUILD_RESTS_FOR,
-    REBUILD_YIELDS_AT,
+    CONSUMERS_PER_PROJECTOR, FEED_WAIT_MAX, REBUILD_BITE_EVENTS_MAX, REBUILD_RESTS_FOR, REBUILD_YIELDS_AT,
 };
 use shared::ports::{Delivery, EventFeed, LogScan, Span, StoreError};
 use tokio::time::Instant;
@@ -73,11 +72,11 @@ impl Pace {
         self.due.saturating_duration_since(now).min(FEED_WAIT_MAX)
     }
 
-    /// Events of each partition in the next batch.
+    /// Events in the next batch.
     fn bite(&self, events_max: usize) -> usize {
         match self.rate {
-            // Of as many partitions as there are usually, not more than a second's worth.
-            Some(rate) => events_max.min((rate as usize / usize::from(PARTITIONS_DEFAULT)).max(1)),
+            // Not more than a second's worth.
+            Some(rate) => events_max.min(rate as usize),
             None if self.live.moves() => events_max.min(REBUILD_BITE_EVENTS_MAX),
             None => events_max,
         }
@@ -183,7 +182,7 @@ mod tests {
     fn what_it_was_told_is_its_pace() {
         let (mut pace, now) = pace(Some(1_000));
         look(&pace.live, 7, 0);
-        assert_eq!(pace.bite(5_000) * usize::from(PARTITIONS_DEFAULT), 992);
+        assert_eq!(pace.bite(5_000), 1_000);
         pace.take(100, now);
         pace.rest(now + 4 * MS);
         assert_eq!(pace.held(now), 100 * MS);

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use shared::Clock;
-use shared::limits::BATCH_EVENTS_MAX;
+use shared::limits::READ_EVENTS_MAX;
 use shared::ports::{RecentEvents, StoreError, ViewWriter};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -61,7 +61,7 @@ async fn apply_again(reapplier: &Reapplier) -> Result<u64, StoreError> {
     for span in recent.spans().await? {
         let mut left = Some(span);
         while let Some(span) = left {
-            let batch = recent.read(&span, BATCH_EVENTS_MAX).await?;
+            let batch = recent.read(&span, READ_EVENTS_MAX).await?;
             let Some(last) = batch.last() else { break };
             changes.clear();
             changes_of(&batch, clock, &mut changes);

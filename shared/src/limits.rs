@@ -178,13 +178,15 @@ pub const LOG_RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
 // The feed.
 /// In one projector, with a connection and a batch each: while one waits for the views another one reads.
 pub const CONSUMERS_PER_PROJECTOR: usize = 2;
-/// Per partition, in one batch.
-pub const BATCH_EVENTS_MAX: usize = 512;
+/// In one batch, all partitions together. The more events of a conversation are in one, the less each costs the views.
+pub const BATCH_EVENTS_MAX: usize = 8_192;
 /// Of events in one batch, or one read more. Events of usual size, some 350 B, are bounded by their number; projecting
 /// one takes four times its size.
 pub const BATCH_EVENTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Of all partitions together in one read, but one of each: an answer of the largest messages is 8 MiB.
 pub const READ_EVENTS_MAX: usize = 512;
+/// Of one partition in one read, where those before were small. Each read is noted and synced before it is answered.
+pub const READ_OF_ONE_EVENTS_MAX: usize = 2_048;
 /// How long a read of the feed waits for the first event. As often a consumer looks for what others left.
 pub const FEED_WAIT_MAX: Duration = Duration::from_millis(500);
 /// Whether the log holds what was seen of it, on a connection that lasts; on a new one at once.
@@ -231,8 +233,8 @@ pub const GENERATION_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 pub const LOG_RATE_MAX: u32 = 1_000_000;
 /// While the serving generation is behind by more than this, another one is not built.
 pub const REBUILD_YIELDS_AT: Duration = Duration::from_secs(1);
-/// Of each partition in one batch, while anything else is applied: some milliseconds of work.
-pub const REBUILD_BITE_EVENTS_MAX: usize = 8;
+/// In one batch, while anything else is applied: some milliseconds of work.
+pub const REBUILD_BITE_EVENTS_MAX: usize = 128;
 /// How many times as long as a batch took a consumer rests after it then: both consumers of a projector together work for
 /// half of the time.
 pub const REBUILD_RESTS_FOR: u32 = 3;
@@ -295,8 +297,6 @@ pub const TRIM_HELD_MAX: Duration = Duration::from_secs(40);
 /// Of the log, kept in memory: the longest time and the least memory that can be configured.
 pub const HOT_WINDOW_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
 pub const HOT_WINDOW_BYTES_MIN: u64 = 1024 * 1024;
-/// A batch out of the archive is of one partition, so it may have so many times more of it than one of the stream.
-pub const REPLAY_WIDTH: usize = 8;
 /// How long a consumer that follows the stream reads from the archive before it looks at the stream again.
 pub const REPLAY_TURN: Duration = Duration::from_secs(2);
 /// How often it looks whether there is anything to be read from the archive.

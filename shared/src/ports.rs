@@ -191,8 +191,8 @@ pub trait Heads: Send + Sync {
 /// [`EventFeed::next_batch`] refuses this one as [`StoreError::Unfit`].
 #[async_trait]
 pub trait EventFeed: Send {
-    /// Waits for an event, at most [`crate::limits::FEED_WAIT_MAX`] (then the batch is empty), and returns at most
-    /// about `events_max` per partition, in log order within each. What this consumer was given before and did not
+    /// Waits for an event, at most [`crate::limits::FEED_WAIT_MAX`] (then the batch is empty), and returns about
+    /// `events_max` at most, in log order within each partition. What this consumer was given before and did not
     /// acknowledge comes first, then what a dead consumer left, then new events. Every event is delivered to some
     /// consumer until it is acknowledged. May be dropped at any await: what was read is delivered again.
     ///

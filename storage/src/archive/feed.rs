@@ -6,9 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use shared::limits::{
-    ARCHIVE_BLOCK_ENTRIES, BATCH_EVENTS_BYTES_MAX, REPLAY_LOOK_INTERVAL, REPLAY_TURN, REPLAY_WIDTH,
-};
+use shared::limits::{ARCHIVE_BLOCK_ENTRIES, BATCH_EVENTS_BYTES_MAX, REPLAY_LOOK_INTERVAL, REPLAY_TURN};
 use shared::ports::{Archive, Backlog, Delivery, EventFeed, StoreError};
 use tokio::time::Instant;
 
@@ -41,12 +39,12 @@ impl Feed {
     async fn replay(&mut self, events_max: usize) -> Result<Vec<Delivery>, StoreError> {
         if self.taken.is_empty() {
             // No more than this batch may have: what waits for a later one, at a slow pace, outlives its lease.
-            let blocks = (events_max * REPLAY_WIDTH).div_ceil(ARCHIVE_BLOCK_ENTRIES as usize);
+            let blocks = events_max.div_ceil(ARCHIVE_BLOCK_ENTRIES as usize);
             self.taken = self.backlog.take(blocks).await?.into();
         }
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while bytes < BATCH_EVENTS_BYTES_MAX
-            && batch.len() < events_max * REPLAY_WIDTH
+            && batch.len() < events_max
             && let Some(&(partition, number)) = self.taken.front()
         {
             let block = match existing(&*self.archive, partition, number).await {
@@ -87,7 +85,7 @@ impl EventFeed for Feed {
         let batch = self.stream.next_batch(events_max).await?;
         let bytes = batch.iter().map(entry::size).sum::<usize>();
         // So it gave all that it had.
-        if redis::full(&batch, events_max).is_empty() && bytes < BATCH_EVENTS_BYTES_MAX {
+        if batch.len() < events_max && bytes < BATCH_EVENTS_BYTES_MAX {
             self.turn_ends = Instant::now() + REPLAY_TURN;
         }
         Ok(batch)

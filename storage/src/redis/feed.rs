@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use redis::{Cmd, Pipeline, RedisResult};
 use shared::limits::{
     ACK_TRAIL_SPAN, ACK_TRAIL_SPANS, ACKS_PER_CALL_MAX, BATCH_EVENTS_BYTES_MAX, CONSUMER_SILENCE_MAX,
-    FEED_TIMEOUT, FEED_WAIT_MAX, READ_EVENTS_MAX,
+    FEED_TIMEOUT, FEED_WAIT_MAX, READ_EVENTS_MAX, READ_OF_ONE_EVENTS_MAX,
 };
 use shared::ports::{Delivery, EventFeed, Seen, SeenLog, StoreError};
 use tokio::time::Instant;
@@ -37,6 +37,8 @@ use super::server::{Connection, Server, code, unavailable, unavailable_or_unknow
 
 /// Before the first entry of a stream.
 const FIRST: &str = "0-0";
+/// Behind what the group was given.
+const NEW: &str = ">";
 
 const ACK: &str = concat!(include_str!("ids.lua"), include_str!("ack.lua"));
 
@@ -82,6 +84,8 @@ pub struct Feed {
     inspected_at: Option<Instant>,
     connection: Option<Connection>,
     place: Place,
+    /// The partition of which much was read last.
+    turn: u16,
     /// When to look for dead consumers next.
     look_at: Instant,
 }
@@ -120,13 +124,15 @@ impl Feed {
             seen: None,
             known: inspection::unknown(server.keys.partitions),
             inspected_at: None,
-            server,
             group,
             consumer: consumer.to_owned(),
             streams,
+            // Consumers begin at different ones.
+            turn: server.keys.some_partition(consumer),
             connection: None,
             place: Place::Unsure,
             look_at: Instant::now(),
+            server,
         }
     }
 
@@ -200,70 +206,85 @@ impl Feed {
             }
             *place = Place::New;
         }
-        let left = self.take_over(read_max(&self.partitions, events_max)).await?;
-        if left.is_empty() { self.read_new(events_max).await } else { Ok(left) }
+        let left = self.take_over(events_max).await?;
+        if left.is_empty() { self.read_batch(None, events_max).await } else { Ok(left) }
     }
 
     async fn read_own(&mut self, after: &mut [String], events_max: usize) -> RedisResult<Vec<Delivery>> {
-        let all = self.partitions.clone();
-        let own = self.read_groups(&all, after, read_max(&all, events_max), None).await?;
-        for delivery in &own {
-            after[usize::from(delivery.position.partition)] = entry::id(&delivery.position);
-        }
+        let own = self.read_batch(Some(after), events_max).await?;
         self.redeliveries.own.inc_by(own.len() as u64);
         Ok(own)
     }
 
-    /// Waits for the first entry, and reads on where more wait: of fewer partitions the more of each, as every read is a
-    /// write to Redis (what is pending), which it syncs before it answers.
-    async fn read_new(&mut self, events_max: usize) -> RedisResult<Vec<Delivery>> {
-        let news = vec![">"; self.streams.len()];
-        let mut from = self.partitions.clone();
-        let mut of_each = read_max(&from, events_max);
-        let mut batch = self.read_groups(&from, &news, of_each, Some(FEED_WAIT_MAX)).await?;
+    /// Own pending entries behind these ids, or new ones, which are waited for. A few of each partition; then, where
+    /// more wait, all of one partition before any of the next, as far as the batch goes: much of few conversations costs
+    /// the views less than little of many, as rows of one Cassandra partition travel together and inbox rows collapse.
+    async fn read_batch(
+        &mut self,
+        mut after: Option<&mut [String]>,
+        events_max: usize,
+    ) -> RedisResult<Vec<Delivery>> {
+        let all = self.partitions.clone();
+        let of_each = read_max(&all, events_max);
+        let mut batch = self.read_groups(&all, after.as_deref_mut(), of_each, true).await?;
+        let mut waiting = full(&batch, of_each);
         // A blocked read wakes on the first entry alone; those right behind it are there by now.
-        if !batch.is_empty() && batch.len() <= from.len() {
-            of_each = 0;
-        } else {
-            from = full(&batch, of_each);
+        if after.is_none() && !batch.is_empty() && batch.len() <= all.len() {
+            let read = self.read_groups(&all, None, of_each, false).await?;
+            waiting = full(&read, of_each);
+            batch.extend(read);
         }
-        while !from.is_empty() && of_each < events_max && size(&batch) < BATCH_EVENTS_BYTES_MAX {
-            let more = read_max(&from, events_max - of_each);
-            let read = self.read_groups(&from, &news, more, None).await?;
-            from = full(&read, more);
-            of_each += more;
+        // The next one in turn is last.
+        let passed = waiting.partition_point(|partition| *partition <= self.turn);
+        waiting.rotate_left(passed);
+        waiting.reverse();
+        while let Some(&partition) = waiting.last()
+            && let more @ 1.. = room(&batch, events_max)
+        {
+            self.turn = partition;
+            let read = self.read_groups(&[partition], after.as_deref_mut(), more, false).await?;
+            if read.len() < more {
+                waiting.pop();
+            }
             batch.extend(read);
         }
         batch.sort_by_key(|delivery| delivery.position);
         Ok(batch)
     }
 
-    /// `ids` are by partition.
-    async fn read_groups<Id: AsRef<str>>(
+    /// At most `events_max` of each. Only a read of new entries can wait.
+    async fn read_groups(
         &mut self,
         from: &[u16],
-        ids: &[Id],
+        after: Option<&mut [String]>,
         events_max: usize,
-        wait: Option<Duration>,
+        waits: bool,
     ) -> RedisResult<Vec<Delivery>> {
+        let waits = waits && after.is_none();
         if from.is_empty() {
-            tokio::time::sleep(wait.unwrap_or_default()).await;
+            tokio::time::sleep(if waits { FEED_WAIT_MAX } else { Duration::ZERO }).await;
             return Ok(Vec::new());
         }
         let mut read = redis::cmd("XREADGROUP");
         read.arg("GROUP").arg(&self.group).arg(&self.consumer).arg("COUNT").arg(events_max);
-        if let Some(wait) = wait {
-            read.arg("BLOCK").arg(wait.as_millis() as u64);
+        if waits {
+            read.arg("BLOCK").arg(FEED_WAIT_MAX.as_millis() as u64);
         }
         read.arg("STREAMS");
         for &partition in from {
             read.arg(&self.streams[usize::from(partition)]);
         }
         for &partition in from {
-            read.arg(ids[usize::from(partition)].as_ref());
+            read.arg(after.as_deref().map_or(NEW, |after| &after[usize::from(partition)]));
         }
         let (answer,) = self.ask(&one(read)).await?;
-        entry::streams(&self.streams, answer).ok_or_else(unexpected)
+        let read = entry::streams(&self.streams, answer).ok_or_else(unexpected)?;
+        if let Some(after) = after {
+            for delivery in &read {
+                after[usize::from(delivery.position.partition)] = entry::id(&delivery.position);
+            }
+        }
+        Ok(read)
     }
 
     async fn make_groups(&mut self) -> Result<(), StoreError> {
@@ -323,14 +344,17 @@ fn read_max(from: &[u16], events_max: usize) -> usize {
 }
 
 /// The partitions that gave as much as they were asked for, and so may have more.
-pub(crate) fn full(read: &[Delivery], read_max: usize) -> Vec<u16> {
+fn full(read: &[Delivery], read_max: usize) -> Vec<u16> {
     let partitions = read.chunk_by(|one, next| one.position.partition == next.position.partition);
     let full = partitions.filter(|entries| entries.len() >= read_max);
     full.map(|entries| entries[0].position.partition).collect()
 }
 
-fn size(batch: &[Delivery]) -> usize {
-    batch.iter().map(entry::size).sum()
+/// How many more of one partition this batch can take in one read, if they are as large as those before.
+fn room(batch: &[Delivery], events_max: usize) -> usize {
+    let bytes: usize = batch.iter().map(entry::size).sum();
+    let fit = BATCH_EVENTS_BYTES_MAX.saturating_sub(bytes) / bytes.div_ceil(batch.len().max(1)).max(1);
+    fit.min(events_max.saturating_sub(batch.len())).min(READ_OF_ONE_EVENTS_MAX)
 }
 
 fn one(command: Cmd) -> Pipeline {

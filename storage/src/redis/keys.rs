@@ -47,6 +47,12 @@ impl Keys {
         subject.partition(self.partitions)
     }
 
+    /// For what is of no subject: the same one for the same name.
+    pub(super) fn some_partition(&self, name: &str) -> u16 {
+        let partition = crc32fast::hash(name.as_bytes()) % u32::from(self.partitions);
+        u16::try_from(partition).expect("below the number of partitions")
+    }
+
     /// Hash: what the log is, made once.
     pub(super) fn log(&self) -> String {
         self.named(0, "log")
@@ -105,8 +111,7 @@ impl Keys {
     /// String with an end: when the subject has all its permits again, in µs of Redis' clock.
     pub(super) fn rate(&self, counted: &Counted) -> String {
         let subject = counted.to_string();
-        let partition = crc32fast::hash(subject.as_bytes()) % u32::from(self.partitions);
-        let mut name = self.named(u16::try_from(partition).expect("below the number of partitions"), "rate:");
+        let mut name = self.named(self.some_partition(&subject), "rate:");
         name.push_str(&subject);
         name
     }

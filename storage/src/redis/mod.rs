@@ -75,7 +75,6 @@ pub use backlog::Backlog;
 pub use empty::EmptyLog;
 pub use epoch::Epoch;
 pub use feed::Feed;
-pub(crate) use feed::full;
 pub use groups::Groups;
 pub use hot::Hot;
 pub use limits::RateLimits;

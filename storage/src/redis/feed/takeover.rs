@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::super::command::millis;
 use super::super::entry;
-use super::{Feed, unexpected};
+use super::{Feed, read_max, unexpected};
 
 /// KEYS: events, applied; of the first partition also turns. ARGV: group, the heir, ms of silence after which a
 /// consumer is dead, and after which it leaves, how many entries at most. Answers, of who was taken over from: name,
@@ -70,8 +70,11 @@ impl Feed {
             return Ok(Vec::new());
         }
         let partitions = self.partitions_of_the_dead().await?;
-        let batch =
-            if partitions.is_empty() { Vec::new() } else { self.take(&partitions, events_max).await? };
+        let batch = if partitions.is_empty() {
+            Vec::new()
+        } else {
+            self.take(&partitions, read_max(&partitions, events_max)).await?
+        };
         if batch.is_empty() {
             self.look_at = Instant::now() + FEED_WAIT_MAX;
         }

@@ -1,5 +1,7 @@
 //! How much a batch holds, and what is counted of batches that come again.
 
+use std::collections::BTreeSet;
+
 use futures_util::future::join_all;
 use shared::limits::{BATCH_EVENTS_BYTES_MAX, BATCH_EVENTS_MAX, READ_EVENTS_MAX};
 use shared::process::telemetry::Metrics;
@@ -41,16 +43,35 @@ async fn a_batch_of_large_events_ends_early() {
 }
 
 #[tokio::test]
-async fn a_batch_of_small_events_is_wide() {
-    const EVENTS: usize = 2_000;
+async fn a_feed_that_is_behind_gives_all_of_few_partitions() {
+    const EVENTS: usize = 4_000;
+    const BATCH: usize = 1_000;
     let fresh = fresh().await;
     put_many(&fresh.store, EVENTS, "hi").await;
     let mut feed = fresh.store.feed(GENERATION, "one");
-    let batch = feed.next_batch(BATCH_EVENTS_MAX).await.unwrap();
-    let of = |partition| batch.iter().filter(|delivery| delivery.position.partition == partition).count();
-    assert!(batch.len() > READ_EVENTS_MAX, "{} in more than one read", batch.len());
-    assert!((0..PARTITIONS).all(|partition| of(partition) <= BATCH_EVENTS_MAX), "{}", batch.len());
-    assert!(batch.is_sorted_by_key(|delivery| delivery.position), "in log order within each partition");
+    let mut seen = BTreeSet::new();
+    while seen.len() < EVENTS {
+        let batch = feed.next_batch(BATCH).await.unwrap();
+        assert_eq!(batch.len(), BATCH.min(EVENTS - seen.len()));
+        assert!(batch.is_sorted_by_key(|delivery| delivery.position), "in log order within each partition");
+        feed.ack(&batch).await.unwrap();
+        let before = seen.len();
+        seen.extend(batch.iter().map(|delivery| delivery.position));
+        assert_eq!(seen.len(), before + batch.len(), "none twice");
+        let of = |partition| batch.iter().filter(|delivery| delivery.position.partition == partition).count();
+        let deep =
+            (0..PARTITIONS).filter(|partition| of(*partition) > READ_EVENTS_MAX / usize::from(PARTITIONS));
+        assert!(deep.count() < 5, "much of few: {:?}", (0..PARTITIONS).map(of).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn what_is_pending_comes_again_in_batches_as_large() {
+    let fresh = fresh().await;
+    put_many(&fresh.store, 1_000, "hi").await;
+    let given = fresh.store.feed(GENERATION, "one").next_batch(BATCH_EVENTS_MAX).await.unwrap();
+    assert_eq!(given.len(), 1_000);
+    assert_eq!(fresh.store.feed(GENERATION, "one").next_batch(BATCH_EVENTS_MAX).await.unwrap(), given);
 }
 
 #[tokio::test]
