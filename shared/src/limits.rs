@@ -185,8 +185,9 @@ pub const BATCH_EVENTS_MAX: usize = 8_192;
 pub const BATCH_EVENTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Of all partitions together in one read, but one of each: an answer of the largest messages is 8 MiB.
 pub const READ_EVENTS_MAX: usize = 512;
-/// Of one partition in one read, where those before were small. Each read is noted and synced before it is answered.
-pub const READ_OF_ONE_EVENTS_MAX: usize = 2_048;
+/// Of one partition in one read, where those before were small: 16 MiB if the largest messages follow. Each read is
+/// noted and synced before it is answered.
+pub const READ_OF_ONE_EVENTS_MAX: usize = 1_024;
 /// How long a read of the feed waits for the first event. As often a consumer looks for what others left.
 pub const FEED_WAIT_MAX: Duration = Duration::from_millis(500);
 /// Whether the log holds what was seen of it, on a connection that lasts; on a new one at once.
@@ -234,7 +235,7 @@ pub const LOG_RATE_MAX: u32 = 1_000_000;
 /// While the serving generation is behind by more than this, another one is not built.
 pub const REBUILD_YIELDS_AT: Duration = Duration::from_secs(1);
 /// In one batch, while anything else is applied: some milliseconds of work.
-pub const REBUILD_BITE_EVENTS_MAX: usize = 128;
+pub const REBUILD_BITE_EVENTS_MAX: usize = 512;
 /// How many times as long as a batch took a consumer rests after it then: both consumers of a projector together work for
 /// half of the time.
 pub const REBUILD_RESTS_FOR: u32 = 3;

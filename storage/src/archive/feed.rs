@@ -83,9 +83,7 @@ impl EventFeed for Feed {
             self.look_at = now + REPLAY_LOOK_INTERVAL;
         }
         let batch = self.stream.next_batch(events_max).await?;
-        let bytes = batch.iter().map(entry::size).sum::<usize>();
-        // So it gave all that it had.
-        if batch.len() < events_max && bytes < BATCH_EVENTS_BYTES_MAX {
+        if !self.stream.has_more() {
             self.turn_ends = Instant::now() + REPLAY_TURN;
         }
         Ok(batch)

@@ -64,8 +64,7 @@ pub struct Backlog {
 
 impl Backlog {
     pub(super) fn new(server: Arc<Server>, link: Link, group: String, consumer: &str) -> Self {
-        let first = crc32fast::hash(consumer.as_bytes()) % u32::from(server.keys.partitions);
-        let first = AtomicU16::new(u16::try_from(first).expect("below the number of partitions"));
+        let first = AtomicU16::new(server.keys.some_partition(consumer));
         Self { server, link, group, consumer: consumer.to_owned(), first }
     }
 

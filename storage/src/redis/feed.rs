@@ -40,6 +40,9 @@ const FIRST: &str = "0-0";
 /// Behind what the group was given.
 const NEW: &str = ">";
 
+/// The part of a batch that is a few of each partition: one in so many.
+const FEW_ARE_OF_BATCH: usize = 4;
+
 const ACK: &str = concat!(include_str!("ids.lua"), include_str!("ack.lua"));
 
 /// KEYS: events, heads, trimmed, backlog. ARGV: group. Answers 2: the group is made, 1: it was there, 0: the stream is
@@ -84,8 +87,10 @@ pub struct Feed {
     inspected_at: Option<Instant>,
     connection: Option<Connection>,
     place: Place,
-    /// The partition of which much was read last.
+    /// The partition of which much was read last. Consumers seldom begin with the same one.
     turn: u16,
+    /// Whether the last batch had no room for all that waited.
+    has_more: bool,
     /// When to look for dead consumers next.
     look_at: Instant,
 }
@@ -127,13 +132,18 @@ impl Feed {
             group,
             consumer: consumer.to_owned(),
             streams,
-            // Consumers begin at different ones.
             turn: server.keys.some_partition(consumer),
+            has_more: true,
             connection: None,
             place: Place::Unsure,
             look_at: Instant::now(),
             server,
         }
+    }
+
+    /// Whether the group may have more for this consumer than it was given last.
+    pub(crate) fn has_more(&self) -> bool {
+        self.has_more
     }
 
     /// Reads only what holds all that was seen of it.
@@ -200,20 +210,20 @@ impl Feed {
 
     async fn read(&mut self, place: &mut Place, events_max: usize) -> RedisResult<Vec<Delivery>> {
         if let Place::Own(after) = place {
-            let own = self.read_own(after, events_max).await?;
+            let own = self.read_batch(Some(after), events_max).await?;
             if !own.is_empty() {
+                self.has_more = true;
+                self.redeliveries.own.inc_by(own.len() as u64);
                 return Ok(own);
             }
             *place = Place::New;
         }
         let left = self.take_over(events_max).await?;
-        if left.is_empty() { self.read_batch(None, events_max).await } else { Ok(left) }
-    }
-
-    async fn read_own(&mut self, after: &mut [String], events_max: usize) -> RedisResult<Vec<Delivery>> {
-        let own = self.read_batch(Some(after), events_max).await?;
-        self.redeliveries.own.inc_by(own.len() as u64);
-        Ok(own)
+        if !left.is_empty() {
+            self.has_more = true;
+            return Ok(left);
+        }
+        self.read_batch(None, events_max).await
     }
 
     /// Own pending entries behind these ids, or new ones, which are waited for. A few of each partition; then, where
@@ -225,50 +235,50 @@ impl Feed {
         events_max: usize,
     ) -> RedisResult<Vec<Delivery>> {
         let all = self.partitions.clone();
-        let of_each = read_max(&all, events_max);
-        let mut batch = self.read_groups(&all, after.as_deref_mut(), of_each, true).await?;
-        let mut waiting = full(&batch, of_each);
+        let few = read_max(&all, events_max / FEW_ARE_OF_BATCH);
+        let wait = after.is_none().then_some(FEED_WAIT_MAX);
+        let mut batch = self.read_groups(&all, after.as_deref_mut(), few, wait).await?;
+        let mut waiting = full(&batch, few);
         // A blocked read wakes on the first entry alone; those right behind it are there by now.
-        if after.is_none() && !batch.is_empty() && batch.len() <= all.len() {
-            let read = self.read_groups(&all, None, of_each, false).await?;
-            waiting = full(&read, of_each);
+        if wait.is_some() && !batch.is_empty() && batch.len() <= all.len() {
+            let read = self.read_groups(&all, None, few, None).await?;
+            waiting = full(&read, few);
             batch.extend(read);
         }
-        // The next one in turn is last.
         let passed = waiting.partition_point(|partition| *partition <= self.turn);
         waiting.rotate_left(passed);
-        waiting.reverse();
-        while let Some(&partition) = waiting.last()
-            && let more @ 1.. = room(&batch, events_max)
-        {
-            self.turn = partition;
-            let read = self.read_groups(&[partition], after.as_deref_mut(), more, false).await?;
-            if read.len() < more {
-                waiting.pop();
+        for &partition in &waiting {
+            while let more @ 1.. = room(&batch, events_max) {
+                self.turn = partition;
+                let read = self.read_groups(&[partition], after.as_deref_mut(), more, None).await?;
+                let is_all = read.len() < more;
+                batch.extend(read);
+                if is_all {
+                    break;
+                }
             }
-            batch.extend(read);
         }
+        self.has_more = !waiting.is_empty() && room(&batch, events_max) == 0;
         batch.sort_by_key(|delivery| delivery.position);
         Ok(batch)
     }
 
-    /// At most `events_max` of each. Only a read of new entries can wait.
+    /// At most `events_max` of each.
     async fn read_groups(
         &mut self,
         from: &[u16],
         after: Option<&mut [String]>,
         events_max: usize,
-        waits: bool,
+        wait: Option<Duration>,
     ) -> RedisResult<Vec<Delivery>> {
-        let waits = waits && after.is_none();
         if from.is_empty() {
-            tokio::time::sleep(if waits { FEED_WAIT_MAX } else { Duration::ZERO }).await;
+            tokio::time::sleep(wait.unwrap_or_default()).await;
             return Ok(Vec::new());
         }
         let mut read = redis::cmd("XREADGROUP");
         read.arg("GROUP").arg(&self.group).arg(&self.consumer).arg("COUNT").arg(events_max);
-        if waits {
-            read.arg("BLOCK").arg(FEED_WAIT_MAX.as_millis() as u64);
+        if let Some(wait) = wait {
+            read.arg("BLOCK").arg(wait.as_millis() as u64);
         }
         read.arg("STREAMS");
         for &partition in from {
@@ -340,7 +350,7 @@ impl Feed {
 
 /// Of each of these partitions in one read. Redis bounds an answer by its entries alone, and those may be large.
 fn read_max(from: &[u16], events_max: usize) -> usize {
-    events_max.min((READ_EVENTS_MAX / from.len().max(1)).max(1))
+    (events_max.min(READ_EVENTS_MAX) / from.len().max(1)).max(1)
 }
 
 /// The partitions that gave as much as they were asked for, and so may have more.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
-use shared::limits::{BATCH_EVENTS_BYTES_MAX, BATCH_EVENTS_MAX, READ_EVENTS_MAX};
+use shared::limits::{BATCH_EVENTS_BYTES_MAX, BATCH_EVENTS_MAX, READ_EVENTS_MAX, READ_OF_ONE_EVENTS_MAX};
 use shared::process::telemetry::Metrics;
 
 use super::*;
@@ -62,6 +62,40 @@ async fn a_feed_that_is_behind_gives_all_of_few_partitions() {
         let deep =
             (0..PARTITIONS).filter(|partition| of(*partition) > READ_EVENTS_MAX / usize::from(PARTITIONS));
         assert!(deep.count() < 5, "much of few: {:?}", (0..PARTITIONS).map(of).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn a_small_batch_is_small() {
+    let fresh = fresh().await;
+    put_many(&fresh.store, 1_000, "hi").await;
+    let mut feed = fresh.store.feed(GENERATION, "one");
+    for events_max in [128, 50, 17] {
+        assert_eq!(feed.next_batch(events_max).await.unwrap().len(), events_max);
+    }
+}
+
+#[tokio::test]
+async fn large_events_behind_small_ones_are_bounded() {
+    let fresh = fresh().await;
+    for content in ["hi".to_owned(), "x".repeat(CONTENT_BYTES)] {
+        for _ in 0..24 {
+            join_all((0..100).map(|_| put_to(&fresh.store, 0, content.clone()))).await;
+        }
+    }
+    let (mut feed, mut seen) = (fresh.store.feed(GENERATION, "one"), 0);
+    while seen < 2 * 2_400 {
+        let batch = feed.next_batch(BATCH_EVENTS_MAX).await.unwrap();
+        let large = |delivery: &&Delivery| match &delivery.content {
+            Ok(recorded) => {
+                matches!(&recorded.event, Event::MessageSent(sent) if sent.content.len() == CONTENT_BYTES)
+            }
+            Err(_) => false,
+        };
+        let bytes = batch.iter().filter(large).count() * CONTENT_BYTES;
+        assert!(bytes <= BATCH_EVENTS_BYTES_MAX + READ_OF_ONE_EVENTS_MAX * CONTENT_BYTES, "{bytes}");
+        feed.ack(&batch).await.unwrap();
+        seen += batch.len();
     }
 }
 
