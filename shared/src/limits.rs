@@ -325,11 +325,12 @@ pub const MEMTABLE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub const BACKGROUND_NICENESS: i32 = 10;
 /// With more than this the keyspace that still needs the oldest journal is flushed: so a start reads little more.
 pub const JOURNALS_BYTES_MAX: u64 = 128 * 1024 * 1024;
-/// Events that the projector is given at once: more of them cost no less each, and take longer to be seen.
+/// Events that the projector is given at once: more of them cost little less each, and take longer to be seen.
 pub const PROJECTED_PER_BATCH_MAX: usize = 128;
-/// The same while at least so many wait, as when views are built anew: nobody waits for the first of them then, and
-/// together they cost a tenth less.
-pub const PROJECTED_WHEN_BEHIND_MAX: usize = 512;
+/// While more wait, one in so many of them is given at once: whoever waits for the first of many waits long anyway.
+pub const PROJECTED_WHEN_BEHIND_PART: usize = 8;
+/// The most that is given at once, as when views are built anew: together they cost a quarter less.
+pub const PROJECTED_WHEN_BEHIND_MAX: usize = 2_048;
 /// Rows of inboxes whose numbers are remembered: about 150 bytes each.
 pub const RECENT_ROWS_MAX: usize = 65_536;
 /// Expired records and sessions removed along with one group.

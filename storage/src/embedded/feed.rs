@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use fjall::Keyspace;
 use shared::event::Event;
 use shared::ids::{Conversation, Position, Seq};
-use shared::limits::{FEED_WAIT_MAX, PROJECTED_PER_BATCH_MAX, PROJECTED_WHEN_BEHIND_MAX};
+use shared::limits::{
+    FEED_WAIT_MAX, PROJECTED_PER_BATCH_MAX, PROJECTED_WHEN_BEHIND_MAX, PROJECTED_WHEN_BEHIND_PART,
+};
 use shared::ports::{
     Applied, ConsumerStatus, Delivery, EventFeed, FeedMonitor, FeedStatus, Notices, PartitionStatus,
     StoreError,
@@ -39,7 +41,7 @@ impl Feed {
     }
 
     /// The offsets from `next` on that the views do not hold yet, at most `events_max`. Read by the calling
-    /// task: a batch takes about a fifth of a millisecond, one of a feed that is behind less than one.
+    /// task: a batch takes about a fifth of a millisecond, one of a feed that is far behind some of them.
     fn read(&mut self, head: u64, events_max: usize) -> Result<Vec<Delivery>, StoreError> {
         let offsets = self.store.progress().give(self.turn, self.next..=head, events_max)?;
         let Some((first, last)) = offsets.first().zip(offsets.last()) else {
@@ -197,8 +199,8 @@ impl Progress {
         let mut standing = self.standing();
         standing.check(turn)?;
         let waiting = (offsets.end() + 1).saturating_sub(*offsets.start());
-        let is_behind = waiting >= PROJECTED_WHEN_BEHIND_MAX as u64;
-        let at_once = if is_behind { PROJECTED_WHEN_BEHIND_MAX } else { PROJECTED_PER_BATCH_MAX };
+        let part = usize::try_from(waiting).unwrap_or(usize::MAX) / PROJECTED_WHEN_BEHIND_PART;
+        let at_once = part.clamp(PROJECTED_PER_BATCH_MAX, PROJECTED_WHEN_BEHIND_MAX);
         let new = offsets.filter(|offset| !standing.acknowledged.contains(*offset));
         let given: Vec<_> = new.take(events_max.clamp(1, at_once)).collect();
         standing.given_up_to = standing.given_up_to.max(given.last().copied().unwrap_or(0));
