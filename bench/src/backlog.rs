@@ -2,15 +2,17 @@
 //! follows from two numbers, so what must be in the views at the end is known without asking anybody.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use shared::event::{Event, MessageSent};
 use shared::ids::Conversation;
-use shared::limits::BACKOFF_MIN;
+use shared::limits::{BACKOFF_MIN, IDEMPOTENCY_WINDOW};
 use shared::ports::{Append, AppendError, EventLog, StoreError};
 use shared::{Clock, Username};
+use storage::embedded::{self, Embedded};
 use storage::redis::{self, Options};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -41,8 +43,8 @@ pub(crate) enum Spread {
 }
 
 impl Backlog {
-    /// Appends them all, through the port.
-    pub(crate) async fn put(&self, redis_url: &str, key_prefix: &str) -> Result<()> {
+    /// Appends them all, through the port; as fast as that goes, or so many per second.
+    pub(crate) async fn put(&self, redis_url: &str, key_prefix: &str, rate: Option<f64>) -> Result<()> {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let _stop_when_dropped = stop.clone().drop_guard();
         let options = Options {
@@ -52,6 +54,18 @@ impl Backlog {
         };
         let clock = Clock::system();
         let log = redis::connect(&options, clock.clone(), &tasks, stop)?.log();
+        self.append_to(&log, &clock, rate).await
+    }
+
+    /// Appends them all to the log in a directory, before a service opens it.
+    pub(crate) async fn put_into(&self, dir: &Path) -> Result<()> {
+        let options = embedded::Options { dir: dir.to_owned(), idempotency_window: IDEMPOTENCY_WINDOW };
+        let clock = Clock::system();
+        let store = Embedded::open(&options, clock.clone()).context("making the directory")?;
+        self.append_to(&store, &clock, None).await
+    }
+
+    async fn append_to(&self, log: &impl EventLog, clock: &Clock, rate: Option<f64>) -> Result<()> {
         let mut messages = self.messages();
         let new_append = |message| Append {
             id: clock.new_id(),
@@ -61,9 +75,17 @@ impl Backlog {
         };
         // The first shows when the connection is there.
         if let Some(first) = messages.next() {
-            append_when_connected(&log, new_append(first)).await?;
+            append_when_connected(log, new_append(first)).await?;
         }
-        let appends = stream::iter(messages).map(|message| log.append(new_append(message)));
+        let begun = Instant::now();
+        let due = |nth: u32| rate.map(|rate| begun + Duration::from_secs_f64(f64::from(nth) / rate));
+        let messages = stream::iter((0..).zip(messages)).then(|(nth, message)| async move {
+            if let Some(due) = due(nth) {
+                tokio::time::sleep_until(due).await;
+            }
+            message
+        });
+        let appends = messages.map(|message| log.append(new_append(message)));
         let appended = appends.buffer_unordered(APPENDS_IN_FLIGHT).try_for_each(async |_| Ok(())).await;
         appended.context("filling the log")
     }

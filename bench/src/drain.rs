@@ -53,7 +53,7 @@ impl Source {
         let Backlog { events, conversations, .. } = backlog;
         stage.progress.say(&format!("appending {events} events of {conversations} conversations"));
         let key_prefix = format!("{}:", stage.new_name("source"));
-        backlog.put(&stage.redis()?.url(), &key_prefix).await?;
+        backlog.put(&stage.redis()?.url(), &key_prefix, None).await?;
         Ok(Self { backlog, key_prefix, heads: backlog.heads(), digest: None })
     }
 }

@@ -25,7 +25,7 @@ pub(crate) struct Rebuilding<'a> {
     pub(crate) projector: Process,
 }
 
-/// A `projector rebuild` under way.
+/// A command that builds views anew and compares them with the log, under way.
 pub(crate) struct Rebuild {
     process: Process,
     output: PathBuf,
@@ -41,6 +41,8 @@ pub(crate) struct Rebuilt {
     /// Of these, how long it compared.
     pub(crate) verify_seconds: f64,
     pub(crate) events: u64,
+    /// Of the command's process.
+    pub(crate) memory_peak_bytes: u64,
 }
 
 impl<'a> Rebuilding<'a> {
@@ -62,9 +64,7 @@ impl<'a> Rebuilding<'a> {
     /// Returns when the new generation has its first events.
     pub(crate) async fn begin(&mut self) -> Result<Rebuild> {
         let filled = self.log.groups_begun()?;
-        let begun = Instant::now();
-        let (process, output) = self.basin.views.start_command(&["rebuild"], self.place())?;
-        let mut rebuild = Rebuild { process, output, begun };
+        let mut rebuild = Rebuild::begin(|| self.basin.views.start_command(&["rebuild"], self.place()))?;
         while self.log.groups_begun()? == filled {
             rebuild.goes_on()?;
             tokio::time::sleep(LOOK_FOR_END_EVERY).await;
@@ -100,6 +100,13 @@ impl<'a> Rebuilding<'a> {
 }
 
 impl Rebuild {
+    /// `start` gives the process and where its output goes, which is one object of JSON, and how far it is.
+    pub(crate) fn begin(start: impl FnOnce() -> Result<(Process, PathBuf)>) -> Result<Self> {
+        let begun = Instant::now();
+        let (process, output) = start()?;
+        Ok(Self { process, output, begun })
+    }
+
     /// An error if it has ended.
     pub(crate) fn goes_on(&mut self) -> Result<()> {
         self.process.wait_until(Duration::ZERO, || true).context("the rebuild ended before it was measured")
@@ -107,14 +114,17 @@ impl Rebuild {
 
     /// Waits for its end: an error unless the new generation is what the log says.
     pub(crate) async fn end(mut self) -> Result<Rebuilt> {
+        let (part, mut memory_peak_bytes) = (Part { name: "rebuild", pid: self.process.pid() }, 0);
         while self.process.is_running() {
+            // One that ends meanwhile has none to tell.
+            memory_peak_bytes = part.memory_peak_bytes().unwrap_or(memory_peak_bytes);
             ensure!(self.begun.elapsed() < DRAIN_TIME_MAX, "no end after {} s", DRAIN_TIME_MAX.as_secs());
             tokio::time::sleep(LOOK_FOR_END_EVERY).await;
         }
         let seconds = self.begun.elapsed().as_secs_f64();
         self.process.wait()?;
         let Comparison { generation, events, took_ms } = printed(&self.output)?;
-        Ok(Rebuilt { generation, seconds, verify_seconds: took_ms as f64 / 1e3, events })
+        Ok(Rebuilt { generation, seconds, verify_seconds: took_ms as f64 / 1e3, events, memory_peak_bytes })
     }
 }
 

@@ -17,8 +17,10 @@ mod overload;
 mod project;
 mod read;
 mod rebuild;
+mod rebuild_directory;
 mod scale;
 mod visible;
+mod window;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Scenario {
@@ -46,8 +48,10 @@ pub(crate) enum Scenario {
     Live,
     /// A send to five reads through nginx, the whole system on this machine (real only)
     Mixed,
-    /// Another generation of the views built and proved, alone and beside live traffic (real only)
+    /// The views built anew and proved; on real alone and beside live traffic
     Rebuild,
+    /// Memory of Redis while events are written, archived and trimmed (real only)
+    Window,
 }
 
 impl Scenario {
@@ -66,6 +70,7 @@ impl Scenario {
             Self::Live => "live",
             Self::Mixed => "mixed",
             Self::Rebuild => "rebuild",
+            Self::Window => "window",
         }
     }
 
@@ -82,7 +87,8 @@ impl Scenario {
             | Self::Visible
             | Self::Live
             | Self::Mixed
-            | Self::Rebuild => 10.0,
+            | Self::Rebuild
+            | Self::Window => 10.0,
             Self::Memory => 60.0,
         }
     }
@@ -100,7 +106,8 @@ impl Scenario {
             | Self::Visible
             | Self::Read
             | Self::Mixed
-            | Self::Rebuild => Target::Real,
+            | Self::Rebuild
+            | Self::Window => Target::Real,
         }
     }
 
@@ -110,8 +117,12 @@ impl Scenario {
             Self::Append | Self::Login | Self::Overload | Self::Idle | Self::Growth | Self::Memory => {
                 vec![target.program()]
             }
-            Self::Project | Self::Scale => vec!["projector"],
-            Self::Visible | Self::Mixed | Self::Rebuild => vec![target.program(), "projector", "query-api"],
+            Self::Project | Self::Scale | Self::Window => vec!["projector"],
+            Self::Visible | Self::Mixed => vec![target.program(), "projector", "query-api"],
+            Self::Rebuild => match target {
+                Target::Standalone => vec![target.program()],
+                Target::Real => vec![target.program(), "projector", "query-api"],
+            },
             Self::Read => vec!["projector", "query-api"],
             Self::Live => match target {
                 Target::Standalone => vec![target.program()],
@@ -134,7 +145,11 @@ impl Scenario {
             Self::Read => read::run(stage).await,
             Self::Live => live::run(stage).await,
             Self::Mixed => mixed::run(stage).await,
-            Self::Rebuild => rebuild::run(stage).await,
+            Self::Rebuild => match stage.settings.target {
+                Target::Standalone => rebuild_directory::run(stage).await,
+                Target::Real => rebuild::run(stage).await,
+            },
+            Self::Window => window::run(stage).await,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! How fast another generation of the views is built and proved, beside the bare drivers that bring the same log into
-//! the same tables; and what those who send and read meanwhile feel of it. Another target has its place here: it needs a
-//! store that is filled, a command that rebuilds it, and nothing else.
+//! the same tables; and what those who send and read meanwhile feel of it.
+
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 
@@ -15,8 +16,8 @@ use crate::stage::Stage;
 use crate::usage;
 use crate::views::Views;
 
-const CONVERSATIONS: u64 = 10_000;
-const SPREADS: [(Spread, &str); 2] =
+pub(super) const CONVERSATIONS: u64 = 10_000;
+pub(super) const SPREADS: [(Spread, &str); 2] =
     [(Spread::Even, "10000 conversations"), (Spread::HalfInOne, "half in one conversation")];
 /// Sends and reads per second of those who use the system meanwhile.
 const LIVE: [f64; 2] = [500.0, 500.0];
@@ -26,7 +27,7 @@ const POPULATION: Population = Population { messages: 0, ..Population::USUAL };
 
 /// In reports. From the command to its end is both.
 const BOTH: &str = "rebuild and verify";
-const BUILD: &str = "rebuild";
+pub(super) const BUILD: &str = "rebuild";
 const VERIFY: &str = "verify";
 const QUIET: &str = "live, quiet";
 const BESIDE: &str = "live, beside a rebuild";
@@ -75,15 +76,26 @@ async fn alone(
     usage::sample(&parts, &mut before)?;
     let rebuilt = rebuilding.begin().await?.end().await?;
     usage::sample(&parts, &mut after)?;
-    let Rebuilt { generation, seconds, verify_seconds, events } = rebuilt;
-    let found = |seconds| Found { seconds, per_second: events as f64 / seconds, ..Found::default() };
-    let per_event =
-        |(before, after): (&(_, f64), &(_, f64))| (before.0, (after.1 - before.1) * 1e6 / events as f64);
+    let per_event = |(before, after): (&(_, f64), &(_, f64))| {
+        (before.0, (after.1 - before.1) * 1e6 / rebuilt.events as f64)
+    };
     let cpu_us = before.iter().zip(&after).map(per_event).collect();
+    record_rebuilt(stage, findings, (round, label), &rebuilt, cpu_us);
+    Ok(rebuilt.generation)
+}
+
+pub(super) fn record_rebuilt(
+    stage: &Stage,
+    findings: &mut Findings,
+    (round, label): (usize, &str),
+    rebuilt: &Rebuilt,
+    cpu_us: BTreeMap<&'static str, f64>,
+) {
+    let Rebuilt { seconds, verify_seconds, events, .. } = *rebuilt;
+    let found = |seconds| Found { seconds, per_second: events as f64 / seconds, ..Found::default() };
     findings.record(round, label, BUILD, found(seconds - verify_seconds));
     findings.record(round, label, VERIFY, found(verify_seconds));
     record(stage, findings, (round, label, BOTH), Found { cpu_us, ..found(seconds) });
-    Ok(generation)
 }
 
 /// Sends and reads, with nothing else going on, and while a generation is filled.
