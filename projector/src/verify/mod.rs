@@ -97,10 +97,10 @@ pub enum VerifyError {
 /// When a store does not answer for longer than [`shared::limits::SCAN_PATIENCE`], or the generation does not get as
 /// far as the log was within [`VERIFY_STANDSTILL_MAX`] without applying anything. Differences are no error.
 pub async fn verify(verifier: &Verifier, tell: Tell<'_>) -> Result<Comparison, VerifyError> {
-    let begun = Instant::now();
     let Verifier { generation, log, views, .. } = verifier;
     let cut = reading::retrying(|| log.extent()).await?;
     acknowledged(verifier, &cut, tell).await?;
+    let begun = Instant::now();
     let mut ledger = Ledger::default();
     let note = |rows: Vec<ScannedRow>, _, _| rows.iter().for_each(|row| ledger.note_parked(row));
     reading::tables(&**views, &[ScannedTable::Parked], note).await?;

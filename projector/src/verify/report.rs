@@ -19,6 +19,7 @@ pub struct Comparison {
     pub rows: u64,
     /// Rows of later events that were too many to be compared.
     pub rows_left_out: u64,
+    /// Without the wait until all of the log was applied.
     pub took_ms: u64,
     #[serde(flatten)]
     pub differences: Differences,
