@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use shared::generation::{Generation, Generations, State};
 use shared::limits::{ARCHIVE_INTERVAL, ARCHIVE_PARTITIONS_AT_ONCE};
 use shared::ports::{
-    Archive, Epoch, FeedMonitor, FeedStatus, HotLog, HotPartition, Loss, Origin, StoreError,
+    Archive, FeedMonitor, FeedStatus, HotLog, HotPartition, HotStanding, Loss, Origin, StoreError,
 };
 use shared::process::telemetry::Metrics;
 use tokio::sync::watch;
@@ -39,8 +39,6 @@ use partition::Partition;
 pub struct Archiver {
     pub log: Arc<dyn HotLog>,
     pub archive: Arc<dyn Archive>,
-    /// The log as it was found last.
-    pub found: watch::Receiver<Option<Epoch>>,
     /// Of which log the views are.
     pub views: watch::Receiver<Origin>,
     pub generations: Arc<dyn Generations>,
@@ -131,12 +129,11 @@ impl Archiver {
         partitions: &mut BTreeMap<u16, Partition>,
         faults: &mut Faults,
     ) -> Result<(), StoreError> {
+        let HotStanding { epoch, partitions: standing } = self.log.standing().await?;
         // What the archive lacks of its own log another one would be taken for.
-        let is_theirs = |found: &Epoch| self.views.borrow().is_of(found);
-        if !self.found.borrow().as_ref().is_some_and(is_theirs) {
+        if !epoch.is_some_and(|epoch| self.views.borrow().is_of(&epoch)) {
             return Ok(());
         }
-        let standing = self.log.standing().await?;
         let generations = self.generations.list().await?;
         let names = self.living(&generations).await?;
         let built = self.built(&generations).await?;
@@ -164,10 +161,15 @@ impl Archiver {
         partitions: &mut BTreeMap<u16, Partition>,
         faults: &mut Faults,
     ) {
-        for standing in own {
-            match self.ready(*standing, partitions.remove(&standing.partition)).await {
-                Ok(partition) => drop(partitions.insert(standing.partition, partition)),
-                Err(error) => faults.note(standing.partition, Err(error)),
+        let known: Vec<_> =
+            own.iter().map(|standing| (*standing, partitions.remove(&standing.partition))).collect();
+        let work = stream::iter(known)
+            .map(|(standing, known)| async move { (standing.partition, self.ready(standing, known).await) });
+        let mut work = pin!(work.buffer_unordered(ARCHIVE_PARTITIONS_AT_ONCE));
+        while let Some((number, ready)) = work.next().await {
+            match ready {
+                Ok(partition) => drop(partitions.insert(number, partition)),
+                Err(error) => faults.note(number, Err(error)),
             }
         }
     }

@@ -275,7 +275,7 @@ impl Built {
         let (partition, left) = self.slowest;
         match left {
             0 => String::new(),
-            _ if self.stands => "nothing moves: does a projector run?".to_owned(),
+            _ if self.stands => "nothing moves: live events go first, or no projector runs".to_owned(),
             _ => format!("partition {partition} has {left} left"),
         }
     }
@@ -304,7 +304,10 @@ mod tests {
         let begun = built([900, 700]);
         assert_eq!((begun.applied, begun.events), (400, 2_000));
         assert_eq!(begun.note(), "partition 0 has 900 left");
-        assert_eq!(Built { stands: true, ..begun }.note(), "nothing moves: does a projector run?");
+        assert_eq!(
+            Built { stands: true, ..begun }.note(),
+            "nothing moves: live events go first, or no projector runs"
+        );
         assert_eq!(Built { stands: true, ..built([0, 0]) }.note(), "");
     }
 }

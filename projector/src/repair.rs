@@ -16,7 +16,7 @@ use shared::ports::{
     LogPlace, LogScan, Loss, Once, OnceKey, Refusal, ScannedTable, Span, StoreError, ViewScan,
 };
 
-use crate::archiving::blocks::readable;
+use crate::archiving::blocks::readable_block;
 use crate::archiving::losses;
 use crate::reading;
 use crate::seen::SeenLogs;
@@ -115,12 +115,12 @@ impl Repair {
     /// trimmed was not lost. A repair has the archive written anew, so this is the last look at what only it has.
     async fn archived(&self, found: &mut Found<'_>) -> Result<Hashes, StoreError> {
         let mut hashes = Hashes::new();
-        let mut standing = self.hot.standing().await?;
+        let mut standing = self.hot.standing().await?.partitions;
         standing.retain(|one| found.lost.partitions.contains_key(&one.partition));
         for HotPartition { partition, blocks_trimmed, .. } in standing {
             let entries = self.archive.reach(partition).await?.entries;
             for number in blocks_trimmed..entries.div_ceil(ARCHIVE_BLOCK_ENTRIES) {
-                let block = reading::retrying(|| readable(&*self.archive, partition, number)).await?;
+                let block = reading::retrying(|| readable_block(&*self.archive, partition, number)).await?;
                 let Some(block) = block else {
                     found.lost.unreadable_blocks.insert((partition, number));
                     continue;
@@ -195,26 +195,27 @@ impl Repair {
     }
 
     /// Users before those who write to them, and messages in their old order.
-    fn appends_of(&self, lost: &Lost, hashes: &Hashes) -> Vec<Append> {
+    fn appends_of(&self, lost: &Lost, hashes: &Hashes) -> impl Iterator<Item = Append> {
         let append = |id, event| Append { id, event, once: None, trace: None };
-        let users = lost.users.iter().map(|user| {
+        let users = lost.users.iter().map(move |user| {
             let password_hash = hashes.get(user).map_or(NO_PASSWORD, String::as_str).to_owned();
             let username = user.clone();
             append(self.clock.new_id(), Event::UserRegistered(UserRegistered { username, password_hash }))
         });
-        let is_given = |one: &&LostMessage| !lost.is_withheld([&one.message.sender, &one.message.recipient]);
-        let messages = lost.messages.iter().filter(is_given).map(|lost_one| {
+        let is_given =
+            move |one: &&LostMessage| !lost.is_withheld([&one.message.sender, &one.message.recipient]);
+        let messages = lost.messages.iter().filter(is_given).map(move |lost_one| {
             let Message { id, sender, recipient, content, .. } = lost_one.message.clone();
             let sent = MessageSent { sender, recipient, content };
             let once = Some(Once { key: OnceKey::Id, fingerprint: sent.fingerprint() });
             Append { once, ..append(id, Event::MessageSent(sent)) }
         });
-        let is_given = |one: &&LostMark| !lost.is_withheld([&one.reader, &one.peer]);
-        let marks = lost.read_marks.iter().filter(is_given).map(|LostMark { reader, peer, seq }| {
+        let is_given = move |one: &&LostMark| !lost.is_withheld([&one.reader, &one.peer]);
+        let marks = lost.read_marks.iter().filter(is_given).map(move |LostMark { reader, peer, seq }| {
             let (reader, peer) = (reader.clone(), peer.clone());
             append(self.clock.new_id(), Event::ConversationRead(ConversationRead { reader, peer, seq: *seq }))
         });
-        users.chain(messages).chain(marks).collect()
+        users.chain(messages).chain(marks)
     }
 
     async fn begin_epoch(&self) -> Result<Epoch, StoreError> {

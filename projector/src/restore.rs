@@ -21,7 +21,7 @@ use shared::ports::{
     TrimmedBlocks,
 };
 
-use crate::archiving::blocks::{before_last, last, not_whole};
+use crate::archiving::blocks::{before_last, last_block, not_whole};
 use crate::archiving::numbers::{Numbers, damaged};
 use crate::reading::retrying;
 use crate::seen::SeenLogs;
@@ -281,7 +281,7 @@ fn epoch(seen: &[Seen], repairs: u32) -> Option<Epoch> {
 /// blocks of the log from before a repair, which are older.
 async fn archived_of(archive: &dyn Archive, partition: u16) -> Result<Reach, StoreError> {
     let Reach { entries, repairs } = retrying(|| archive.reach(partition)).await?;
-    let mut end = match retrying(|| last(archive, partition, entries)).await {
+    let mut end = match retrying(|| last_block(archive, partition, entries)).await {
         // Half written by one who died, as nobody has it whole any more.
         Err(error) if BeingWritten::is_why(&error) => {
             return Ok(Reach { entries: before_last(entries), repairs });

@@ -42,7 +42,7 @@ impl Archived {
     pub async fn all(log: &dyn HotLog, archive: &dyn Archive) -> Result<Vec<Self>, StoreError> {
         let mut lost = losses(log, archive).await?;
         let mut partitions = Vec::new();
-        for HotPartition { partition, blocks_trimmed, bytes, .. } in log.standing().await? {
+        for HotPartition { partition, blocks_trimmed, bytes, .. } in log.standing().await?.partitions {
             let archived = archive.reach(partition).await?.entries;
             let trimmed = blocks_trimmed * ARCHIVE_BLOCK_ENTRIES;
             let loss = lost.remove(&partition);

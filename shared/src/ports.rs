@@ -24,7 +24,9 @@ mod origin;
 mod scan;
 mod seen;
 
-pub use archive::{Archive, Backlog, BeingWritten, Block, HotLog, HotPartition, LogEntry, Reach, Trimmed};
+pub use archive::{
+    Archive, Backlog, BeingWritten, Block, HotLog, HotPartition, HotStanding, LogEntry, Reach, Trimmed,
+};
 pub use empty::{EmptyLog, LogNumbers, TrimmedBlocks};
 pub use error::{Chain, StoreError};
 pub use monitor::{ConsumerStatus, FeedMonitor, FeedStatus, PartitionStatus};

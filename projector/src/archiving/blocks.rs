@@ -7,7 +7,7 @@ use shared::ports::{Archive, BeingWritten, Block, StoreError};
 use super::numbers::damaged;
 
 /// The last of an archive with so many entries of the partition; `None`: with none.
-pub(crate) async fn last(
+pub(crate) async fn last_block(
     archive: &dyn Archive,
     partition: u16,
     entries: u64,
@@ -19,15 +19,15 @@ pub(crate) async fn last(
 }
 
 /// Or the one before it, if that one cannot be read.
-pub(crate) async fn last_readable(
+pub(crate) async fn last_readable_block(
     archive: &dyn Archive,
     partition: u16,
     entries: u64,
 ) -> Result<Option<Block>, StoreError> {
-    match last(archive, partition, entries).await {
+    match last_block(archive, partition, entries).await {
         Err(error) if is_unreadable(&error) => {
             tell(partition, &error);
-            last(archive, partition, before_last(entries)).await
+            last_block(archive, partition, before_last(entries)).await
         }
         found => found,
     }
@@ -39,7 +39,7 @@ pub(crate) fn before_last(entries: u64) -> u64 {
 }
 
 /// `None`: there is no such block, or it cannot be read.
-pub(crate) async fn readable(
+pub(crate) async fn readable_block(
     archive: &dyn Archive,
     partition: u16,
     number: u64,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use shared::ports::{Archive, Block, HotLog, LogPlace, Loss, StoreError};
 
-use super::blocks::{is_unreadable, last_readable};
+use super::blocks::{is_unreadable, last_readable_block};
 use crate::reading::retrying;
 
 /// By partition. Of a log that was repaired since it was archived nothing is said: it is archived again.
@@ -15,10 +15,10 @@ pub(crate) async fn losses(
 ) -> Result<BTreeMap<u16, Loss>, StoreError> {
     let mut ends = Vec::new();
     // Before the log is asked: it only goes on, so it holds whatever was archived of it before.
-    for standing in retrying(|| log.standing()).await? {
+    for standing in retrying(|| log.standing()).await?.partitions {
         let reach = retrying(|| archive.reach(standing.partition)).await?;
         if reach.entries > 0 && reach.repairs >= standing.repairs {
-            match retrying(|| last_readable(archive, standing.partition, reach.entries)).await {
+            match retrying(|| last_readable_block(archive, standing.partition, reach.entries)).await {
                 Ok(last) => ends.extend(last.and_then(|block| end(log, &block))),
                 // What the others have lost is told nevertheless.
                 Err(error) if is_unreadable(&error) => {}

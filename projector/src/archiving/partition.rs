@@ -12,7 +12,7 @@ use shared::ports::{Archive, Block, HotLog, HotPartition, LogPlace, StoreError, 
 use tokio::time::Instant;
 
 use super::Share;
-use super::blocks::{last, last_readable};
+use super::blocks::{last_block, last_readable_block};
 use super::holds::Held;
 use super::losses::end;
 use super::numbers::{Numbers, damaged};
@@ -53,7 +53,7 @@ impl Partition {
         let is_of_it = reach.repairs == repairs;
         let entries = if is_of_it { reach.entries } else { blocks_trimmed * ARCHIVE_BLOCK_ENTRIES };
         // The last block may be half written by one who died, or damaged. The log has all of it, and it is written again.
-        let last = last_readable(archive, partition, entries).await?;
+        let last = last_readable_block(archive, partition, entries).await?;
         Ok(Self::behind(partition, last, repairs))
     }
 
@@ -71,7 +71,7 @@ impl Partition {
     /// Behind the first `entries` entries, which the archive has.
     async fn go_to(&mut self, archive: &dyn Archive, entries: u64) -> Result<(), StoreError> {
         let partition = self.block.partition;
-        *self = Self::behind(partition, last(archive, partition, entries).await?, self.repairs);
+        *self = Self::behind(partition, last_block(archive, partition, entries).await?, self.repairs);
         Ok(())
     }
 
@@ -226,7 +226,7 @@ impl Partition {
         what: &str,
     ) -> Result<(), StoreError> {
         let partition = self.block.partition;
-        let before = last(archive, partition, number * ARCHIVE_BLOCK_ENTRIES).await?;
+        let before = last_block(archive, partition, number * ARCHIVE_BLOCK_ENTRIES).await?;
         let before = Self::behind(partition, before, self.repairs);
         let mut numbers = before.numbers;
         numbers.note_all(log, &before.block.entries)?;

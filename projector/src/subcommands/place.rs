@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use shared::limits::{COMMAND_DEADLINE, COMMAND_SILENCE_MAX, LOG_CONNECT_TIMEOUT};
-use shared::ports::{Chain, Probe};
+use shared::ports::{Chain, Probe, StoreError};
 use shared::process::config::{LogOptions, ViewOptions};
 use storage::redis;
 use tokio::net::{TcpStream, lookup_host};
@@ -61,9 +61,20 @@ impl Place {
 
     /// Returns when the store can be used, which is soon or never.
     pub(super) async fn ready(&self, probe: impl Probe) -> Result<()> {
+        self.opened(|| probe.check()).await
+    }
+
+    /// What `open` gives as soon as the store can be used, which is soon or never.
+    pub(super) async fn opened<T, F>(&self, open: impl Fn() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
         let (since, mut is_told) = (Instant::now(), false);
         loop {
-            let Err(error) = probe.check().await else { return Ok(()) };
+            let error = match open().await {
+                Ok(opened) => return Ok(opened),
+                Err(error) => error,
+            };
             if !error.is_retryable() {
                 return Err(error.into());
             }
@@ -81,14 +92,14 @@ impl Place {
 }
 
 async fn knock(address: &str) -> io::Result<()> {
-    let connected = match lookup_host(address).await {
-        Ok(found) => TcpStream::connect(&found.collect::<Vec<_>>()[..]).await,
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-            TcpStream::connect((address, CASSANDRA_PORT)).await
-        }
-        Err(error) => Err(error),
+    let found: Vec<_> = match lookup_host(address).await {
+        Ok(found) => found.collect(),
+        Err(why) => match lookup_host((address, CASSANDRA_PORT)).await {
+            Ok(found) => found.collect(),
+            Err(_) => return Err(why),
+        },
     };
-    connected.map(drop)
+    TcpStream::connect(&found[..]).await.map(drop)
 }
 
 #[cfg(test)]

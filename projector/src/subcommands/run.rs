@@ -36,7 +36,6 @@ pub(crate) async fn run(options: Run) -> Result<()> {
     let archiver = Archiver {
         log: Arc::new(redis.hot()),
         archive: Arc::new(cassandra.archive()),
-        found: redis.found(),
         views: cassandra.origin(),
         generations: Arc::new(cassandra.generations()),
         monitor: Box::new(move |generation| Arc::new(of_redis.monitor(generation))),

@@ -4,7 +4,7 @@
 
 use async_trait::async_trait;
 
-use super::{Delivery, LogPlace, Loss, StoreError};
+use super::{Delivery, Epoch, LogPlace, Loss, StoreError};
 use crate::ids::Position;
 use crate::limits::{ARCHIVE_BLOCK_ENTRIES, ENTRY_BYTES_MAX};
 
@@ -98,8 +98,7 @@ pub trait Archive: Send + Sync {
 /// The log as the archive needs it: entries as they are, and the end of what it may forget.
 #[async_trait]
 pub trait HotLog: Send + Sync {
-    /// Of each partition, in their order.
-    async fn standing(&self) -> Result<Vec<HotPartition>, StoreError>;
+    async fn standing(&self) -> Result<HotStanding, StoreError>;
 
     /// The entries behind `after` (`None`: from the first that is there), at most `entries_max`, in log order.
     async fn entries(
@@ -119,6 +118,15 @@ pub trait HotLog: Send + Sync {
     /// same step it looks whether it may: no group has any of them still to acknowledge, or has acknowledged them only
     /// just now (see [`super::RecentEvents`]), and an entry stays.
     async fn trim(&self, last: Position, blocks: u64) -> Result<Trimmed, StoreError>;
+}
+
+/// What the log holds, all at one moment.
+#[derive(Debug, Clone)]
+pub struct HotStanding {
+    /// Which log it is. `None`: there is none.
+    pub epoch: Option<Epoch>,
+    /// In their order.
+    pub partitions: Vec<HotPartition>,
 }
 
 /// What the log holds of one partition.

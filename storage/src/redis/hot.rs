@@ -7,7 +7,7 @@ use redis::{Pipeline, Value};
 use shared::ids::Position;
 use shared::limits::{ACK_TRAIL_SPAN, ARCHIVED_FIELD_BYTES_MAX, ENTRY_BYTES_MAX, TRIM_TRAIL_SPANS};
 use shared::ports::{
-    Delivery, Epoch, HotLog, HotPartition, LogEntry, LogPlace, Loss, Seen, StoreError, Trimmed,
+    Delivery, Epoch, HotLog, HotPartition, HotStanding, LogEntry, LogPlace, Loss, Seen, StoreError, Trimmed,
 };
 
 use super::keys::{LOG_EPOCH, TRIMMED_BLOCKS, TRIMMED_LAST};
@@ -29,7 +29,7 @@ pub struct Hot {
 
 #[async_trait]
 impl HotLog for Hot {
-    async fn standing(&self) -> Result<Vec<HotPartition>, StoreError> {
+    async fn standing(&self) -> Result<HotStanding, StoreError> {
         let keys = &self.server.keys;
         let mut pipeline = Pipeline::with_capacity(2 + ASKED * usize::from(keys.partitions));
         pipeline.cmd("TIME");
@@ -45,15 +45,15 @@ impl HotLog for Hot {
         let now_ms = seconds * 1_000 + micros / 1_000;
         let epoch: Option<String> = read(answers.next().unwrap_or(Value::Nil))?;
         let epoch = epoch.and_then(|epoch| epoch.parse::<Epoch>().ok());
-        let repairs = epoch.map_or(0, |epoch| epoch.repairs);
-        let mut standing = Vec::with_capacity(usize::from(keys.partitions));
+        let repairs = epoch.as_ref().map_or(0, |epoch| epoch.repairs);
+        let mut partitions = Vec::with_capacity(usize::from(keys.partitions));
         for partition in 0..keys.partitions {
             let mut next = || answers.next().unwrap_or(Value::Nil);
             let (entries, bytes) = (read(next())?, read::<Option<u64>>(next())?.unwrap_or(0));
             let blocks_trimmed = read::<Option<u64>>(next())?.unwrap_or(0);
-            standing.push(HotPartition { partition, now_ms, entries, bytes, blocks_trimmed, repairs });
+            partitions.push(HotPartition { partition, now_ms, entries, bytes, blocks_trimmed, repairs });
         }
-        Ok(standing)
+        Ok(HotStanding { epoch, partitions })
     }
 
     async fn entries(

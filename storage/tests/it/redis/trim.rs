@@ -54,7 +54,7 @@ async fn only_what_every_group_has_acknowledged_is_trimmed() {
     assert_eq!(hot.trim(last, 1).await.unwrap(), Trimmed::Done);
     assert_eq!(hot.trim(last, 1).await.unwrap(), Trimmed::Done, "again changes nothing");
 
-    let standing = hot.standing().await.unwrap()[usize::from(partition)];
+    let standing = hot.standing().await.unwrap().partitions[usize::from(partition)];
     assert_eq!((standing.entries, standing.blocks_trimmed), (5, 1));
     assert_eq!(hot.entries(partition, None, 100).await.unwrap(), &entries[BLOCK..]);
     let status = fresh.store.monitor(GENERATION).status().await.unwrap();
