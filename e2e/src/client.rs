@@ -23,15 +23,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::environment::patience;
+use crate::waiting::eventually;
 
 /// Longer than every deadline of the API: who waits for this long is not answered at all.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// nginx waits at least this long for a service that says nothing.
 const SILENCE_TIME_MIN: Duration = Duration::from_millis(1_500);
-
-/// Before a request is made again.
-const RETRY_AFTER: Duration = Duration::from_millis(20);
 
 /// Clients of one address; clones share their connections.
 #[derive(Clone, Debug)]
@@ -149,16 +147,15 @@ impl Request {
     /// The answer of a machine that is not too busy for one: until then it is asked again, which the request must bear.
     ///
     /// # Panics
-    /// When no answer comes.
+    /// When no such answer comes in time.
     pub async fn answered(self) -> Answer {
-        let begun = Instant::now();
-        loop {
+        let answered = eventually("an answer of a machine that is not too busy", async move || {
             let answer = self.clone().send().await;
-            if !answer.is_of_a_slow_machine() || begun.elapsed() > patience() {
-                return answer;
-            }
-            tokio::time::sleep(RETRY_AFTER).await;
-        }
+            (!answer.is_of_a_slow_machine()).then_some(answer)
+        });
+        // A named type, as the compiler cannot tell for every lifetime that this may go to another thread.
+        let answered: Pin<Box<dyn Future<Output = Answer> + Send>> = Box::pin(answered);
+        answered.await
     }
 
     /// # Errors

@@ -111,7 +111,8 @@ impl HotLog for Hot {
 
 #[cfg(feature = "cassandra")]
 impl Hot {
-    /// For readers of the archive. The last entry that was trimmed, and of how many blocks it ends the last; `None`: none was.
+    /// For readers of the archive. The last entry that was trimmed, and of how many blocks it ends the last; `None`: none
+    /// was.
     pub(crate) async fn trimmed(&self, partition: u16) -> Result<Option<(Position, u64)>, StoreError> {
         let mut pipeline = Pipeline::with_capacity(1);
         pipeline.cmd("HMGET").arg(self.server.keys.trimmed(partition)).arg(TRIMMED_LAST).arg(TRIMMED_BLOCKS);
