@@ -37,11 +37,18 @@ impl Redis {
             .args(["--hash-max-listpack-entries", "32"])
             .arg("--dir")
             .arg(&options.dir);
-        let mut process = Process::spawn("redis", command, &options.dir.join("redis.log"))?;
-        process.wait_until(READY_TIME_MAX, || {
+        let process = Process::spawn("redis", command, &options.dir.join("redis.log"))?;
+        let mut redis = Self { process, port: options.port };
+        redis.answers(READY_TIME_MAX)?;
+        Ok(redis)
+    }
+
+    /// Waits for an answer to PING; an error with the end of its log if it ends or time runs out.
+    pub fn answers(&mut self, patience: Duration) -> Result<()> {
+        let addr = self.addr();
+        self.process.wait_until(patience, || {
             ask(addr, b"PING\r\n", b"+PONG".len()).is_some_and(|answer| answer == b"+PONG")
-        })?;
-        Ok(Self { process, port: options.port })
+        })
     }
 
     pub fn addr(&self) -> SocketAddr {

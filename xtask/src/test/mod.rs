@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -20,6 +20,9 @@ use binaries::Binaries;
 use report::Report;
 
 pub(crate) const REAL_FEATURES: &str = "storage/real-tests,e2e/real,standalone/otel";
+
+/// Of a server that all tests are done with: longer than a busy machine takes.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Runs all tests: on the embedded store, and on one Redis and one Cassandra started for this run. Nothing is
 /// skipped in silence: a backend that ran no test is an error.
@@ -37,7 +40,7 @@ impl Test {
         let binaries = self.build()?;
         let changed = self.build_changed();
         // Ended when this function is left, by whatever way; by their guards if the process itself is ended.
-        let servers = if self.embedded_only { None } else { Some(Servers::start()?) };
+        let mut servers = if self.embedded_only { None } else { Some(Servers::start()?) };
         let mut command = self.cargo("test")?;
         command.args(["--no-fail-fast", "--"]).args(&self.filter);
         if let Some(changed) = changed {
@@ -51,12 +54,15 @@ impl Test {
         }
         let mut report = Report::new(binaries);
         let status = stream(&mut command, &mut report)?;
+        let lasted = servers.as_mut().map_or(Ok(()), Servers::answer);
         drop(servers);
         if !status.success() && report.failed == 0 {
             // A test binary that crashed reports nothing; it is a failure all the same.
             report.failed = 1;
         }
-        self.judge(&report)
+        let judged = self.judge(&report);
+        // A server that is gone is why tests failed: it is what to say last.
+        lasted.and(judged)
     }
 
     /// The services' binaries, which some tests start, and the tests themselves.
@@ -131,6 +137,11 @@ impl Servers {
         let cassandra = Cassandra::start(&options, Keeping::Nothing)?;
         output::part("cassandra", cassandra.addr(), since);
         Ok(Self { redis, cassandra, dir })
+    }
+
+    fn answer(&mut self) -> Result<()> {
+        self.redis.answers(ANSWER_TIME_MAX)?;
+        self.cassandra.answers(ANSWER_TIME_MAX)
     }
 }
 

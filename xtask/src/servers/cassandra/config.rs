@@ -12,7 +12,7 @@ use crate::servers::free_port;
 /// Enough for trying the system; a process of 1.1 GB in all.
 const HEAP: &str = "768m";
 /// Each test has keyspaces of its own, and a table takes some 300 KB however little is in it.
-const HEAP_OF_TESTS: &str = "2g";
+const HEAP_OF_TESTS: &str = "3g";
 /// Of one of several nodes: three of them are 2.8 GB.
 const HEAP_OF_SEVERAL: &str = "512m";
 /// The port for other nodes is part of the node's identity, so it stays the same when the node starts again.
@@ -175,6 +175,9 @@ fn arguments(place: &str, node: &Node) -> Vec<String> {
         // System tables, the schema's among them, are not flushed after each change: a keyspace with five
         // tables in 0.14 s, not 0.4 s.
         arguments.push("-Dcassandra.unsafesystem=true".to_owned());
+        // A buffer of half a region or more needs regions of its own in a row, which a heap full of small tables may
+        // not have; the largest cells take 1 MiB.
+        arguments.push("-XX:G1HeapRegionSize=8m".to_owned());
     }
     for package in OPENED {
         arguments.extend(["--add-opens".to_owned(), format!("{package}=ALL-UNNAMED")]);

@@ -53,7 +53,7 @@ impl Cassandra {
         let host = Ipv4Addr::LOCALHOST;
         let node = Node { host, port: options.port, ring: vec![host], storage_port, keeping };
         let mut cassandra = Self::launch(&options.dir, &node)?;
-        cassandra.answers()?;
+        cassandra.answers(READY_TIME_MAX)?;
         Ok(cassandra)
     }
 
@@ -71,9 +71,10 @@ impl Cassandra {
         Ok(Self { process, addr })
     }
 
-    fn answers(&mut self) -> Result<()> {
+    /// Waits for an answer on the native port; an error with the end of its log if it ends or time runs out.
+    pub fn answers(&mut self, patience: Duration) -> Result<()> {
         let addr = self.addr;
-        self.process.wait_until(READY_TIME_MAX, || {
+        self.process.wait_until(patience, || {
             ask(addr, &OPTIONS_FRAME, FRAME_HEADER_BYTES)
                 .is_some_and(|answer| answer[OPCODE_AT] == OPCODE_SUPPORTED)
         })

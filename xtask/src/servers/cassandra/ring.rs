@@ -28,7 +28,7 @@ impl Ring {
             nodes.push(Cassandra::launch(&dir.join(host.to_string()), &node)?);
         }
         for node in &mut nodes {
-            node.answers()?;
+            node.answers(READY_TIME_MAX)?;
         }
         for (node, own) in nodes.iter_mut().zip(&ring) {
             let log = dir.join(own.to_string()).join("cassandra.log");
