@@ -36,9 +36,15 @@ async fn emptied(mut redis: Redis, options: &Options) -> Redis {
 /// `/readyz` says this.
 async fn says(app: &TestApp, name: &str, said: &str) {
     let operations = app.processes().operations_of(name).await;
+    let mut last = String::new();
     eventually(&format!("{name}: {said}"), async || {
         let ready = operations.get("/readyz").try_send().await.ok()?;
-        (ready.status == 503 && ready.json()["waiting_for"].to_string().contains(said)).then_some(())
+        let says = format!("{} {}", ready.status, ready.json()["waiting_for"]);
+        if says != last {
+            eprintln!("{name} says {says}");
+            last.clone_from(&says);
+        }
+        (ready.status == 503 && says.contains(said)).then_some(())
     })
     .await;
 }

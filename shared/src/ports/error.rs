@@ -40,6 +40,9 @@ pub enum StoreError {
     Unfit { store: &'static str, what: String },
 }
 
+/// The name in errors of the log, whichever store keeps it.
+pub(super) const LOG: &str = "the log";
+
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
 impl StoreError {
@@ -49,6 +52,11 @@ impl StoreError {
 
     pub fn unknown(store: &'static str, source: impl Into<Source>) -> Self {
         Self::Unknown { store, source: source.into().into() }
+    }
+
+    /// Another log is in the place of the one that belongs there.
+    pub fn other_log(what: impl Into<String>) -> Self {
+        Self::Other { store: LOG, what: what.into() }
     }
 
     /// Whether the same call may succeed later as it is: this program need not be changed or told otherwise.

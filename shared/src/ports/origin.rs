@@ -1,10 +1,8 @@
 //! Beside which log views may be shown. Whoever has registered a name in another log than theirs is somebody else than
 //! the one whose messages they have.
 
+use super::error::LOG;
 use super::{Epoch, Seen, StoreError};
-
-/// The name in errors.
-const LOG: &str = "the log";
 
 /// Of which log the views of a generation were made, by what they have seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,17 +57,17 @@ impl Origin {
             Self::Unknown => Err(unknown()),
             Self::Nothing => Ok(()),
             Self::Log(seen) if self.is_of(is) && seen.repairs >= is.repairs => Ok(()),
-            Self::Log(seen) if self.is_of(is) => Err(other(format!(
+            Self::Log(seen) if self.is_of(is) => Err(StoreError::other_log(format!(
                 "it was repaired and is {is}, and the views that are read have seen nothing of that, only {seen}: \
                  `projector rebuild` makes new ones"
             ))),
-            Self::Log(seen) => Err(other(format!(
+            Self::Log(seen) => Err(StoreError::other_log(format!(
                 "it is {is}, and the views have seen log {seen}: put that back (`projector restore`), or give back \
                  what is left of it (`projector repair`)"
             ))),
-            Self::Several => {
-                Err(other(format!("it is {is}, and the views have seen several: `projector repair`")))
-            }
+            Self::Several => Err(StoreError::other_log(format!(
+                "it is {is}, and the views have seen several: `projector repair`"
+            ))),
         }
     }
 
@@ -82,22 +80,18 @@ impl Origin {
         match self {
             Self::Unknown => Err(unknown()),
             Self::Nothing => Ok(()),
-            Self::Log(seen) => {
-                Err(other(format!("there is none, and the views have seen log {seen}: {put_back}")))
-            }
-            Self::Several => {
-                Err(other(format!("there is none, and the views have seen several: {put_back}")))
-            }
+            Self::Log(seen) => Err(StoreError::other_log(format!(
+                "there is none, and the views have seen log {seen}: {put_back}"
+            ))),
+            Self::Several => Err(StoreError::other_log(format!(
+                "there is none, and the views have seen several: {put_back}"
+            ))),
         }
     }
 }
 
 fn unknown() -> StoreError {
     StoreError::unavailable(LOG, "it is not known yet which log the views have seen")
-}
-
-fn other(what: String) -> StoreError {
-    StoreError::Other { store: LOG, what }
 }
 
 #[cfg(test)]

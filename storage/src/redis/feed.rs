@@ -13,12 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::{Cmd, Pipeline, RedisResult};
+use redis::{Cmd, Pipeline, RedisResult, Value};
 use shared::limits::{
     ACK_TRAIL_SPAN, ACK_TRAIL_SPANS, ACKS_PER_CALL_MAX, BATCH_EVENTS_BYTES_MAX, CONSUMER_SILENCE_MAX,
     FEED_TIMEOUT, FEED_WAIT_MAX, READ_EVENTS_MAX, READ_OF_ONE_EVENTS_MAX,
 };
-use shared::ports::{Delivery, EventFeed, Seen, SeenLog, StoreError};
+use shared::ports::{Delivery, Epoch, EventFeed, Seen, SeenLog, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -85,6 +85,10 @@ pub struct Feed {
     known: Vec<Seen>,
     /// On this connection.
     inspected_at: Option<Instant>,
+    /// Of the log, when that was looked at last.
+    epoch: Option<Epoch>,
+    /// What stood where the epoch does, behind the entries that were read last.
+    read_from: Option<String>,
     connection: Option<Connection>,
     place: Place,
     /// The partition of which much was read last. Consumers seldom begin with the same one.
@@ -129,6 +133,8 @@ impl Feed {
             seen: None,
             known: inspection::unknown(server.keys.partitions),
             inspected_at: None,
+            epoch: None,
+            read_from: None,
             group,
             consumer: consumer.to_owned(),
             streams,
@@ -172,7 +178,11 @@ impl EventFeed for Feed {
             place = Place::Own(vec![FIRST.to_owned(); self.streams.len()]);
             read = self.read(&mut place, events_max.max(1)).await;
         }
-        let batch = self.admitted(read.map_err(unavailable)?);
+        let read = read.map_err(unavailable)?;
+        if !read.is_empty() {
+            self.is_of_the_log()?;
+        }
+        let batch = self.admitted(read);
         self.place = place;
         Ok(batch)
     }
@@ -287,7 +297,7 @@ impl Feed {
         for &partition in from {
             read.arg(after.as_deref().map_or(NEW, |after| &after[usize::from(partition)]));
         }
-        let (answer,) = self.ask(&one(read)).await?;
+        let answer = self.ask_entries(one(read)).await?.pop().ok_or_else(unexpected)?;
         let read = entry::streams(&self.streams, answer).ok_or_else(unexpected)?;
         if let Some(after) = after {
             for delivery in &read {
@@ -341,6 +351,14 @@ impl Feed {
             pipeline.cmd("PUBLISH").arg(self.server.keys.notices()).arg(text).ignore();
         }
         pipeline
+    }
+
+    /// Asks behind it of which log the entries are.
+    async fn ask_entries(&mut self, mut pipeline: Pipeline) -> RedisResult<Vec<Value>> {
+        self.server.ask_epoch(&mut pipeline);
+        let mut answers: Vec<Value> = self.ask(&pipeline).await?;
+        self.read_from = redis::from_redis_value(answers.pop().ok_or_else(unexpected)?)?;
+        Ok(answers)
     }
 
     async fn ask<T: redis::FromRedisValue>(&mut self, pipeline: &Pipeline) -> RedisResult<T> {

@@ -63,10 +63,13 @@ impl HotLog for Hot {
         entries_max: usize,
     ) -> Result<Vec<LogEntry>, StoreError> {
         let first = after.map_or_else(|| "-".to_owned(), |after| format!("({}", entry::id(&after)));
-        let mut pipeline = Pipeline::with_capacity(1);
+        let mut pipeline = Pipeline::with_capacity(2);
         pipeline.cmd("XRANGE").arg(self.server.keys.events(partition));
         pipeline.arg(first).arg("+").arg("COUNT").arg(entries_max);
-        let (entries,): (Value,) = self.link.read(&pipeline).await?;
+        self.server.ask_epoch(&mut pipeline);
+        let (entries, epoch): (Value, Option<String>) = self.link.read(&pipeline).await?;
+        // What is archived as this log's is not of one that was begun in its place.
+        self.server.right.check_again(epoch)?;
         let mut entries = entry::raw(partition, entries).ok_or_else(|| unavailable(unexpected()))?;
         entries.iter_mut().for_each(keep_beginning);
         Ok(entries)

@@ -66,11 +66,14 @@ pub(super) fn question(keys: &Keys, known: &[Seen]) -> Pipeline {
     pipeline
 }
 
-/// Which log it is, unless that is gone, and what each partition has lost.
-pub(super) fn answer(known: &[Seen], answers: Vec<Value>) -> RedisResult<(Option<Epoch>, Vec<Option<Loss>>)> {
+/// What stands where the epoch does, and what each partition has lost.
+pub(super) fn answer(
+    known: &[Seen],
+    answers: Vec<Value>,
+) -> RedisResult<(Option<String>, Vec<Option<Loss>>)> {
     let mut answers = answers.into_iter();
-    let epoch: Option<String> = read(answers.next())?;
-    let epoch: Option<Epoch> = epoch.and_then(|epoch| epoch.parse().ok());
+    let text: Option<String> = read(answers.next())?;
+    let epoch: Option<Epoch> = text.as_ref().and_then(|text| text.parse().ok());
     let mut losses = Vec::with_capacity(known.len());
     for seen in known {
         let head: Option<String> = read(answers.next())?;
@@ -81,7 +84,7 @@ pub(super) fn answer(known: &[Seen], answers: Vec<Value>) -> RedisResult<(Option
         let found = Found { head, is_there, around };
         losses.push(found.loss(seen, epoch.as_ref()));
     }
-    Ok((epoch, losses))
+    Ok((text, losses))
 }
 
 fn read<T: FromRedisValue>(answer: Option<Value>) -> RedisResult<T> {

@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::STORE;
-use super::durability::Profile;
 use super::server::{Connection, Server, code, lost, unavailable, unavailable_or_unknown};
 
 /// The connection, if there is one now.
@@ -177,29 +176,21 @@ async fn hold(
 }
 
 /// A call without an answer may be one slow call, or a server that hangs: then every further call would be sent
-/// into the void and end as unknown. So after each the server is asked what it is: any answer is a sign of life, and
-/// one that became a replica, or may lose events now, is given up. So is one that was emptied, which answers like any
-/// other: that is asked now and then without any doubt. Returns why.
+/// into the void and end as unknown. So after each the server is asked what it is. One that answers and is as before is
+/// kept; one that loads its data, became a replica, or may lose events now, is given up. So is one that was emptied,
+/// which answers like any other: that is asked now and then without any doubt. Returns why.
 async fn doubt(server: &Server, mut connection: MultiplexedConnection, suspect: &Notify) -> StoreError {
-    let mut question = Profile::question();
-    server.ask_epoch(&mut question);
+    let question = server.question();
     loop {
         let is_doubted = timeout(LOG_NAMED_EVERY, suspect.notified()).await.is_ok();
         let answers = connection.send_packed_commands(&question, 0, question.len()).await;
-        match answers.map_err(unavailable).and_then(|answers| is_as_before(server, answers)) {
+        match answers.map_err(unavailable).and_then(|answers| server.is_as_before(answers).1) {
             Ok(()) => {}
             // Nobody waits for an answer in vain: whoever does will doubt it.
             Err(StoreError::Unavailable { .. }) if !is_doubted => {}
             Err(error) => return error,
         }
     }
-}
-
-fn is_as_before(server: &Server, mut answers: Vec<Value>) -> Result<(), StoreError> {
-    let epoch = answers.pop().map(redis::from_redis_value::<Option<String>>).transpose();
-    let epoch = epoch.map_err(|error| unavailable(error.into()))?.flatten();
-    server.accepts(&Profile::of(answers))?;
-    server.right.check_again(epoch).map(drop)
 }
 
 /// Pauses between attempts to connect: twice as long each time, up to a bound, and scattered, so that the

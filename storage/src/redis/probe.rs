@@ -7,9 +7,8 @@ use async_trait::async_trait;
 use shared::ports::{self, StoreError};
 
 use super::STORE;
-use super::durability::Profile;
 use super::link::Link;
-use super::server::Server;
+use super::server::{Server, unavailable};
 
 /// On the shared connection. Clones share what the last check learnt.
 #[derive(Clone)]
@@ -35,21 +34,23 @@ impl ports::Probe for Probe {
 
     async fn check(&self) -> Result<(), StoreError> {
         self.appends.check()?;
-        let mut ask = redis::pipe();
-        ask.cmd("PING").ignore();
-        self.server.ask_epoch(&mut ask);
-        let (epoch,): (Option<String>,) = self.link.read(&ask).await?;
-        let is_right = self.server.right.check_again(epoch);
-        let profile = Profile::of(self.link.read_each(&Profile::question()).await?);
-        let text = profile.text(self.server.replicas());
-        *self.durability.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
-        let fits = is_right.and_then(|_| self.server.accepts(&profile));
+        let mut question = self.server.question();
+        // A read that is refused as a write would be, when the disk is full.
+        question.cmd("PING");
+        let mut answers = self.link.read_each(&question).await?;
+        let serves = answers.pop().map_or(Ok(()), |pong| pong.extract_error().map(drop)).map_err(unavailable);
+        let (profile, fits) = self.server.is_as_before(answers);
+        // While it loads its data it says less than it will keep.
+        if !matches!(fits, Err(StoreError::Unavailable { .. })) {
+            let text = profile.text(self.server.replicas());
+            *self.durability.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+        }
         if fits.is_err() {
             // It was set otherwise while it ran: what it would refuse a new connection, it refuses this one.
             self.link.doubt();
             self.appends.doubt();
         }
-        fits
+        fits.and(serves)
     }
 
     /// As of the last check.

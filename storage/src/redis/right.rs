@@ -6,9 +6,6 @@ use std::sync::OnceLock;
 use shared::ports::{Epoch, Origin, StoreError};
 use tokio::sync::watch;
 
-/// The name in errors.
-const LOG: &str = "the log";
-
 pub(super) struct RightLog {
     /// The name of the log of the first connection. One with another name is another log.
     first: OnceLock<String>,
@@ -88,20 +85,18 @@ impl RightLog {
 
     /// Of one that is on its way back.
     pub(super) fn closed(layout: &str) -> StoreError {
-        let what = format!("it is {layout}: `projector restore` ends what it has begun");
-        StoreError::Other { store: LOG, what }
+        StoreError::other_log(format!("it is {layout}: `projector restore` ends what it has begun"))
     }
 
     /// Of one that goes on where the one before was left.
     pub(super) fn repaired(epoch: &Epoch) -> StoreError {
-        StoreError::Other { store: LOG, what: format!("it was repaired and is {epoch}") }
+        StoreError::other_log(format!("it was repaired and is {epoch}"))
     }
 }
 
 /// What is there, and what was.
 fn another(is: &str, first: &str) -> StoreError {
-    let what = format!(
+    StoreError::other_log(format!(
         "{is}, and this program began with {first}: put that back (`projector restore`), or start this program again"
-    );
-    StoreError::Other { store: LOG, what }
+    ))
 }

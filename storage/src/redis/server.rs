@@ -217,6 +217,24 @@ impl Server {
     pub(super) fn ask_epoch(&self, pipeline: &mut Pipeline) {
         pipeline.cmd("HGET").arg(self.keys.log()).arg(LOG_EPOCH);
     }
+
+    /// Of a server that is connected: what it is by now and which log it has.
+    pub(super) fn question(&self) -> Pipeline {
+        let mut question = Profile::question();
+        self.ask_epoch(&mut question);
+        question
+    }
+
+    /// What the answers to [`Server::question`] say of the server, and whether it still fits.
+    pub(super) fn is_as_before(&self, mut answers: Vec<Value>) -> (Profile, Result<(), StoreError>) {
+        let epoch = answers.pop().map_or(Ok(None), redis::from_redis_value::<Option<String>>);
+        let profile = Profile::of(answers);
+        let fits = self
+            .accepts(&profile)
+            .and_then(|()| epoch.map_err(|error| unavailable(error.into())))
+            .and_then(|epoch| self.right.check_again(epoch).map(drop));
+        (profile, fits)
+    }
 }
 
 /// Host, port and what else a URL says.

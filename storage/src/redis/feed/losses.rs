@@ -8,6 +8,7 @@ use shared::ports::{Delivery, LogPlace, Loss, StoreError};
 use tokio::time::Instant;
 
 use super::super::inspection;
+use super::super::right::RightLog;
 use super::super::server::unavailable;
 use super::Feed;
 
@@ -35,11 +36,12 @@ impl Feed {
         let question = inspection::question(&self.server.keys, &self.known);
         let answers = self.ask(&question).await.map_err(unavailable)?;
         let (epoch, losses) = inspection::answer(&self.known, answers).map_err(unavailable)?;
+        let epoch = self.server.right.check_again(epoch)?;
         let is_whole = |partition: &u16| losses[usize::from(*partition)].is_none();
         let partitions: Vec<_> = (0..self.server.keys.partitions).filter(is_whole).collect();
         let is_new = |partition: &&u16| self.known[usize::from(**partition)].epoch.is_none();
         let new: Vec<_> = partitions.iter().filter(is_new).copied().collect();
-        if let (Some(seen), Some(epoch), false) = (&self.seen, epoch, new.is_empty()) {
+        if let (Some(seen), false) = (&self.seen, new.is_empty()) {
             seen.follow(&new, &epoch).await?;
             new.into_iter().for_each(|new| self.known[usize::from(new)].epoch = Some(epoch.clone()));
         }
@@ -50,8 +52,15 @@ impl Feed {
         }
         self.tell_readers(&losses).await;
         let is_back = partitions.iter().any(|partition| !self.partitions.contains(partition));
-        (self.partitions, self.inspected_at) = (partitions, Some(Instant::now()));
+        (self.partitions, self.inspected_at, self.epoch) = (partitions, Some(Instant::now()), Some(epoch));
         Ok(is_back)
+    }
+
+    /// Whether what was read is of the log that was looked at: that may have been emptied since, and begun anew or
+    /// repaired. Where nothing was seen of a partition, its entries do not tell.
+    pub(super) fn is_of_the_log(&mut self) -> Result<(), StoreError> {
+        let epoch = self.server.right.check_again(self.read_from.take())?;
+        if self.epoch.as_ref() == Some(&epoch) { Ok(()) } else { Err(RightLog::repaired(&epoch)) }
     }
 
     /// What they were not told yet, or were told otherwise. If it fails, the next look does it.

@@ -106,9 +106,10 @@ impl Feed {
             pipeline.arg(millis(CONSUMER_SILENCE_MAX)).arg(millis(CONSUMER_REMEMBERED));
             pipeline.arg(events_max.min(ACKS_PER_CALL_MAX));
         }
-        let answers: Vec<Answer> = self.ask(&pipeline).await?;
+        let answers = self.ask_entries(pipeline).await?;
         let (mut batch, mut taken_from, mut gone) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
-        for (&partition, (taken, left)) in partitions.iter().zip(answers) {
+        for (&partition, answer) in partitions.iter().zip(answers) {
+            let (taken, left): Answer = redis::from_redis_value(answer)?;
             for (name, ids, entries) in taken {
                 *taken_from.entry(name).or_insert(0) += ids.len();
                 batch.extend(deliveries(partition, ids, entries).ok_or_else(unexpected)?);

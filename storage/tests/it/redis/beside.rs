@@ -2,7 +2,8 @@
 
 use shared::Clock;
 use shared::ports::{
-    Accounts, EmptyLog as _, Epoch, Heads, LogEpoch, LogTail, Origin, Probe, SessionKey, Sessions,
+    Accounts, EmptyLog as _, Epoch, EventFeed, Heads, HotLog, LogEpoch, LogTail, Origin, Probe, SessionKey,
+    Sessions,
 };
 use storage::redis::{EmptyLog, Options, Redis};
 use tokio::sync::watch;
@@ -11,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::outage::{conversation, is_other};
 use super::server::Server;
-use super::{Fresh, eventually, message, options, plain, put, start};
+use super::{Fresh, GENERATION, eventually, message, options, plain, put, read, start};
 
 const SESSION: SessionKey = SessionKey([7; 32]);
 
@@ -103,4 +104,33 @@ async fn beside_views_that_have_seen_nothing_any_log_will_do() {
     eventually("it has begun one", || async { probe.check().await.is_ok() }).await;
     origin.send_replace(Origin::Log(store.epoch().epoch().await.unwrap()));
     probe.check().await.unwrap();
+}
+
+/// Views that have seen only a part of a log cannot tell by its entries that another one is in its place.
+#[tokio::test]
+async fn a_consumer_gives_nothing_of_a_log_that_was_begun_in_place_of_its_own() {
+    let server = Server::start().await;
+    let Fresh { store, _stop, .. } = start(&server.patient()).await;
+    let mut feed = store.feed(GENERATION, "one");
+    put(&store, message("anna", "ben")).await;
+    let given = read(&mut feed, 1).await;
+    feed.ack(&given).await.unwrap();
+
+    server.ask(&["FLUSHALL"]).await;
+    let Fresh { store: another, _stop: _another, .. } = start(&server.patient()).await;
+    let strange = [message("anna", "ben"), message("cleo", "dana"), message("emil", "fay")];
+    let mut stranger = another.feed(GENERATION, "stranger");
+    put(&another, strange[0].clone()).await;
+    // It has made the groups anew.
+    read(&mut stranger, 1).await;
+    for message in &strange[1..] {
+        put(&another, message.clone()).await;
+        let refused = feed.next_batch(10).await;
+        assert!(
+            refused.as_ref().is_err_and(|error| is_other(error, "this program began with")),
+            "{refused:?}"
+        );
+    }
+    // Nor is any archived. Whoever asks first may find that the connection was given up.
+    assert!(store.hot().entries(given[0].position.partition, None, 1).await.is_err());
 }
