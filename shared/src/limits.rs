@@ -320,6 +320,8 @@ pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const DISK_FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;
 /// What is kept in memory, per keyspace, before it becomes a file.
 pub const MEMTABLE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Blocks of files that are kept in memory, of each of the two databases.
+pub const BLOCKS_CACHED_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Of the threads that flush and compact: a tenth of a core's time beside one that is as urgent as can be (Linux). At half
 /// of the peak they would hold up one send in a hundred for twice as long.
 pub const BACKGROUND_NICENESS: i32 = 10;

@@ -22,7 +22,9 @@ use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Snapshot,
 };
 use shared::clock::Clock;
-use shared::limits::{BACKGROUND_NICENESS, DISK_FREE_BYTES_MIN, JOURNALS_BYTES_MAX, MEMTABLE_BYTES_MAX};
+use shared::limits::{
+    BACKGROUND_NICENESS, BLOCKS_CACHED_BYTES_MAX, DISK_FREE_BYTES_MIN, JOURNALS_BYTES_MAX, MEMTABLE_BYTES_MAX,
+};
 use shared::ports::StoreError;
 
 use super::mark::Mark;
@@ -248,6 +250,7 @@ fn open_database(path: &Path) -> fjall::Result<Database> {
     Database::builder(path)
         .journal_compression(CompressionType::None)
         .max_journaling_size(JOURNALS_BYTES_MAX)
+        .cache_size(BLOCKS_CACHED_BYTES_MAX)
         .open()
 }
 
