@@ -84,13 +84,13 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     let servers = [system, ready, select, alone];
     let questions = questions(stage, (&redis_url, key_prefix), &token, large).await?;
 
+    let measurements: usize = questions.iter().map(|one| one.servers.len() * one.connections.len()).sum();
+    stage.progress.expect((1 + stage.settings.rounds) * measurements);
     stage.progress.say("warming up");
     let mut unrecorded = Findings::default();
     for question in &questions {
         ask_all(stage, &servers, question, 0, &mut unrecorded).await?;
     }
-    let measurements: usize = questions.iter().map(|one| one.servers.len() * one.connections.len()).sum();
-    stage.progress.expect(stage.settings.rounds * measurements);
     let mut findings = Findings::default();
     for round in 1..=stage.settings.rounds {
         for question in &questions {
