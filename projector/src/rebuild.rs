@@ -153,6 +153,21 @@ impl Rebuild {
         self.change(generation, State::Projecting).await
     }
 
+    /// It may not serve any more: it was complete, and is not what the log says. `false`: it serves, or could not serve
+    /// before either.
+    ///
+    /// # Errors
+    /// [`RebuildError::UnderWay`] while another one is built: one at a time.
+    pub async fn withdraw(&self, number: u32) -> Result<bool, RebuildError> {
+        self.alone(async {
+            if self.building().await?.is_some_and(|other| other.number != number) {
+                return Err(RebuildError::UnderWay);
+            }
+            Ok(self.generations.change(number, State::Projecting, State::Building).await?)
+        })
+        .await
+    }
+
     /// Others may rebuild.
     pub async fn end(&self) -> Result<(), RebuildError> {
         Ok(self.generations.release_rebuild(&self.holder).await?)

@@ -20,7 +20,7 @@ pub struct Generation {
 }
 
 /// ```text
-/// Building ⇄ Paused      Building ─► Projecting ⇄ Serving      all but Serving ─► Dropping ─► Dropped
+/// Building ⇄ Paused      Building ⇄ Projecting ⇄ Serving      all but Serving ─► Dropping ─► Dropped
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

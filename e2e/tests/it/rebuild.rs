@@ -267,5 +267,18 @@ async fn planted_rows_keep_a_generation_from_serving() {
     assert_eq!(samer.conversation(&lena).await.len(), 20);
     assert_eq!(app.processes().done(&["rebuild", "--cancel"]).await["state"], "dropped");
     nothing_is_left_of(&app, 2).await;
+
+    // Of one that is complete they are found by whoever compares, and it cannot serve until it is right again.
+    app.processes().done(&["rebuild"]).await;
+    let planted = extra.replace("_g2", "_g3");
+    spoil(app.processes(), &[&planted]).await;
+    refused(&app, &["verify", "--generation", "3"], "it is building again, and cannot serve").await;
+    refused(&app, &["serve", "3"], "generation 3 is building, so it cannot serve").await;
+    refused(&app, &["rebuild"], "so it stays building").await;
+    let taken_back = format!("DELETE FROM {{keyspace}}_g3.timeline USING TIMESTAMP 9999 {place} 77");
+    spoil(app.processes(), &[&taken_back]).await;
+    app.processes().done(&["rebuild"]).await;
+    assert_eq!(app.processes().done(&["serve", "3"]).await["state"], "serving");
+    assert_eq!(samer.conversation(&lena).await.len(), 20);
     app.finish().await;
 }

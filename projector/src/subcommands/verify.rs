@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
-use projector::{Bar, Comparison, PacedScan, Verifier, print};
+use anyhow::{Result, bail};
+use projector::{Bar, Comparison, PacedScan, Rebuild, Verifier, print};
 
+use super::generations::rebuild_of;
 use super::stores::{Stores, verifier};
 use crate::config::{self, Of};
 
@@ -16,18 +17,26 @@ pub(crate) async fn verify(options: config::Verify) -> Result<()> {
     if let Some(rate) = options.rate {
         verifier.log = Arc::new(PacedScan::new(verifier.log.clone(), rate));
     }
-    let done = compare(&verifier, asked.json).await;
+    let done = compare(&verifier, asked.json, &rebuild_of(&stores)).await;
     stores.lifecycle.drain().await;
     done
 }
 
-/// Fails if the views differ.
-async fn compare(verifier: &Verifier, json: bool) -> Result<()> {
+/// Fails if the views differ, and then they may not serve.
+async fn compare(verifier: &Verifier, json: bool, rebuild: &Rebuild) -> Result<()> {
     let bar = Bar::new();
     let compared = projector::verify(verifier, &|step| bar.step(step)).await;
     bar.finish();
     let comparison = compared?;
     print(json, &comparison, Comparison::lines)?;
-    ensure!(comparison.is_clean(), "generation {} is not what the log says", comparison.generation);
-    Ok(())
+    if comparison.is_clean() {
+        return Ok(());
+    }
+    let generation = comparison.generation;
+    let differs = format!("generation {generation} is not what the log says");
+    match rebuild.withdraw(generation).await {
+        Ok(true) => bail!("{differs}: it is building again, and cannot serve"),
+        Ok(false) => bail!(differs),
+        Err(error) => bail!("{differs}, and it may still be told to serve: {error}"),
+    }
 }
