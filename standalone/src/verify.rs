@@ -4,11 +4,14 @@
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use projector::{Bar, Comparison, Counters, Progress, Projector, StormGuard, Verifier};
+use async_trait::async_trait;
+use projector::{Bar, Comparison, Counters, Progress, Projector, StormGuard, Verifier, VerifyError};
 use shared::Clock;
-use shared::ports::StoreError;
+use shared::ports::{Delivery, StoreError, ViewWriter};
 use shared::process::shutdown::Lifecycle;
+use shared::view::ViewChange;
 use storage::embedded::{Embedded, Options};
+use tokio::sync::mpsc;
 
 use crate::Config;
 
@@ -21,7 +24,13 @@ pub(crate) const GENERATION: u32 = 1;
 /// When the directory is damaged or in use, or the views differ.
 pub async fn verify(config: &Config, json: bool) -> anyhow::Result<()> {
     let store = open(&existing(config)?, Embedded::open, Clock::system()).await?;
-    print(json, &compare(store, Clock::system()).await?)
+    let compared = compare(store, Clock::system()).await.map_err(|error| match error {
+        VerifyError::Store(StoreError::Damaged { .. }) => {
+            anyhow::Error::new(error).context("the views cannot be read: `standalone rebuild` makes others")
+        }
+        error => error.into(),
+    });
+    print(json, &compared?)
 }
 
 /// Of a directory that is there.
@@ -42,11 +51,15 @@ pub(crate) async fn open(
 }
 
 /// Applies what the views have not, compares, and closes the store.
-pub(crate) async fn compare(store: Arc<Embedded>, clock: Clock) -> anyhow::Result<Comparison> {
+///
+/// # Errors
+/// The first one, and then the store is still open: nobody mends a directory meanwhile.
+pub(crate) async fn compare(store: Arc<Embedded>, clock: Clock) -> Result<Comparison, VerifyError> {
     let lifecycle = Lifecycle::default();
+    let (tell, mut failed) = mpsc::channel(1);
     let projector = Projector {
         feed: Box::new(store.feed("standalone")),
-        views: store.clone(),
+        views: Arc::new(Told { views: store.clone(), failed: tell }),
         counters: Counters::default(),
         clock,
         guard: Some(StormGuard::default()),
@@ -56,10 +69,31 @@ pub(crate) async fn compare(store: Arc<Embedded>, clock: Clock) -> anyhow::Resul
     let verifier =
         Verifier { generation: GENERATION, log: store.clone(), views: store.clone(), monitor: store };
     let bar = Bar::new();
-    let compared = projector::verify(&verifier, &|step| bar.step(step)).await;
+    let tell = |step| bar.step(step);
+    let compared = tokio::select! {
+        compared = projector::verify(&verifier, &tell) => compared,
+        Some(error) = failed.recv() => Err(VerifyError::Store(error)),
+    };
     bar.finish();
+    let compared = compared?;
     lifecycle.drain().await;
-    Ok(compared?)
+    Ok(compared)
+}
+
+/// Tells the first error of the views to whoever would wait for them else.
+struct Told {
+    views: Arc<Embedded>,
+    failed: mpsc::Sender<StoreError>,
+}
+
+#[async_trait]
+impl ViewWriter for Told {
+    async fn apply(&self, changes: &[ViewChange], read: &[Delivery]) -> Result<(), StoreError> {
+        self.views.apply(changes, read).await.inspect_err(|error| {
+            // Full: the first one was told.
+            let _ = self.failed.try_send(error.clone());
+        })
+    }
 }
 
 pub(crate) fn print(json: bool, comparison: &Comparison) -> anyhow::Result<()> {

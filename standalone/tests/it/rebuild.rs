@@ -7,7 +7,13 @@ use std::time::Duration;
 
 use e2e::process::{Process, Signal};
 use e2e::traffic::{Traffic, assert_all_visible};
+use futures_util::future::join_all;
 use serde_json::Value;
+use shared::Clock;
+use shared::event::{Event, MessageSent};
+use shared::limits::IDEMPOTENCY_WINDOW;
+use shared::ports::{Append, EventLog};
+use storage::embedded::{Embedded, Options};
 
 use crate::{Running, command, text};
 
@@ -94,6 +100,55 @@ async fn views_of_another_shape_and_damaged_ones_are_replaced() {
 
     fs::remove_file(data.join("views/version")).unwrap();
     assert!(!command("verify", &data, &[]).status.success());
+    assert_eq!(compared("rebuild", &data)["differences"], 0);
+    assert_eq!(compared("verify", &data)["differences"], 0);
+}
+
+/// Enough of them that the views are more than what is kept in memory.
+const LARGE_MESSAGES: usize = 3_000;
+const LARGE_MESSAGE_BYTES: usize = 7_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_rows_end_a_comparison_at_once_and_are_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let options = Options { dir: data.clone(), idempotency_window: IDEMPOTENCY_WINDOW };
+    let store = Embedded::open(&options, Clock::system()).unwrap();
+    let (sender, recipient) = ("samer".parse().unwrap(), "lena".parse().unwrap());
+    // Of which a table keeps every byte: it cannot be compressed.
+    let digits = (1..=LARGE_MESSAGE_BYTES as u64 / 16)
+        .map(|n| n.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(n as u32));
+    let content = digits.map(|digits| format!("{digits:016x}")).collect();
+    let sent = MessageSent { sender, recipient, content };
+    for _ in 0..LARGE_MESSAGES / 100 {
+        let append = || Append {
+            id: Clock::system().new_id(),
+            event: Event::MessageSent(sent.clone()),
+            once: None,
+            trace: None,
+        };
+        for appended in join_all((0..100).map(|_| store.append(append()))).await {
+            appended.unwrap();
+        }
+    }
+    drop(store);
+    assert_eq!(compared("rebuild", &data)["differences"], 0);
+
+    let tables = fs::read_dir(data.join("views/keyspaces/1/tables")).unwrap();
+    let mut damaged = 0;
+    for table in tables.map(|table| table.unwrap().path()) {
+        let mut bytes = fs::read(&table).unwrap();
+        // Rows; what tells where they are lies at the end, and is looked at when it is opened.
+        let at = bytes.len() / 10;
+        bytes[at] ^= 0xFF;
+        damaged += 1;
+        fs::write(&table, bytes).unwrap();
+    }
+    assert!(damaged > 0, "all rows are in the journal");
+    let refused = command("verify", &data, &[]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let said = "error: the views cannot be read: `standalone rebuild` makes others: store is damaged";
+    assert!(text(&refused.stderr).contains(said), "{refused:?}");
     assert_eq!(compared("rebuild", &data)["differences"], 0);
     assert_eq!(compared("verify", &data)["differences"], 0);
 }
