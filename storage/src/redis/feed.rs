@@ -148,6 +148,7 @@ impl Feed {
     }
 
     /// Whether the group may have more for this consumer than it was given last.
+    #[cfg_attr(not(feature = "cassandra"), expect(dead_code, reason = "only the archive's reader asks"))]
     pub(crate) fn has_more(&self) -> bool {
         self.has_more
     }

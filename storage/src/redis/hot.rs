@@ -10,7 +10,9 @@ use shared::ports::{
     Delivery, Epoch, HotLog, HotPartition, HotStanding, LogEntry, LogPlace, Loss, Seen, StoreError, Trimmed,
 };
 
-use super::keys::{LOG_EPOCH, TRIMMED_BLOCKS, TRIMMED_LAST};
+#[cfg(feature = "cassandra")]
+use super::keys::TRIMMED_LAST;
+use super::keys::{LOG_EPOCH, TRIMMED_BLOCKS};
 use super::link::Link;
 use super::server::{Server, unavailable, unexpected};
 use super::{STORE, entry, feed, inspection};
