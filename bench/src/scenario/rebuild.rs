@@ -26,8 +26,8 @@ const KINDS: [Read; 4] = [Read::Hot, Read::Hot, Read::Inbox, Read::Own];
 const POPULATION: Population = Population { messages: 0, ..Population::USUAL };
 
 /// In reports. From the command to its end is both.
-const BOTH: &str = "rebuild and verify";
-pub(super) const BUILD: &str = "rebuild";
+pub(super) const BOTH: &str = "rebuild and verify";
+const BUILD: &str = "rebuild";
 const VERIFY: &str = "verify";
 const QUIET: &str = "live, quiet";
 const BESIDE: &str = "live, beside a rebuild";

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use xtask::servers::Process;
 
-use super::rebuild::{BUILD, CONVERSATIONS, SPREADS, record_rebuilt};
+use super::rebuild::{BOTH, CONVERSATIONS, SPREADS, record_rebuilt};
 use crate::backlog::Backlog;
 use crate::findings::Findings;
 use crate::rebuilding::Rebuild;
@@ -36,8 +36,8 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
         }
     }
     for (label, _) in filled {
-        let rate = findings.typical(label, BUILD).map_or(f64::NAN, |found| found.per_second);
-        findings.figure(format!("built_per_second_{}", label.replace(' ', "_")), rate);
+        let rate = findings.typical(label, BOTH).map_or(f64::NAN, |found| found.per_second);
+        findings.figure(format!("per_second_{}", label.replace(' ', "_")), rate);
     }
     findings.figure("memory_peak_mib", memory_peak as f64 / f64::from(1 << 20));
     Ok(findings)
