@@ -92,7 +92,8 @@ async fn readers_see(app: &TestApp, clients: usize, meanwhile: impl Future<Outpu
         "{} sent; fresh {fresh:?}, behind {behind:?}, min_seq {own:?}, walks {walks:?}, refused {refused}",
         sent.len()
     );
-    assert!(count(fresh) > 100 && count(own) > 100 && count(walks) > 10, "too few reads");
+    // A slow machine reads less; one that reads next to nothing shows nothing.
+    assert!(count(fresh) > 30 && count(own) > 30 && count(walks) > 5, "too few reads");
     (shown, refused)
 }
 

@@ -109,6 +109,14 @@ impl Connection {
         }
     }
 
+    /// Waits until the tables of a generation that was made just now can be used, for no longer than it takes to connect.
+    pub(super) async fn learns_of(&self, generation: u32) {
+        // It is looked at without waiting for the next look.
+        self.doubt.notify_one();
+        let knows = |store: &Found| store.as_ref().is_ok_and(|store| store.views.contains_key(&generation));
+        let _ = timeout(VIEWS_CONNECT_TIMEOUT, self.store.clone().wait_for(knows)).await;
+    }
+
     /// Passes a call's result on. One that may be the connection's fault has the connection looked at.
     pub(super) fn heed<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         result.inspect_err(|error| {

@@ -72,6 +72,7 @@ impl generation::Generations for Generations {
                       IF NOT EXISTS";
         let row = (REGISTER, number.cast_signed(), State::Building.name(), stored(rate));
         if self.write(insert, row).await? {
+            self.connection.learns_of(number).await;
             Ok(Generation { number, state: State::Building, rate })
         } else {
             let what = format!("generation {number} was made by somebody else just now");

@@ -52,6 +52,7 @@ memtable:
     default:
       class_name: TrieMemtable
 memtable_allocation_type: {memtable_allocation}
+prepared_statements_cache_size: {prepared_statements_cache}
 sstable:
   selected_format: bti
 storage_compatibility_mode: NONE
@@ -131,6 +132,7 @@ pub(super) fn write(dir: &Path, node: &Node) -> Result<Vec<String>> {
         .replace("{storage_port}", &node.storage_port.to_string())
         .replace("{port}", &node.port.to_string())
         .replace("{memtable_allocation}", memtable_allocation(node.keeping))
+        .replace("{prepared_statements_cache}", prepared_statements_cache(node.keeping))
         .replace("{dir}", place);
     fs::write(dir.join("cassandra.yaml"), yaml).with_context(|| format!("{place}/cassandra.yaml"))?;
     let level = if node.is_alone() { "WARN" } else { "INFO" };
@@ -194,6 +196,16 @@ fn memtable_allocation(keeping: Keeping) -> &'static str {
         // A keyspace per test makes hundreds of small tables. With slabs of 1 MiB each, they fill the heap
         // before anything is flushed.
         Keeping::Nothing => "unslabbed_heap_buffers",
+    }
+}
+
+fn prepared_statements_cache(keeping: Keeping) -> &'static str {
+    match keeping {
+        // What it is by default with a small heap.
+        Keeping::Data => "10MiB",
+        // Each keyspace has statements of its own. Once they are more than fit, one that was prepared a moment ago may be
+        // gone, and again when the driver has prepared it anew.
+        Keeping::Nothing => "256MiB",
     }
 }
 
