@@ -8,7 +8,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -29,6 +29,11 @@ pub use redis::Redis;
 
 /// How long a probe waits for one connect and one answer.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A child has what its parent has open until it is a program of its own. So a port that was looked at while another thread
+/// started one seems to be taken for so long.
+const START_OF_CHILD_MAX: Duration = Duration::from_millis(500);
+const PROBE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Where a server keeps everything it writes, and the port on 127.0.0.1 where it listens.
 ///
@@ -55,7 +60,16 @@ pub fn http_status(addr: SocketAddr, path: &str) -> Option<u16> {
 /// An error that names the address, if somebody listens there: a probe would take his answer for our
 /// server's.
 pub fn check_free(addr: SocketAddr) -> Result<()> {
-    TcpListener::bind(addr).map(drop).with_context(|| format!("{addr} is taken by another program"))
+    let begun = Instant::now();
+    loop {
+        match TcpListener::bind(addr) {
+            Ok(_) => return Ok(()),
+            Err(_) if begun.elapsed() < START_OF_CHILD_MAX => std::thread::sleep(PROBE_PAUSE),
+            Err(error) => {
+                return Err(error).with_context(|| format!("{addr} is taken by another program"));
+            }
+        }
+    }
 }
 
 fn localhost(port: u16) -> SocketAddr {
