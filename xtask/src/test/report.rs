@@ -2,6 +2,9 @@
 
 use super::binaries::Binaries;
 
+/// Lines of what a failed test said when it failed, from where it panicked on; more is in the output above.
+const LINES_OF_A_FAILURE_MAX: usize = 6;
+
 /// The contract suite's modules in the test binary of package `storage`.
 const CONTRACT: Suite = Suite {
     title: "contract suite",
@@ -40,11 +43,34 @@ pub(super) struct Report {
     ran: Vec<(String, String)>,
     pub(super) passed: u64,
     pub(super) failed: u64,
+    failures: Vec<Failure>,
+}
+
+/// A failed test and how it ended.
+#[derive(Debug)]
+struct Failure {
+    path: String,
+    said: Vec<String>,
+    is_whole: bool,
+}
+
+impl Failure {
+    fn read(&mut self, line: &str) {
+        let begins = line.contains(" panicked at ") || line.starts_with("Error: ");
+        if self.is_whole || self.said.is_empty() && !begins {
+            return;
+        }
+        self.is_whole = line.is_empty() || line.starts_with("note: run with");
+        if !self.is_whole {
+            self.said.push(line.to_owned());
+            self.is_whole = self.said.len() == LINES_OF_A_FAILURE_MAX;
+        }
+    }
 }
 
 impl Report {
     pub(super) fn new(binaries: Binaries) -> Self {
-        Self { binaries, package: None, ran: Vec::new(), passed: 0, failed: 0 }
+        Self { binaries, package: None, ran: Vec::new(), passed: 0, failed: 0, failures: Vec::new() }
     }
 
     /// Takes the next line of the output of `cargo test`.
@@ -67,13 +93,25 @@ impl Report {
                 self.passed += passed.parse::<u64>().unwrap_or(0);
                 self.failed += failed.parse::<u64>().unwrap_or(0);
             }
-            _ => {}
+            // ---- send_message::keeps_order::real stdout ----
+            ["----", path, "stdout", "----"] => {
+                self.failures.push(Failure { path: path.to_owned(), said: Vec::new(), is_whole: false });
+            }
+            _ => {
+                if let Some(failure) = self.failures.last_mut() {
+                    failure.read(line);
+                }
+            }
         }
     }
 
-    /// The summary, ending in the line `N passed, N failed`.
+    /// The summary: how each test failed that did, what ran where, and at last the line `N passed, N failed`.
     pub(super) fn lines(&self, embedded_only: bool) -> Vec<String> {
         let mut lines = Vec::new();
+        for failure in &self.failures {
+            lines.push(format!("failed: {}", failure.path));
+            lines.extend(failure.said.iter().map(|line| format!("    {line}")));
+        }
         for suite in [&CONTRACT, &E2E] {
             let counts: Vec<String> = suite
                 .expected(embedded_only)
@@ -126,6 +164,24 @@ test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
 test send_message::keeps_order::embedded ... ok
 test send_message::keeps_order::real ... ok
 test page::one ... ok
+
+failures:
+
+---- send_message::keeps_order::real stdout ----
+a line of its own
+
+thread 'send_message::keeps_order::real' (7) panicked at e2e/tests/it/send.rs:9:5:
+not within 30s: it is sent
+  stack backtrace of a server
+note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
+
+---- page::one stdout ----
+Error: no such file
+
+
+failures:
+    send_message::keeps_order::real
+
 test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s
 
    Doc-tests storage
@@ -147,15 +203,30 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
     fn tests_are_counted_by_backend_and_only_in_their_suite() {
         let report = read(OUTPUT);
         assert_eq!(
-            report.lines(false),
+            report.lines(false)[6..],
             [
                 "contract suite: embedded 1, redis 1, cassandra 1",
                 "e2e: embedded 1, real 1",
                 "7 passed, 1 failed"
             ]
         );
-        assert_eq!(report.lines(true)[..2], ["contract suite: embedded 1", "e2e: embedded 1"]);
+        assert_eq!(report.lines(true)[6..8], ["contract suite: embedded 1", "e2e: embedded 1"]);
         assert!(report.missing(false).is_empty());
+    }
+
+    #[test]
+    fn a_failed_test_says_why_at_the_end() {
+        assert_eq!(
+            read(OUTPUT).lines(false)[..5],
+            [
+                "failed: send_message::keeps_order::real",
+                "    thread 'send_message::keeps_order::real' (7) panicked at e2e/tests/it/send.rs:9:5:",
+                "    not within 30s: it is sent",
+                "      stack backtrace of a server",
+                "failed: page::one"
+            ]
+        );
+        assert_eq!(read(OUTPUT).lines(false)[5], "    Error: no such file");
     }
 
     #[test]
