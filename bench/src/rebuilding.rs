@@ -135,10 +135,9 @@ struct Comparison {
     took_ms: u64,
 }
 
-/// Among lines that say how far it was.
+/// Among lines that say how far it was, and what it logs.
 fn printed(output: &Path) -> Result<Comparison> {
     let text = fs::read_to_string(output)?;
-    let line =
-        text.lines().find(|line| line.starts_with('{')).context("the rebuild has printed no result")?;
-    Ok(serde_json::from_str(line)?)
+    let result = text.lines().find_map(|line| serde_json::from_str(line).ok());
+    result.with_context(|| format!("the rebuild has printed no result:\n{text}"))
 }

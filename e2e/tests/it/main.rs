@@ -40,6 +40,8 @@ mod changed_view;
 #[cfg(feature = "real")]
 mod commands;
 #[cfg(feature = "real")]
+mod cut_short;
+#[cfg(feature = "real")]
 mod durability;
 #[cfg(feature = "real")]
 mod edge;

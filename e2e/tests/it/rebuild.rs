@@ -166,7 +166,7 @@ async fn nothing_is_left_of(app: &TestApp, generation: u32) {
 }
 
 /// A killed command holds the right to rebuild for 10 s; here it does not.
-async fn forget_claim(app: &TestApp) {
+pub(crate) async fn forget_claim(app: &TestApp) {
     spoil(app.processes(), &["DELETE FROM {keyspace}.locks WHERE name = 'rebuild' IF EXISTS"]).await;
 }
 

@@ -23,18 +23,18 @@ e2e::real_scenarios!(what_redis_has_lost_is_restored_from_the_archive);
 const MESSAGES: usize = ((RESTORED_BLOCKS_HOT + 1) * ARCHIVE_BLOCK_ENTRIES) as usize;
 
 /// All that six users make.
-const PAIRS: usize = 15;
+pub(crate) const PAIRS: usize = 15;
 
 /// Of all partitions.
 fn sum(of: &Value, name: &str) -> u64 {
     of["partitions"].as_array().unwrap().iter().map(|one| one[name].as_u64().unwrap()).sum()
 }
 
-fn ids(messages: &[Value]) -> BTreeSet<String> {
+pub(crate) fn ids(messages: &[Value]) -> BTreeSet<String> {
     messages.iter().map(|message| message["id"].as_str().unwrap().to_owned()).collect()
 }
 
-async fn all(pairs: &[Pair]) -> Vec<Vec<Value>> {
+pub(crate) async fn all(pairs: &[Pair]) -> Vec<Vec<Value>> {
     let mut all = Vec::new();
     for Pair { sender, recipient } in pairs {
         all.push(recipient.conversation(sender).await);
@@ -43,7 +43,7 @@ async fn all(pairs: &[Pair]) -> Vec<Vec<Value>> {
 }
 
 /// The same pairs, with the old passwords: sessions are gone.
-async fn logged_in(app: &TestApp, users: &[User]) -> Vec<Pair> {
+pub(crate) async fn logged_in(app: &TestApp, users: &[User]) -> Vec<Pair> {
     for name in ["command-api-1", "command-api-2", "query-api-1", "query-api-2"] {
         app.processes().ready(name).await;
     }

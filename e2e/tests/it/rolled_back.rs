@@ -31,7 +31,7 @@ pub(crate) fn partition_of(Pair { sender, recipient }: &Pair) -> u16 {
     Subject::Conversation(pair).partition(PARTITIONS_DEFAULT)
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory");
     for entry in fs::read_dir(from).expect("a directory") {
         let entry = entry.expect("a file");
@@ -45,7 +45,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// The same Redis, with this copy of its data.
-async fn replaced(mut redis: Redis, options: &Options, copy: &Path) -> Redis {
+pub(crate) async fn replaced(mut redis: Redis, options: &Options, copy: &Path) -> Redis {
     redis.kill().expect("it ran");
     drop(redis);
     fs::remove_dir_all(&options.dir).expect("it can be removed");

@@ -12,6 +12,7 @@ use e2e::{Client, User, eventually};
 
 mod exhausted;
 mod expired;
+mod inbox;
 mod killed;
 mod lifecycle;
 mod logs;

@@ -1,0 +1,118 @@
+//! `projector restore` and `projector repair --apply`, killed wherever it may be: whoever runs them again finishes them,
+//! and two at once do no harm.
+
+use std::fs;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use e2e::process::Process;
+use e2e::traffic::{Pair, Traffic};
+use e2e::{Shape, TestApp, within};
+use serde_json::json;
+
+use crate::outage::{own_redis, start};
+use crate::rebuild::forget_claim;
+use crate::restored::{PAIRS, all, ids, logged_in};
+use crate::rolled_back::{PROJECTORS, archived, copy, read_new_views, repair, replaced, text};
+
+e2e::real_scenarios!(killed_restores_and_repairs_are_finished_by_the_next);
+
+/// Each is killed by so much later than the one before: from when it has just started to when it is done.
+const LATER: Duration = Duration::from_millis(40);
+const DONE_WITHIN: Duration = Duration::from_secs(20);
+/// Of two at once: the second of a repair, the first of a restore, and whoever comes when the other is done.
+const REFUSED: [&str; 4] = [
+    "another rebuild or repair is under way",
+    "the connection was closed",
+    "its log was restored by somebody else",
+    "only an empty log is restored",
+];
+
+/// Two at once, until one gets to its end. Returns how often none did.
+async fn killed_until_one_is_done(app: &TestApp, command: &[&str], between: impl AsyncFn()) -> u32 {
+    let is_done = |process: &mut Process| {
+        let done = process.exit_status().unwrap().map(|status| status.success());
+        let is_refused = REFUSED.iter().any(|why| process.output().contains(why));
+        assert!(done != Some(false) || is_refused, "{}", process.output());
+        done
+    };
+    for nth in 1.. {
+        let mut two = ["one", "other"].map(|name| app.processes().begin(&format!("{name}-{nth}"), command));
+        tokio::time::sleep(LATER * nth).await;
+        if two.each_mut().map(is_done).contains(&Some(true)) {
+            let ended = async || two.each_mut().map(is_done).iter().all(Option::is_some).then_some(());
+            within(DONE_WITHIN, "the other ends", ended).await;
+            return nth - 1;
+        }
+        for process in &mut two {
+            let _ = process.kill();
+        }
+        forget_claim(app).await;
+        between().await;
+        assert!(LATER * nth < DONE_WITHIN, "{command:?} never gets to its end");
+    }
+    unreachable!("the deadline comes first")
+}
+
+async fn killed_restores_and_repairs_are_finished_by_the_next() {
+    let (mut redis, options, dir) = own_redis().await;
+    let app = TestApp::real(Shape { redis_url: Some(redis.url()), ..Shape::default() }).await;
+    let users = app.users(6).await;
+    let pairs = Pair::of(&users, PAIRS);
+    let traffic = Traffic::start(&pairs, 8).await;
+    traffic.go_on_for(3_000).await;
+    traffic.end().await;
+    archived(&app).await;
+    let before = all(&pairs).await;
+
+    redis.kill().expect("it ran");
+    drop(redis);
+    fs::remove_dir_all(&options.dir).expect("it can be removed");
+    let redis = start(options.clone()).await;
+    let is_refused = async |command: &[&str]| {
+        let refused = app.processes().projector(command).await;
+        text(&refused.stderr).contains("restored in part")
+    };
+    let closed = AtomicU32::new(0);
+    let stays_closed = async || {
+        // The first of them had not got that far.
+        if is_refused(&["status"]).await {
+            assert!(is_refused(&["repair", "--apply"]).await && is_refused(&["rebuild"]).await);
+            closed.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let killed = killed_until_one_is_done(&app, &["restore"], stays_closed).await;
+    let closed = closed.into_inner();
+    eprintln!("restores: {killed} killed, {closed} of them midway");
+    assert!(closed > 0);
+    let pairs = logged_in(&app, &users).await;
+    assert_eq!(all(&pairs).await, before, "it is as it was");
+    for (pair, before) in pairs.iter().zip(&before) {
+        assert_eq!(pair.sender.send(&pair.recipient, "after").await["seq"], before.len() as u64 + 1);
+    }
+    assert_eq!(repair(&app, &[]).await["partitions"], json!({}));
+
+    let older = dir.path().join("older");
+    copy(&options.dir, &older);
+    let traffic = Traffic::start(&pairs, 8).await;
+    traffic.go_on_for(1_000).await;
+    traffic.end().await;
+    archived(&app).await;
+    let before = all(&pairs).await;
+    let _redis = replaced(redis, &options, &older).await;
+    let pairs = logged_in(&app, &users).await;
+    let killed = killed_until_one_is_done(&app, &["repair", "--apply"], async || {}).await;
+    eprintln!("repairs: {killed} killed");
+
+    read_new_views(&app).await;
+    let after = all(&pairs).await;
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!((after.len(), ids(after)), (before.len(), ids(before)), "each of them once");
+    }
+    let verified = app.processes().verify(&[]).await;
+    assert!(verified.status.success(), "{}", text(&verified.stdout));
+    for projector in PROJECTORS {
+        app.processes().ready(projector).await;
+    }
+    app.finish().await;
+}

@@ -1,0 +1,67 @@
+//! Somebody with ten thousand conversations reads his inbox page by page, in little memory.
+
+use std::collections::BTreeSet;
+
+use e2e::process::Signal;
+use e2e::{User, eventually};
+use futures_util::future::join_all;
+use serde_json::Value;
+use shared::Clock;
+use shared::event::{Event, MessageSent};
+use shared::limits::IDEMPOTENCY_WINDOW;
+use shared::ports::{Append, EventLog};
+use storage::embedded::{Embedded, Options};
+
+use crate::Running;
+
+const CONVERSATIONS: usize = 10_000;
+const APPENDED_AT_ONCE: usize = 250;
+/// As many rows as a page may have.
+const LIMIT: usize = 100;
+/// That the program may gain while it serves all of it, page by page.
+const MEMORY_GAINED_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_inbox_is_read_page_by_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { dir: dir.path().join("data"), idempotency_window: IDEMPOTENCY_WINDOW };
+    let store = Embedded::open(&options, Clock::system()).unwrap();
+    let peers: Vec<_> = (0..CONVERSATIONS).map(|peer| format!("peer{peer}")).collect();
+    for peers in peers.chunks(APPENDED_AT_ONCE) {
+        let append = |peer: &String| {
+            let (sender, recipient) = (peer.parse().unwrap(), "samer".parse().unwrap());
+            let event = Event::MessageSent(MessageSent { sender, recipient, content: "hi".to_owned() });
+            store.append(Append { id: Clock::system().new_id(), event, once: None, trace: None })
+        };
+        for appended in join_all(peers.iter().map(append)).await {
+            appended.unwrap();
+        }
+    }
+    drop(store);
+
+    let mut running = Running::start(dir.path(), &[]).await;
+    let samer = User::register(&running.client, "samer").await;
+    let all = async || Some(walk(&samer).await).filter(|walked| walked.len() == CONVERSATIONS);
+    eventually("all are applied", all).await;
+    let before = running.process.memory_peak().unwrap();
+    let walked = walk(&samer).await;
+    let times: Vec<_> = walked.iter().map(|row| row["last"]["timestamp"].as_str().unwrap()).collect();
+    assert!(times.iter().rev().is_sorted(), "newest first");
+    let found: BTreeSet<_> = walked.iter().map(|row| row["peer"].as_str().unwrap()).collect();
+    assert_eq!(walked.len(), CONVERSATIONS);
+    assert_eq!(found, peers.iter().map(String::as_str).collect(), "each once");
+    let gained = running.process.memory_peak().unwrap() - before;
+    assert!(gained <= MEMORY_GAINED_BYTES_MAX, "it gained {gained} bytes");
+    running.process.signal(Signal::TERM).unwrap();
+    running.process.ended().await.unwrap();
+}
+
+async fn walk(user: &User) -> Vec<Value> {
+    let (mut walked, mut next) = (Vec::new(), Some(format!("/conversations?limit={LIMIT}")));
+    while let Some(path) = next {
+        let page = user.get(&path).send().await.expect(200);
+        walked.extend(page.items());
+        next = page.link("next");
+    }
+    walked
+}
