@@ -134,9 +134,9 @@ impl Parked {
             }
         }
         let read: Vec<_> = entries.into_iter().flatten().collect();
-        self.views.apply(&effects, &read).await?;
+        self.views.apply(effects, &read).await?;
         // Only now: an event that is settled is applied for certain, whatever happens in between.
-        self.views.apply(&outcomes, &[]).await?;
+        self.views.apply(outcomes, &[]).await?;
         Ok(retried)
     }
 
@@ -152,7 +152,7 @@ impl Parked {
                 let generation = self.generation;
                 tracing::warn!(%position, generation, cause, attempts, "a parked event is discarded");
             }
-            self.views.apply(&outcomes, &[]).await?;
+            self.views.apply(outcomes, &[]).await?;
             discarded += events.len();
         }
         Ok(discarded)

@@ -57,15 +57,13 @@ async fn apply_until_done(reapplier: &Reapplier) {
 /// From the beginning after any error: how much of it was applied does not matter.
 async fn apply_again(reapplier: &Reapplier) -> Result<u64, StoreError> {
     let Reapplier { recent, views, counters, clock, .. } = reapplier;
-    let (mut events, mut changes) = (0, Vec::new());
+    let mut events = 0;
     for span in recent.spans().await? {
         let mut left = Some(span);
         while let Some(span) = left {
             let batch = recent.read(&span, READ_EVENTS_MAX).await?;
             let Some(last) = batch.last() else { break };
-            changes.clear();
-            changes_of(&batch, clock, &mut changes);
-            views.apply(&changes, &batch).await?;
+            views.apply(changes_of(&batch, clock), &batch).await?;
             events += batch.len() as u64;
             left = span.behind(last.position);
         }

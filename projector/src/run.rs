@@ -141,7 +141,6 @@ async fn consume(
     shutdown: &CancellationToken,
     backoff: &mut Backoff,
 ) -> Result<(), Failure> {
-    let mut changes = Vec::new();
     loop {
         if batch.is_empty() {
             if shutdown.is_cancelled() {
@@ -154,8 +153,6 @@ async fn consume(
             }
             continue;
         }
-        changes.clear();
-        changes_of(batch, &projector.clock, &mut changes);
         projector
             .counters
             .parked
@@ -163,29 +160,32 @@ async fn consume(
         // Open until the batch is acknowledged.
         let _spans: Vec<_> = batch.iter().filter_map(span).collect();
         // Before the acknowledgement: a crash in between delivers again, and applying is idempotent.
-        let since = Instant::now();
-        projector.views.apply(&changes, batch).await?;
+        let changes = changes_of(batch, &projector.clock);
+        let (count, since) = (changes.len() as u64, Instant::now());
+        projector.views.apply(changes, batch).await?;
         projector.counters.batches.note(batch.len(), since.elapsed());
         projector.feed.ack(batch).await?;
         projector.counters.events.inc_by(batch.len() as u64);
-        projector.counters.changes.inc_by(changes.len() as u64);
+        projector.counters.changes.inc_by(count);
         batch.clear();
         backoff.reset();
     }
 }
 
 /// What follows from a batch.
-pub(crate) fn changes_of(batch: &[Delivery], clock: &Clock, changes: &mut Vec<ViewChange>) {
+pub(crate) fn changes_of(batch: &[Delivery], clock: &Clock) -> Vec<ViewChange> {
+    let mut changes = Vec::new();
     for delivery in batch {
         match &delivery.content {
             Ok(recorded) => {
                 let trace_id = recorded.trace.map(|trace| tracing::field::display(trace.id));
                 tracing::debug!(position = %recorded.position, event_id = %recorded.id, trace_id, "projecting");
-                project(recorded, changes);
+                project(recorded, &mut changes);
             }
-            Err(unreadable) => park(delivery.position, unreadable, clock.now(), changes),
+            Err(unreadable) => park(delivery.position, unreadable, clock.now(), &mut changes),
         }
     }
+    changes
 }
 
 /// The work on an event whose trace is sampled.

@@ -277,7 +277,7 @@ pub trait ViewWriter: Send + Sync {
     /// `read` are the entries that `changes` come from. A store that is log and views at once records their positions
     /// in the same write, so that rows and cursor cannot part; another one notes how far the log was seen (see
     /// [`SeenLog`]).
-    async fn apply(&self, changes: &[ViewChange], read: &[Delivery]) -> Result<(), StoreError>;
+    async fn apply(&self, changes: Vec<ViewChange>, read: &[Delivery]) -> Result<(), StoreError>;
 }
 
 /// Reads the serving generation.

@@ -88,7 +88,7 @@ struct Told {
 
 #[async_trait]
 impl ViewWriter for Told {
-    async fn apply(&self, changes: &[ViewChange], read: &[Delivery]) -> Result<(), StoreError> {
+    async fn apply(&self, changes: Vec<ViewChange>, read: &[Delivery]) -> Result<(), StoreError> {
         self.views.apply(changes, read).await.inspect_err(|error| {
             // Full: the first one was told.
             let _ = self.failed.try_send(error.clone());

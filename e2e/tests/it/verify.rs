@@ -190,13 +190,13 @@ async fn rows_that_are_not_the_logs_are_named_on_a_directory() {
     let forged = Message { content: "forged".to_owned(), ..first.clone() };
     let extra = Message { seq: 9, ..first.clone() };
     let read = InboxChange::PutReadMark { owner: first.recipient, peer: first.sender, seq: 2 };
-    let changes = [
+    let changes = vec![
         ViewChange::Timeline(TimelineChange::PutMessage(forged)),
         ViewChange::Timeline(TimelineChange::PutMessage(extra)),
         ViewChange::Inbox(read),
     ];
     let skipped = store.entries_at(&skipped).await.unwrap();
-    store.apply(&changes, &skipped.into_iter().flatten().collect::<Vec<_>>()).await.unwrap();
+    store.apply(changes, &skipped.into_iter().flatten().collect::<Vec<_>>()).await.unwrap();
     let comparison = compare(&verifier).await;
     let listed: Vec<_> = comparison.differences.listed.iter().map(ToString::to_string).collect();
     assert_eq!(

@@ -190,11 +190,11 @@ pub struct Writer {
 impl ViewWriter for Writer {
     /// The log keeps what its consumers have acknowledged; here is noted how far they have seen it, before anything
     /// that follows from it is in a row: whatever views may hold lies within what was seen.
-    async fn apply(&self, changes: &[ViewChange], read: &[Delivery]) -> Result<(), StoreError> {
+    async fn apply(&self, changes: Vec<ViewChange>, read: &[Delivery]) -> Result<(), StoreError> {
         let store = self.connection.current()?;
         let applied = async {
             store.seen.note(&store.session, self.generation, read).await?;
-            batch::apply(&store, self.generation, changes).await
+            batch::apply(&store, self.generation, &changes).await
         };
         self.connection.heed(applied.await)
     }

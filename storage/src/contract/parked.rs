@@ -98,7 +98,7 @@ pub async fn a_settled_event_is_parked_no_longer(stores: ViewStores) {
 
 impl ViewStores {
     async fn put(&self, changes: &[ViewChange]) {
-        self.writer.apply(changes, &[]).await.unwrap();
+        self.writer.apply(changes.to_vec(), &[]).await.unwrap();
     }
 }
 

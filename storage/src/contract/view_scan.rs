@@ -46,7 +46,7 @@ pub async fn every_row_comes_once(stores: ViewStores) {
         ViewChange::Parked(ParkedChange::PutParked(parked_row(settled))),
         ViewChange::Parked(ParkedChange::Settle { position: settled }),
     ]);
-    stores.writer.apply(&changes, &[]).await.unwrap();
+    stores.writer.apply(changes, &[]).await.unwrap();
 
     let mut timeline: Vec<_> = messages.iter().map(in_timeline).collect();
     let (conversation, entry) = (pair("samer", "lena"), TimelineEntry::Parked { seq: 7_000 });
@@ -89,7 +89,7 @@ pub async fn a_large_table_comes_page_by_page(stores: ViewStores) {
     let last = 2 * SCAN_ROWS_PER_PAGE as Seq + 1;
     let messages: Vec<_> = (1..=last).map(|seq| message("samer", "lena", seq)).collect();
     let put = |message: &Message| ViewChange::Timeline(TimelineChange::PutMessage(message.clone()));
-    stores.writer.apply(&messages.iter().map(put).collect::<Vec<_>>(), &[]).await.unwrap();
+    stores.writer.apply(messages.iter().map(put).collect(), &[]).await.unwrap();
     let expected = messages.iter().map(in_timeline).collect();
     assert_same(stores.scanned(ScannedTable::Timeline).await, expected);
 }

@@ -13,7 +13,7 @@ use super::{ViewStores, name};
 
 impl ViewStores {
     pub(super) async fn apply(&self, changes: &[ViewChange]) {
-        self.writer.apply(changes, &[]).await.unwrap();
+        self.writer.apply(changes.to_vec(), &[]).await.unwrap();
     }
 
     pub(super) async fn page(

@@ -3,6 +3,7 @@
 //! takes over from the one before.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -17,6 +18,7 @@ use shared::ports::{
     StoreError,
 };
 use tokio::sync::{broadcast, watch};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::acknowledged::Acknowledged;
@@ -31,36 +33,37 @@ pub struct Feed {
     turn: u64,
     /// The next offset to be given.
     next: u64,
+    /// Of one that is far behind, the next read: it goes on while the batch before it is applied.
+    ahead: Option<JoinHandle<Result<Read, StoreError>>>,
 }
+
+/// A batch, and the offset behind it.
+type Read = (Vec<Delivery>, u64);
 
 impl Feed {
     /// Starts behind what the views hold.
     pub(super) fn new(store: Embedded, consumer: &str) -> Self {
         let (turn, up_to) = store.progress().take_over(consumer);
-        Self { head: store.log_end(), store, turn, next: up_to + 1 }
+        Self { head: store.log_end(), store, turn, next: up_to + 1, ahead: None }
     }
 
-    /// The offsets from `next` on that the views do not hold yet, at most `events_max`. Read by the calling
-    /// task: a batch takes about a fifth of a millisecond, one of a feed that is far behind some of them.
-    fn read(&mut self, head: u64, events_max: usize) -> Result<Vec<Delivery>, StoreError> {
-        let offsets = self.store.progress().give(self.turn, self.next..=head, events_max)?;
-        let Some((first, last)) = offsets.first().zip(offsets.last()) else {
-            self.next = head + 1;
-            return Ok(Vec::new());
-        };
-        let log = &self.store.directory().log;
-        let mut rows = log.range(first.to_be_bytes()..=last.to_be_bytes());
-        let mut batch = Vec::with_capacity(offsets.len());
-        for offset in *first..=*last {
-            let gone = || damaged(format!("log entry {offset} cannot be read"));
-            let (key, bytes) = rows.next().ok_or_else(gone)?.into_inner().map_err(read_error)?;
-            let entry = Entry::decode(&bytes).filter(|_| encoding::number(&key) == Some(offset));
-            let delivery = entry.ok_or_else(gone)?.deliver(offset, &bytes);
-            if offsets.binary_search(&offset).is_ok() {
-                batch.push(delivery);
+    /// Dropped while it waits, it has lost nothing: what is read ahead stays there.
+    async fn read(&mut self, head: u64, events_max: usize) -> Result<Vec<Delivery>, StoreError> {
+        let read = match &mut self.ahead {
+            Some(ahead) => {
+                let read = ahead.await;
+                self.ahead = None;
+                read.unwrap_or_else(|error| Err(StoreError::unknown(STORE, error)))
             }
+            None => self.store.read_feed(self.turn, self.next..=head, events_max),
+        };
+        let (batch, next) = read?;
+        self.next = next;
+        if batch.len() > PROJECTED_PER_BATCH_MAX && next <= head {
+            let (store, turn) = (self.store.clone(), self.turn);
+            let read = move || store.read_feed(turn, next..=head, events_max);
+            self.ahead = Some(tokio::task::spawn_blocking(read));
         }
-        self.next = last + 1;
         Ok(batch)
     }
 }
@@ -70,14 +73,13 @@ impl EventFeed for Feed {
     async fn next_batch(&mut self, events_max: usize) -> Result<Vec<Delivery>, StoreError> {
         loop {
             let next = self.next;
-            // The only await comes before anything is read.
             let head = timeout(FEED_WAIT_MAX, self.head.wait_for(|head| *head >= next)).await;
             let Ok(head) = head.map(|head| head.map(|head| *head)) else {
                 self.store.progress().standing().check(self.turn)?;
                 return Ok(Vec::new());
             };
             let head = head.map_err(|_| StoreError::unavailable(STORE, "the writer has stopped"))?;
-            let batch = self.read(head, events_max)?;
+            let batch = self.read(head, events_max).await?;
             if !batch.is_empty() {
                 return Ok(batch);
             }
@@ -89,7 +91,7 @@ impl EventFeed for Feed {
         // As a rule they do: the cursor was written with the rows.
         if !self.store.progress().holds(&offsets) {
             let offsets = offsets.clone();
-            self.store.blocking(move |store| store.advance(&offsets)).await?;
+            self.store.blocking(move |store| store.commit_views(|_, _| Ok(()), &offsets)).await?;
         }
         self.store.progress().take_back(self.turn, &offsets);
         let notices = self.store.notices();
@@ -102,13 +104,31 @@ impl EventFeed for Feed {
 }
 
 impl Embedded {
-    fn advance(&self, offsets: &[u64]) -> Result<(), StoreError> {
-        let progress = self.progress();
-        let staged = self
-            .applying()
-            .commit(self.directory(), |rows, _| progress.stage(rows, offsets.iter().copied()))?;
-        progress.acknowledged(staged);
-        Ok(())
+    /// Those offsets that the views do not hold yet, at most `events_max`. Blocks: a batch takes about a fifth of a
+    /// millisecond, one of a feed that is far behind some of them.
+    fn read_feed(
+        &self,
+        turn: u64,
+        offsets: RangeInclusive<u64>,
+        events_max: usize,
+    ) -> Result<Read, StoreError> {
+        let end = offsets.end() + 1;
+        let offsets = self.progress().give(turn, offsets, events_max)?;
+        let Some((first, last)) = offsets.first().zip(offsets.last()) else {
+            return Ok((Vec::new(), end));
+        };
+        let mut rows = self.directory().log.range(first.to_be_bytes()..=last.to_be_bytes());
+        let mut batch = Vec::with_capacity(offsets.len());
+        for offset in *first..=*last {
+            let gone = || damaged(format!("log entry {offset} cannot be read"));
+            let (key, bytes) = rows.next().ok_or_else(gone)?.into_inner().map_err(read_error)?;
+            let entry = Entry::decode(&bytes).filter(|_| encoding::number(&key) == Some(offset));
+            let delivery = entry.ok_or_else(gone)?.deliver(offset, &bytes);
+            if offsets.binary_search(&offset).is_ok() {
+                batch.push(delivery);
+            }
+        }
+        Ok((batch, last + 1))
     }
 }
 
@@ -193,7 +213,7 @@ impl Progress {
     fn give(
         &self,
         turn: u64,
-        offsets: std::ops::RangeInclusive<u64>,
+        offsets: RangeInclusive<u64>,
         events_max: usize,
     ) -> Result<Vec<u64>, StoreError> {
         let mut standing = self.standing();

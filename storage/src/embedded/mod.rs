@@ -129,7 +129,7 @@ impl Embedded {
             writer: Some(writer),
             directory,
             head,
-            applying: Applying::default(),
+            applying: Applying::new(place == Place::Beside),
             progress,
             notices: broadcast::Sender::new(NOTICES_QUEUED_MAX),
             limits: limits::Limits::default(),

@@ -10,36 +10,59 @@ use super::read_error;
 
 pub(super) struct Rows<'a> {
     keyspace: &'a Keyspace,
+    staged: Staged,
+}
+
+/// Rows that are not written yet.
+#[derive(Default)]
+pub(super) struct Staged {
     /// `None`: removed.
-    staged: BTreeMap<Vec<u8>, Option<Slice>>,
+    rows: BTreeMap<Vec<u8>, Option<Slice>>,
+    /// Of keys and values, those that were replaced included.
+    bytes: usize,
 }
 
 impl<'a> Rows<'a> {
     pub(super) fn of(keyspace: &'a Keyspace) -> Self {
-        Self { keyspace, staged: BTreeMap::new() }
+        Self::behind(keyspace, Staged::default())
+    }
+
+    /// With those that others have staged.
+    pub(super) fn behind(keyspace: &'a Keyspace, staged: Staged) -> Self {
+        Self { keyspace, staged }
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Slice>, StoreError> {
-        match self.staged.get(key) {
+        match self.staged.rows.get(key) {
             Some(staged) => Ok(staged.clone()),
             None => self.keyspace.get(key).map_err(read_error),
         }
     }
 
     pub(super) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
-        self.staged.insert(key, Some(value.into()));
+        self.staged.bytes += key.len() + value.len();
+        self.staged.rows.insert(key, Some(value.into()));
     }
 
     pub(super) fn remove(&mut self, key: Vec<u8>) {
-        self.staged.insert(key, None);
+        self.staged.bytes += key.len();
+        self.staged.rows.insert(key, None);
     }
 
     pub(super) fn len(&self) -> usize {
-        self.staged.len()
+        self.staged.rows.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.staged.bytes
+    }
+
+    pub(super) fn into_staged(self) -> Staged {
+        self.staged
     }
 
     pub(super) fn stage(self, batch: &mut OwnedWriteBatch) {
-        for (key, value) in self.staged {
+        for (key, value) in self.staged.rows {
             match value {
                 Some(value) => batch.insert(self.keyspace, key, value),
                 None => batch.remove(self.keyspace, key),

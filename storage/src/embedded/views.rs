@@ -17,14 +17,12 @@ use async_trait::async_trait;
 use fjall::PersistMode;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use shared::ids::{Conversation, Position, Seq, Username};
-use shared::limits::INBOX_ROWS_PER_REQUEST;
+use shared::limits::{INBOX_ROWS_PER_REQUEST, VIEWS_STAGED_BYTES_MAX};
 use shared::ports::{Delivery, InboxRows, ParkedEvents, StoreError, ViewReader, ViewWriter};
 use shared::view::{ParkedEvent, ParkedRow, TimelineEntry, UserRow, ViewChange};
 
-use super::directory::Directory;
-use super::feed::Progress;
 use super::inbox::Recent;
-use super::rows::Rows;
+use super::rows::{Rows, Staged};
 use super::{Embedded, inbox, parked, timeline, users};
 
 /// The only one: see [`super::directory`].
@@ -32,55 +30,65 @@ const GENERATION: u32 = 1;
 
 #[async_trait]
 impl ViewWriter for Embedded {
-    async fn apply(&self, changes: &[ViewChange], read: &[Delivery]) -> Result<(), StoreError> {
-        let changes = changes.to_vec();
-        let read: Vec<_> = read.iter().map(|delivery| delivery.position).collect();
+    async fn apply(&self, changes: Vec<ViewChange>, read: &[Delivery]) -> Result<(), StoreError> {
+        let offsets: Vec<_> = read.iter().map(|delivery| delivery.position.counter).collect();
         self.blocking(move |store| {
-            store.applying().apply(store.directory(), store.progress(), &changes, &read)
+            let put = |rows: &mut Rows<'_>, recent: &mut Recent| {
+                changes.iter().try_for_each(|change| put(rows, recent, change))
+            };
+            store.commit_views(put, &offsets)
         })
         .await
     }
 }
 
 /// Whoever holds its lock is the one that reads, merges and writes rows.
+pub(super) struct Applying {
+    held: Mutex<Held>,
+    /// Of views that nobody reads yet, several batches are one commit: what they replace of each other is not written.
+    /// What is not committed yet is lost by an error, and such views with it.
+    is_alone: bool,
+}
+
 #[derive(Default)]
-pub(super) struct Applying(Mutex<Recent>);
+struct Held {
+    recent: Recent,
+    /// With the cursor that they belong to.
+    staged: Staged,
+}
 
 impl Applying {
-    fn apply(
-        &self,
-        directory: &Directory,
-        progress: &Progress,
-        changes: &[ViewChange],
-        read: &[Position],
-    ) -> Result<(), StoreError> {
-        self.commit(directory, |rows, recent| {
-            for change in changes {
-                put(rows, recent, change)?;
-            }
-            progress.stage(rows, read.iter().map(|position| position.counter))
-        })
-        .map(|acknowledged| progress.acknowledged(acknowledged))
+    pub(super) fn new(is_alone: bool) -> Self {
+        Self { held: Mutex::default(), is_alone }
     }
+}
 
-    /// Runs `stage` as the only writer and commits what it put.
-    pub(super) fn commit<T>(
+impl Embedded {
+    /// Runs `put` as the only writer, and commits what it put with the cursor as it is with these offsets.
+    pub(super) fn commit_views(
         &self,
-        directory: &Directory,
-        stage: impl FnOnce(&mut Rows<'_>, &mut Recent) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut rows = Rows::of(&directory.views);
+        put: impl FnOnce(&mut Rows<'_>, &mut Recent) -> Result<(), StoreError>,
+        offsets: &[u64],
+    ) -> Result<(), StoreError> {
+        let (directory, applying, progress) = (self.directory(), self.applying(), self.progress());
+        let mut held = applying.held.lock().unwrap_or_else(PoisonError::into_inner);
         // Taken out: if the rows are not written, what it says of them is forgotten.
-        let mut recent = std::mem::take(&mut *held);
-        let staged = stage(&mut rows, &mut recent)?;
-        if rows.len() > 0 {
+        let Held { mut recent, staged } = std::mem::take(&mut *held);
+        let mut rows = Rows::behind(&directory.views, staged);
+        put(&mut rows, &mut recent)?;
+        let acknowledged = progress.stage(&mut rows, offsets.iter().copied())?;
+        let is_last = acknowledged.up_to() >= *self.log_end().borrow();
+        let mut staged = Staged::default();
+        if applying.is_alone && !is_last && rows.bytes() < VIEWS_STAGED_BYTES_MAX {
+            staged = rows.into_staged();
+        } else if rows.len() > 0 {
             let mut batch = directory.views_batch(rows.len());
             rows.stage(&mut batch);
             directory.commit(batch, PersistMode::Buffer)?;
         }
-        *held = recent;
-        Ok(staged)
+        *held = Held { recent, staged };
+        progress.acknowledged(acknowledged);
+        Ok(())
     }
 }
 

@@ -143,7 +143,7 @@ async fn a_migration_killed_at_any_point_is_finished_by_the_next() {
     }
     assert!(cut >= 3, "cut {cut} times");
     let connected = Connected::to(&options).await;
-    connected.cassandra.writer(1).apply(&put(1), &[]).await.unwrap();
+    connected.cassandra.writer(1).apply(put(1), &[]).await.unwrap();
     assert_eq!(connected.cassandra.reader().timeline(&conversation(), 1, 1).await.unwrap().len(), 1);
 }
 
@@ -191,7 +191,7 @@ async fn a_generation_that_is_not_registered_is_refused() {
     let options = options();
     Migrator::new(&options).unwrap().migrate().await.unwrap();
     let connected = Connected::to(&options).await;
-    let error = connected.cassandra.writer(2).apply(&put(1), &[]).await.unwrap_err();
+    let error = connected.cassandra.writer(2).apply(put(1), &[]).await.unwrap_err();
     assert!(
         matches!(error, StoreError::Unfit { .. }) && error.to_string().contains("generation 2"),
         "{error:?}"
@@ -215,7 +215,7 @@ async fn every_cell_carries_the_version_of_what_wrote_it() {
         ViewChange::Timeline(TimelineChange::PutMarker { conversation: conversation(), seq: 11 }),
         ViewChange::Users(UsersChange::PutUser { user, seq: 1 }),
     ]);
-    connected.cassandra.writer(1).apply(&changes, &[]).await.unwrap();
+    connected.cassandra.writer(1).apply(changes, &[]).await.unwrap();
 
     let session = session().await;
     let written = async |cells: &[&str], from: &str| {
@@ -263,7 +263,7 @@ async fn calls_fail_at_once_while_the_store_is_away_and_work_again_when_it_is_ba
         eventually("the store is back", async || probe.check().await.ok()).await;
         // The driver by itself may take 10 s; the bound of 2 s is for a machine with nothing else to do.
         assert!(opened.elapsed() < Duration::from_secs(5), "back after {:?}", opened.elapsed());
-        writer.apply(&put(seq), &[]).await.unwrap();
+        writer.apply(put(seq), &[]).await.unwrap();
         assert_eq!(reader.timeline_head(&conversation()).await.unwrap(), seq);
         door.close();
     }
@@ -279,12 +279,12 @@ async fn a_store_that_hangs_ends_calls_by_their_deadline() {
     let (writer, reader) = (connected.cassandra.writer(1), connected.cassandra.reader());
     door.stall(true);
     let begun = Instant::now();
-    let error = writer.apply(&put(1), &[]).await.unwrap_err();
+    let error = writer.apply(put(1), &[]).await.unwrap_err();
     assert!(matches!(error, StoreError::Unknown { .. }), "{error:?}");
     assert!(begun.elapsed() < 2 * VIEWS_TIMEOUT, "{:?}", begun.elapsed());
     assert!(matches!(reader.timeline_head(&conversation()).await, Err(StoreError::Unavailable { .. })));
     door.stall(false);
-    eventually("the write works again", async || writer.apply(&put(1), &[]).await.ok()).await;
+    eventually("the write works again", async || writer.apply(put(1), &[]).await.ok()).await;
     assert_eq!(reader.timeline_head(&conversation()).await.unwrap(), 1);
 }
 
@@ -380,7 +380,7 @@ async fn the_highest_that_was_seen_stays_and_so_does_the_newest_epoch() {
         Delivery { position, content }
     };
     for batch in [&[read(3, 5), read(3, 6), read(0, 1)][..], &[read(3, 4)]] {
-        writer.apply(&[], batch).await.unwrap();
+        writer.apply(Vec::new(), batch).await.unwrap();
     }
     log.tell(&[3, 7], &[0]).await.unwrap();
     log.tell(&[], &[3]).await.unwrap();

@@ -48,7 +48,7 @@ pub(super) async fn check(stores: &ViewStores) {
 
 async fn write(writer: &dyn ViewWriter, batches: &[Batch]) {
     for batch in batches {
-        writer.apply(batch, &[]).await.unwrap();
+        writer.apply(batch.to_vec(), &[]).await.unwrap();
     }
 }
 

@@ -80,5 +80,5 @@ async fn project(store: &Embedded, batch: &[Delivery]) {
             changes.push(ViewChange::Timeline(TimelineChange::PutMessage(message)));
         }
     }
-    store.apply(&changes, batch).await.unwrap();
+    store.apply(changes, batch).await.unwrap();
 }

@@ -16,7 +16,9 @@ use shared::ports::{
 };
 use shared::view::InboxChange;
 
+use super::super::inbox::Recent;
 use super::super::place::{Place, has_views_of_another_shape, replace_views};
+use super::super::rows::Rows;
 use super::super::{Embedded, Options, directory, inbox, keys, mark as mark_file};
 use super::{mark, message, name, next, open, open_at, pair, project, registration, send};
 
@@ -307,11 +309,11 @@ async fn an_inbox_after_a_batch_that_was_not_written_is_read_again() {
         let recorded = RecordedEvent { seq, ..batch[3].content.clone().unwrap() };
         InboxChange::PutMessage { owner: sent.sender.clone(), message: Message::new(&recorded, sent) }
     };
-    let failed = store.applying().commit(store.directory(), |rows, recent| {
+    let put_and_fail = |rows: &mut Rows<'_>, recent: &mut Recent| {
         inbox::put(rows, recent, &put(9))?;
-        Err::<(), _>(StoreError::Busy { queue: "a queue" })
-    });
-    assert!(failed.is_err());
+        Err(StoreError::Busy { queue: "a queue" })
+    };
+    assert!(store.commit_views(put_and_fail, &[]).is_err());
     project(&store, &batch[3..]).await;
     let inbox: Vec<_> = store.inbox(&name("samer")).try_collect().await.unwrap();
     let seen: Vec<_> = inbox.iter().map(|row| (row.head_seq(), row.own_seq)).collect();

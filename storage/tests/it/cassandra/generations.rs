@@ -51,13 +51,14 @@ async fn a_generation_goes_from_state_to_state() {
     assert!(!register.limit(2, Some(1)).await.unwrap(), "it is built");
 
     // Both are filled, and each is read when it serves.
-    eventually("the tables are known", async || cassandra.writer(2).apply(&[], &[]).await.is_ok()).await;
+    eventually("the tables are known", async || cassandra.writer(2).apply(Vec::new(), &[]).await.is_ok())
+        .await;
     let user = |name: &str| {
         let user = UserRow { username: name.parse().unwrap(), registered_at: Timestamp(1) };
-        [ViewChange::Users(UsersChange::PutUser { user, seq: 1 })]
+        vec![ViewChange::Users(UsersChange::PutUser { user, seq: 1 })]
     };
-    cassandra.writer(1).apply(&user("anna"), &[]).await.unwrap();
-    cassandra.writer(2).apply(&user("ben"), &[]).await.unwrap();
+    cassandra.writer(1).apply(user("anna"), &[]).await.unwrap();
+    cassandra.writer(2).apply(user("ben"), &[]).await.unwrap();
     let reads = async |name: &str| cassandra.reader().user(&name.parse().unwrap()).await.unwrap().is_some();
     assert!(reads("anna").await && !reads("ben").await);
     assert!(register.serve(2).await.unwrap());
@@ -70,8 +71,7 @@ async fn a_generation_goes_from_state_to_state() {
     register.remove(1).await.unwrap();
     assert!(register.change(1, State::Dropping, State::Dropped).await.unwrap());
     is(&[(1, State::Dropped), (2, State::Serving)]).await;
-    eventually("nothing is left", async || cassandra.writer(1).apply(&user("anna"), &[]).await.is_err())
-        .await;
+    eventually("nothing is left", async || cassandra.writer(1).apply(user("anna"), &[]).await.is_err()).await;
     assert!(reads("ben").await);
     assert_eq!(register.add(None).await.unwrap().number, 3, "no number is used twice");
     // The schema can be brought up to date with a hole in the numbers.
