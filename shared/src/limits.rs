@@ -331,11 +331,11 @@ pub const JOURNALS_BYTES_MAX: u64 = 128 * 1024 * 1024;
 pub const PROJECTED_PER_BATCH_MAX: usize = 128;
 /// While more wait, one in so many of them is given at once: whoever waits for the first of many waits long anyway.
 pub const PROJECTED_WHEN_BEHIND_PART: usize = 8;
-/// Of views that nobody reads yet, what is kept in memory from batch to batch and then written at once: it costs a sixth
-/// of a rebuild less, as most of the rows of inboxes are replaced before that.
-pub const VIEWS_STAGED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The most that is given at once, as when views are built anew: together they cost a quarter less.
 pub const PROJECTED_WHEN_BEHIND_MAX: usize = 2_048;
+/// Of views that nobody reads yet, what is kept in memory from batch to batch and then written at once. Of 10,000
+/// conversations most of the rows of inboxes are replaced before that, of very many few are.
+pub const VIEWS_STAGED_BYTES_MAX: usize = 12 * 1024 * 1024;
 /// Rows of inboxes whose numbers are remembered: about 150 bytes each.
 pub const RECENT_ROWS_MAX: usize = 65_536;
 /// Expired records and sessions removed along with one group.

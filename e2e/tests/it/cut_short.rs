@@ -2,7 +2,6 @@
 //! and two at once do no harm.
 
 use std::fs;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use e2e::process::Process;
@@ -17,8 +16,9 @@ use crate::rolled_back::{PROJECTORS, archived, copy, read_new_views, repair, rep
 
 e2e::real_scenarios!(killed_restores_and_repairs_are_finished_by_the_next);
 
-/// Each is killed by so much later than the one before: from when it has just started to when it is done.
-const LATER: Duration = Duration::from_millis(40);
+/// The first is killed when it has just started, and each later than the one before, until one is done.
+const FIRST_AFTER: Duration = Duration::from_millis(40);
+const LATER: f64 = 1.25;
 const DONE_WITHIN: Duration = Duration::from_secs(20);
 /// Of two at once: the second of a repair, the first of a restore, and whoever comes when the other is done.
 const REFUSED: [&str; 4] = [
@@ -28,30 +28,31 @@ const REFUSED: [&str; 4] = [
     "only an empty log is restored",
 ];
 
-/// Two at once, until one gets to its end. Returns how often none did.
-async fn killed_until_one_is_done(app: &TestApp, command: &[&str], between: impl AsyncFn()) -> u32 {
+/// Two at once, until one gets to its end.
+async fn killed_until_one_is_done(app: &TestApp, command: &[&str], mut between: impl AsyncFnMut()) {
     let is_done = |process: &mut Process| {
         let done = process.exit_status().unwrap().map(|status| status.success());
         let is_refused = REFUSED.iter().any(|why| process.output().contains(why));
         assert!(done != Some(false) || is_refused, "{}", process.output());
         done
     };
-    for nth in 1.. {
-        let mut two = ["one", "other"].map(|name| app.processes().begin(&format!("{name}-{nth}"), command));
-        tokio::time::sleep(LATER * nth).await;
+    let mut after = FIRST_AFTER;
+    while after < DONE_WITHIN {
+        let name = |name| format!("{}-{name}-{}", command[0], after.as_millis());
+        let mut two = ["one", "other"].map(|one| app.processes().begin(&name(one), command));
+        tokio::time::sleep(after).await;
         if two.each_mut().map(is_done).contains(&Some(true)) {
             let ended = async || two.each_mut().map(is_done).iter().all(Option::is_some).then_some(());
-            within(DONE_WITHIN, "the other ends", ended).await;
-            return nth - 1;
+            return within(DONE_WITHIN, "the other ends", ended).await;
         }
         for process in &mut two {
             let _ = process.kill();
         }
         forget_claim(app).await;
         between().await;
-        assert!(LATER * nth < DONE_WITHIN, "{command:?} never gets to its end");
+        after = after.mul_f64(LATER);
     }
-    unreachable!("the deadline comes first")
+    panic!("{command:?} is not done within {DONE_WITHIN:?}");
 }
 
 async fn killed_restores_and_repairs_are_finished_by_the_next() {
@@ -73,18 +74,16 @@ async fn killed_restores_and_repairs_are_finished_by_the_next() {
         let refused = app.processes().projector(command).await;
         text(&refused.stderr).contains("restored in part")
     };
-    let closed = AtomicU32::new(0);
+    let mut midway = 0;
     let stays_closed = async || {
         // The first of them had not got that far.
         if is_refused(&["status"]).await {
             assert!(is_refused(&["repair", "--apply"]).await && is_refused(&["rebuild"]).await);
-            closed.fetch_add(1, Ordering::Relaxed);
+            midway += 1;
         }
     };
-    let killed = killed_until_one_is_done(&app, &["restore"], stays_closed).await;
-    let closed = closed.into_inner();
-    eprintln!("restores: {killed} killed, {closed} of them midway");
-    assert!(closed > 0);
+    killed_until_one_is_done(&app, &["restore"], stays_closed).await;
+    assert!(midway > 0, "no restore was killed midway");
     let pairs = logged_in(&app, &users).await;
     assert_eq!(all(&pairs).await, before, "it is as it was");
     for (pair, before) in pairs.iter().zip(&before) {
@@ -101,8 +100,11 @@ async fn killed_restores_and_repairs_are_finished_by_the_next() {
     let before = all(&pairs).await;
     let _redis = replaced(redis, &options, &older).await;
     let pairs = logged_in(&app, &users).await;
-    let killed = killed_until_one_is_done(&app, &["repair", "--apply"], async || {}).await;
-    eprintln!("repairs: {killed} killed");
+    let lost = async || repair(&app, &[]).await["messages"].as_array().map_or(0, Vec::len);
+    let (all_lost, mut midway) = (lost().await, 0);
+    let count = async || midway += usize::from((1..all_lost).contains(&lost().await));
+    killed_until_one_is_done(&app, &["repair", "--apply"], count).await;
+    assert!(midway > 0, "no repair of {all_lost} messages was killed midway");
 
     read_new_views(&app).await;
     let after = all(&pairs).await;

@@ -245,8 +245,8 @@ async fn who_does_not_read_is_cut_off(app: &TestApp) {
         }
     });
     let told = async {
-        loop {
-            of_samer.next().await;
+        for seq in 1.. {
+            assert_eq!(of_samer.next().await.data["seq"], seq, "others are told as ever");
         }
     };
     let cut = async || silent.take_error().ok().flatten();

@@ -43,6 +43,11 @@ async fn a_large_inbox_is_read_page_by_page() {
     let samer = User::register(&running.client, "samer").await;
     let all = async || Some(walk(&samer).await).filter(|walked| walked.len() == CONVERSATIONS);
     eventually("all are applied", all).await;
+    running.process.signal(Signal::TERM).unwrap();
+    running.process.ended().await.unwrap();
+    // The peak is of one process, and that one has applied all of them.
+    let mut running = Running::start(dir.path(), &[]).await;
+    let samer = User::log_in(&running.client, "samer").await;
     let before = running.process.memory_peak().unwrap();
     let walked = walk(&samer).await;
     let times: Vec<_> = walked.iter().map(|row| row["last"]["timestamp"].as_str().unwrap()).collect();
@@ -50,7 +55,7 @@ async fn a_large_inbox_is_read_page_by_page() {
     let found: BTreeSet<_> = walked.iter().map(|row| row["peer"].as_str().unwrap()).collect();
     assert_eq!(walked.len(), CONVERSATIONS);
     assert_eq!(found, peers.iter().map(String::as_str).collect(), "each once");
-    let gained = running.process.memory_peak().unwrap() - before;
+    let gained = running.process.memory_peak().unwrap().saturating_sub(before);
     assert!(gained <= MEMORY_GAINED_BYTES_MAX, "it gained {gained} bytes");
     running.process.signal(Signal::TERM).unwrap();
     running.process.ended().await.unwrap();
@@ -59,7 +64,7 @@ async fn a_large_inbox_is_read_page_by_page() {
 async fn walk(user: &User) -> Vec<Value> {
     let (mut walked, mut next) = (Vec::new(), Some(format!("/conversations?limit={LIMIT}")));
     while let Some(path) = next {
-        let page = user.get(&path).send().await.expect(200);
+        let page = user.get(&path).answered().await.expect(200);
         walked.extend(page.items());
         next = page.link("next");
     }

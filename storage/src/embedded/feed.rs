@@ -53,6 +53,7 @@ impl Feed {
             Some(ahead) => {
                 let read = ahead.await;
                 self.ahead = None;
+                self.store.progress().standing().check(self.turn)?;
                 read.unwrap_or_else(|error| Err(StoreError::unknown(STORE, error)))
             }
             None => self.store.read_feed(self.turn, self.next..=head, events_max),
@@ -104,8 +105,8 @@ impl EventFeed for Feed {
 }
 
 impl Embedded {
-    /// Those offsets that the views do not hold yet, at most `events_max`. Blocks: a batch takes about a fifth of a
-    /// millisecond, one of a feed that is far behind some of them.
+    /// Those offsets that the views do not hold yet, at most `events_max`. Blocks, the first time whoever asks for it: a
+    /// batch takes about a fifth of a millisecond, one of a feed that is far behind some of them.
     fn read_feed(
         &self,
         turn: u64,

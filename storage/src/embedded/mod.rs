@@ -77,7 +77,7 @@ pub struct Options {
 }
 
 /// The store: every port but `EventFeed` and `LogTail`, which [`Embedded::feed`] and [`Embedded::tail`] give. Clones are the same store; it ends
-/// with the last of them and of its feeds.
+/// with the last of them, of its feeds and of what these read ahead.
 #[derive(Clone)]
 pub struct Embedded(Arc<Inner>);
 
@@ -129,7 +129,7 @@ impl Embedded {
             writer: Some(writer),
             directory,
             head,
-            applying: Applying::new(place == Place::Beside),
+            applying: Applying::new(place),
             progress,
             notices: broadcast::Sender::new(NOTICES_QUEUED_MAX),
             limits: limits::Limits::default(),

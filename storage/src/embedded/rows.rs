@@ -18,8 +18,17 @@ pub(super) struct Rows<'a> {
 pub(super) struct Staged {
     /// `None`: removed.
     rows: BTreeMap<Vec<u8>, Option<Slice>>,
-    /// Of keys and values, those that were replaced included.
+    /// Of keys and values.
     bytes: usize,
+}
+
+impl Staged {
+    fn stage(&mut self, key: Vec<u8>, value: Option<Slice>) {
+        let key_bytes = key.len();
+        let bytes = |value: &Option<Slice>| key_bytes + value.as_ref().map_or(0, |value| value.len());
+        self.bytes += bytes(&value);
+        self.bytes -= self.rows.insert(key, value).as_ref().map_or(0, bytes);
+    }
 }
 
 impl<'a> Rows<'a> {
@@ -40,13 +49,11 @@ impl<'a> Rows<'a> {
     }
 
     pub(super) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
-        self.staged.bytes += key.len() + value.len();
-        self.staged.rows.insert(key, Some(value.into()));
+        self.staged.stage(key, Some(value.into()));
     }
 
     pub(super) fn remove(&mut self, key: Vec<u8>) {
-        self.staged.bytes += key.len();
-        self.staged.rows.insert(key, None);
+        self.staged.stage(key, None);
     }
 
     pub(super) fn len(&self) -> usize {

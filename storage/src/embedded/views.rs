@@ -1,5 +1,5 @@
 //! The ports `ViewWriter`, `ViewReader` and `ParkedEvents`: which file holds which view. Rows and cursor of a batch go into one
-//! commit. It is not synced: the views can be made again from the log, and fjall's journal keeps the order of
+//! commit; of views that nobody reads yet, those of several. It is not synced: the views can be made again from the log, and fjall's journal keeps the order of
 //! commits, so that a crash takes the same last batches from rows and cursor (they are one keyspace, flushed as
 //! one; fjall syncs the journal before it flushes, so no table is ever ahead of it). What was taken is
 //! delivered again. Nor are they ever ahead of the log, which is synced before the feed gives of it.
@@ -21,9 +21,11 @@ use shared::limits::{INBOX_ROWS_PER_REQUEST, VIEWS_STAGED_BYTES_MAX};
 use shared::ports::{Delivery, InboxRows, ParkedEvents, StoreError, ViewReader, ViewWriter};
 use shared::view::{ParkedEvent, ParkedRow, TimelineEntry, UserRow, ViewChange};
 
+use super::directory::Directory;
 use super::inbox::Recent;
+use super::place::Place;
 use super::rows::{Rows, Staged};
-use super::{Embedded, inbox, parked, timeline, users};
+use super::{Embedded, STORE, inbox, parked, timeline, users};
 
 /// The only one: see [`super::directory`].
 const GENERATION: u32 = 1;
@@ -33,10 +35,10 @@ impl ViewWriter for Embedded {
     async fn apply(&self, changes: Vec<ViewChange>, read: &[Delivery]) -> Result<(), StoreError> {
         let offsets: Vec<_> = read.iter().map(|delivery| delivery.position.counter).collect();
         self.blocking(move |store| {
-            let put = |rows: &mut Rows<'_>, recent: &mut Recent| {
+            let stage = |rows: &mut Rows<'_>, recent: &mut Recent| {
                 changes.iter().try_for_each(|change| put(rows, recent, change))
             };
-            store.commit_views(put, &offsets)
+            store.commit_views(stage, &offsets)
         })
         .await
     }
@@ -44,10 +46,10 @@ impl ViewWriter for Embedded {
 
 /// Whoever holds its lock is the one that reads, merges and writes rows.
 pub(super) struct Applying {
-    held: Mutex<Held>,
+    /// `None`: what was staged is lost, and the views with it.
+    held: Mutex<Option<Held>>,
     /// Of views that nobody reads yet, several batches are one commit: what they replace of each other is not written.
-    /// What is not committed yet is lost by an error, and such views with it.
-    is_alone: bool,
+    place: Place,
 }
 
 #[derive(Default)]
@@ -58,38 +60,51 @@ struct Held {
 }
 
 impl Applying {
-    pub(super) fn new(is_alone: bool) -> Self {
-        Self { held: Mutex::default(), is_alone }
+    pub(super) fn new(place: Place) -> Self {
+        Self { held: Mutex::new(Some(Held::default())), place }
     }
 }
 
 impl Embedded {
-    /// Runs `put` as the only writer, and commits what it put with the cursor as it is with these offsets.
+    /// Runs `stage` as the only writer, and commits what it put with the cursor as it is with these offsets.
     pub(super) fn commit_views(
         &self,
-        put: impl FnOnce(&mut Rows<'_>, &mut Recent) -> Result<(), StoreError>,
+        stage: impl FnOnce(&mut Rows<'_>, &mut Recent) -> Result<(), StoreError>,
         offsets: &[u64],
     ) -> Result<(), StoreError> {
         let (directory, applying, progress) = (self.directory(), self.applying(), self.progress());
         let mut held = applying.held.lock().unwrap_or_else(PoisonError::into_inner);
         // Taken out: if the rows are not written, what it says of them is forgotten.
-        let Held { mut recent, staged } = std::mem::take(&mut *held);
+        let Some(Held { mut recent, staged }) = held.take() else {
+            return Err(StoreError::unavailable(STORE, "a batch of these views was lost; they are given up"));
+        };
+        if applying.place == Place::Served {
+            *held = Some(Held::default());
+        }
         let mut rows = Rows::behind(&directory.views, staged);
-        put(&mut rows, &mut recent)?;
+        stage(&mut rows, &mut recent)?;
         let acknowledged = progress.stage(&mut rows, offsets.iter().copied())?;
         let is_last = acknowledged.up_to() >= *self.log_end().borrow();
-        let mut staged = Staged::default();
-        if applying.is_alone && !is_last && rows.bytes() < VIEWS_STAGED_BYTES_MAX {
-            staged = rows.into_staged();
-        } else if rows.len() > 0 {
-            let mut batch = directory.views_batch(rows.len());
-            rows.stage(&mut batch);
-            directory.commit(batch, PersistMode::Buffer)?;
-        }
-        *held = Held { recent, staged };
+        let may_wait = applying.place == Place::Beside && !is_last && rows.bytes() < VIEWS_STAGED_BYTES_MAX;
+        let staged = if may_wait {
+            rows.into_staged()
+        } else {
+            commit(directory, rows)?;
+            Staged::default()
+        };
+        *held = Some(Held { recent, staged });
         progress.acknowledged(acknowledged);
         Ok(())
     }
+}
+
+fn commit(directory: &Directory, rows: Rows<'_>) -> Result<(), StoreError> {
+    if rows.len() == 0 {
+        return Ok(());
+    }
+    let mut batch = directory.views_batch(rows.len());
+    rows.stage(&mut batch);
+    directory.commit(batch, PersistMode::Buffer)
 }
 
 fn put(rows: &mut Rows<'_>, recent: &mut Recent, change: &ViewChange) -> Result<(), StoreError> {

@@ -94,8 +94,8 @@ impl Report {
                 self.failed += failed.parse::<u64>().unwrap_or(0);
             }
             // ---- send_message::keeps_order::real stdout ----
-            ["----", path, "stdout", "----"] => {
-                self.failures.push(Failure { path: path.to_owned(), said: Vec::new(), is_whole: false });
+            ["----", ref path @ .., "stdout", "----"] => {
+                self.failures.push(Failure { path: path.join(" "), said: Vec::new(), is_whole: false });
             }
             _ => {
                 if let Some(failure) = self.failures.last_mut() {

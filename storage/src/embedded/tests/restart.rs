@@ -12,7 +12,7 @@ use shared::limits::{IDEMPOTENCY_WINDOW, SESSION_LIFETIME, SESSIONS_PER_USER_MAX
 use shared::message::Message;
 use shared::ports::{
     Accounts, Append, AppendError, Appended, EventFeed, EventLog, FeedMonitor, Heads, Once, OnceKey, Probe,
-    Refusal, SessionKey, Sessions, StoreError, ViewReader,
+    Refusal, SessionKey, Sessions, StoreError, ViewReader, ViewWriter,
 };
 use shared::view::InboxChange;
 
@@ -294,6 +294,59 @@ async fn views_of_another_shape_are_refused_and_can_be_replaced() {
     drop(open(dir.path()).unwrap());
 }
 
+fn fail(_: &mut Rows<'_>, _: &mut Recent) -> Result<(), StoreError> {
+    Err(StoreError::Busy { queue: "a queue" })
+}
+
+/// What was taken of them before is not written: nobody may take them for whole.
+#[tokio::test]
+async fn views_beside_take_nothing_after_a_batch_that_was_not_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    send(&store, 6).await;
+    drop(store);
+    let beside = open_beside(dir.path()).unwrap();
+    let batch = next(&mut beside.feed("one"), 100).await;
+    project(&beside, &batch[..3]).await;
+    assert!(beside.commit_views(fail, &[]).is_err());
+    let refused = beside.apply(Vec::new(), &batch[3..]).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
+}
+
+/// So many wait that the next read goes on while the batch before it is applied.
+#[tokio::test]
+async fn what_is_read_ahead_is_neither_lost_nor_given_to_two() {
+    const EVENTS: u64 = 3_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let appends = (0..EVENTS).map(|number| store.append(message("samer", "lena", &number.to_string())));
+    for appended in futures_util::future::join_all(appends).await {
+        appended.unwrap();
+    }
+    let mut one = store.feed("one");
+    let (mut given, mut dropped) = (0, 0);
+    while given < EVENTS {
+        // Dropped while it waits, or it has something.
+        let polled = futures_util::FutureExt::now_or_never(one.next_batch(8_192));
+        dropped += u64::from(polled.is_none());
+        let batch = match polled {
+            Some(batch) => batch.unwrap(),
+            None => next(&mut one, 8_192).await,
+        };
+        for delivery in batch {
+            given += 1;
+            assert_eq!(delivery.position.counter, given);
+        }
+    }
+    assert!(dropped > 0, "nothing was read ahead");
+
+    let mut two = store.feed("two");
+    let batch = next(&mut two, 8_192).await;
+    assert_eq!(batch[0].position.counter, 1, "nothing was acknowledged");
+    let _three = store.feed("three");
+    assert!(two.next_batch(8_192).await.is_err(), "also of what it had read ahead");
+}
+
 /// What was merged into it is not taken for written.
 #[tokio::test]
 async fn an_inbox_after_a_batch_that_was_not_written_is_read_again() {
@@ -311,7 +364,7 @@ async fn an_inbox_after_a_batch_that_was_not_written_is_read_again() {
     };
     let put_and_fail = |rows: &mut Rows<'_>, recent: &mut Recent| {
         inbox::put(rows, recent, &put(9))?;
-        Err(StoreError::Busy { queue: "a queue" })
+        fail(rows, recent)
     };
     assert!(store.commit_views(put_and_fail, &[]).is_err());
     project(&store, &batch[3..]).await;
