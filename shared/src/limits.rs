@@ -335,7 +335,7 @@ pub const PROJECTED_WHEN_BEHIND_PART: usize = 8;
 pub const PROJECTED_WHEN_BEHIND_MAX: usize = 2_048;
 /// Of views that nobody reads yet, what is kept in memory from batch to batch and then written at once. Of 10,000
 /// conversations most of the rows of inboxes are replaced before that, of very many few are.
-pub const VIEWS_STAGED_BYTES_MAX: usize = 12 * 1024 * 1024;
+pub const VIEWS_STAGED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Rows of inboxes whose numbers are remembered: about 150 bytes each.
 pub const RECENT_ROWS_MAX: usize = 65_536;
 /// Expired records and sessions removed along with one group.
