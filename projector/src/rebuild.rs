@@ -61,7 +61,11 @@ impl Rebuild {
         self.refuse_a_log_that_lacks_events().await?;
         self.claim().await?;
         let Some(begun) = self.building().await? else {
-            return Ok(self.generations.add(rate).await?);
+            // It may wait for a migration for longer than a claim lasts.
+            return tokio::select! {
+                added = self.generations.add(rate) => Ok(added?),
+                lost = self.hold() => Err(lost),
+            };
         };
         let begun = self.settle(begun, State::Building).await?;
         self.generations.limit(begun.number, rate).await?;
@@ -222,7 +226,12 @@ impl Rebuild {
         tokio::time::sleep(DROP_GRACE).await;
         self.groups.remove(number).await?;
         self.generations.remove(number).await?;
-        self.change(Generation { state: State::Dropping, ..generation }, State::Dropped).await
+        // Or it was, by another one who was faster.
+        self.generations.change(number, State::Dropping, State::Dropped).await?;
+        match self.find(number).await?.state {
+            State::Dropped => Ok(()),
+            _ => Err(RebuildError::Changed(number)),
+        }
     }
 
     /// As it is then; nothing is written where it is so already.
@@ -235,6 +244,10 @@ impl Rebuild {
 
     async fn change(&self, generation: Generation, to: State) -> Result<(), RebuildError> {
         let Generation { number, state, .. } = generation;
+        if !state.may_become(to) {
+            let what = if to == State::Projecting { "be complete" } else { "be changed" };
+            return Err(RebuildError::Not { number, state, what });
+        }
         if self.generations.change(number, state, to).await? {
             Ok(())
         } else {

@@ -67,6 +67,18 @@ impl State {
         matches!(self, Self::Projecting | Self::Serving)
     }
 
+    /// Whether somebody may make it so; what serves is decided by [`Generations::serve`] alone.
+    #[must_use]
+    pub fn may_become(self, to: Self) -> bool {
+        match self {
+            Self::Building => matches!(to, Self::Paused | Self::Projecting | Self::Dropping),
+            Self::Paused => matches!(to, Self::Building | Self::Projecting | Self::Dropping),
+            Self::Projecting => matches!(to, Self::Building | Self::Dropping),
+            Self::Serving | Self::Dropped => false,
+            Self::Dropping => to == Self::Dropped,
+        }
+    }
+
     /// Whether its tables are there.
     #[must_use]
     pub fn has_views(self) -> bool {
@@ -116,4 +128,19 @@ pub trait Generations: Send + Sync {
 pub trait Groups: Send + Sync {
     /// Forgets the consumer group of a generation that nobody fills. May be repeated.
     async fn remove(&self, generation: u32) -> Result<(), StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::State;
+
+    #[test]
+    fn what_is_dropped_comes_back_in_no_state_and_nothing_serves_unasked() {
+        for to in State::ALL {
+            assert_eq!(State::Dropping.may_become(to), to == State::Dropped);
+            assert!(!State::Dropped.may_become(to) && !State::Serving.may_become(to));
+            assert!(!to.may_become(State::Serving));
+        }
+        assert!([State::Building, State::Paused].iter().all(|state| state.may_become(State::Projecting)));
+    }
 }

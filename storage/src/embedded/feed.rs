@@ -11,7 +11,8 @@ use fjall::Keyspace;
 use shared::event::Event;
 use shared::ids::{Conversation, Position, Seq};
 use shared::limits::{
-    FEED_WAIT_MAX, PROJECTED_PER_BATCH_MAX, PROJECTED_WHEN_BEHIND_MAX, PROJECTED_WHEN_BEHIND_PART,
+    BATCH_EVENTS_BYTES_MAX, FEED_WAIT_MAX, PROJECTED_PER_BATCH_MAX, PROJECTED_WHEN_BEHIND_MAX,
+    PROJECTED_WHEN_BEHIND_PART,
 };
 use shared::ports::{
     Applied, ConsumerStatus, Delivery, EventFeed, FeedMonitor, FeedStatus, Notices, PartitionStatus,
@@ -119,8 +120,9 @@ impl Embedded {
             return Ok((Vec::new(), end));
         };
         let mut rows = self.directory().log.range(first.to_be_bytes()..=last.to_be_bytes());
-        let mut batch = Vec::with_capacity(offsets.len());
-        for offset in *first..=*last {
+        let (mut batch, mut bytes_read, mut next) = (Vec::with_capacity(offsets.len()), 0, *first);
+        while next <= *last && bytes_read < BATCH_EVENTS_BYTES_MAX {
+            let offset = next;
             let gone = || damaged(format!("log entry {offset} cannot be read"));
             let (key, bytes) = rows.next().ok_or_else(gone)?.into_inner().map_err(read_error)?;
             let entry = Entry::decode(&bytes).filter(|_| encoding::number(&key) == Some(offset));
@@ -128,8 +130,11 @@ impl Embedded {
             if offsets.binary_search(&offset).is_ok() {
                 batch.push(delivery);
             }
+            bytes_read += bytes.len();
+            next += 1;
         }
-        Ok((batch, last + 1))
+        // The rest of what was given is read, and given, the next time.
+        Ok((batch, next))
     }
 }
 

@@ -189,11 +189,18 @@ impl Migration {
     }
 
     async fn lock(&self) -> Result<(), StoreError> {
+        let mut is_told = false;
         while !is_applied(self.execute(locks::TAKE, (LOCK, &self.holder, lock_seconds())).await?)? {
             if Instant::now() >= self.deadline {
                 return Err(StoreError::unavailable(STORE, "another migration is under way"));
             }
-            tracing::info!("waiting for another migration");
+            if !std::mem::replace(&mut is_told, true) {
+                let seconds_max = lock_seconds();
+                tracing::warn!(
+                    seconds_max,
+                    "waiting for another migration; one that was killed holds its lock for so long"
+                );
+            }
             sleep(VIEWS_RECONNECT_PAUSE).await;
         }
         Ok(())
