@@ -38,6 +38,15 @@ struct Block {
     is_comment: bool,
 }
 
+impl Block {
+    /// `None`: it is something else.
+    fn event(self) -> Option<Event> {
+        let (kind, data) = self.kind.zip(self.data)?;
+        let data = serde_json::from_str(&data).unwrap_or_else(|error| panic!("{error}: {data}"));
+        Some(Event { kind, data })
+    }
+}
+
 /// An open stream. Dropped, its connection is closed.
 pub struct Events {
     body: Incoming,
@@ -46,6 +55,8 @@ pub struct Events {
     retry: Option<Duration>,
     /// Comments so far, and when the last one came.
     comments: (usize, Instant),
+    /// The event that it began with.
+    first: Option<Event>,
 }
 
 impl User {
@@ -55,10 +66,11 @@ impl User {
     /// Unless the stream is opened.
     pub async fn events(&self) -> Events {
         let mut events = Events::expect(self.get("/events")).await;
-        // The first word of a stream is a position: whatever happens from here on is told.
+        // The first word of a stream is a position: whatever happens from here on is told. Where something happens just
+        // then it is that of an event.
         while events.last_id.is_none() {
             let block = events.block(patience()).await.expect("the stream begins");
-            assert_eq!(block.kind, None, "{block:?}");
+            events.first = block.event();
         }
         events
     }
@@ -83,7 +95,7 @@ impl Events {
 
     fn of(opened: Opened) -> Self {
         let (unread, comments) = (Vec::new(), (0, Instant::now()));
-        Self { body: opened.body, unread, last_id: None, retry: None, comments }
+        Self { body: opened.body, unread, last_id: None, retry: None, comments, first: None }
     }
 
     /// The last `id:`.
@@ -123,12 +135,14 @@ impl Events {
     /// # Panics
     /// When neither comes in time.
     pub async fn next_within(&mut self, bound: Duration) -> Option<Event> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
         let begun = Instant::now();
         loop {
             let block = self.block(bound.saturating_sub(begun.elapsed())).await?;
-            if let (Some(kind), Some(data)) = (block.kind, block.data) {
-                let data = serde_json::from_str(&data).unwrap_or_else(|error| panic!("{error}: {data}"));
-                return Some(Event { kind, data });
+            if let Some(event) = block.event() {
+                return Some(event);
             }
         }
     }
