@@ -62,10 +62,7 @@ impl Rebuild {
         self.claim().await?;
         let Some(begun) = self.building().await? else {
             // It may wait for a migration for longer than a claim lasts.
-            return tokio::select! {
-                added = self.generations.add(rate) => Ok(added?),
-                lost = self.hold() => Err(lost),
-            };
+            return self.held(async { Ok(self.generations.add(rate).await?) }).await;
         };
         let begun = self.settle(begun, State::Building).await?;
         self.generations.limit(begun.number, rate).await?;
@@ -116,10 +113,7 @@ impl Rebuild {
 
     /// Compares it with the log, all of it.
     pub async fn prove(&self, verifier: &Verifier, tell: Tell<'_>) -> Result<Comparison, RebuildError> {
-        tokio::select! {
-            compared = verify(verifier, tell) => Ok(compared?),
-            lost = self.hold() => Err(lost),
-        }
+        self.held(async { Ok(verify(verifier, tell).await?) }).await
     }
 
     /// Does something while nobody else rebuilds or repairs.
@@ -128,14 +122,22 @@ impl Rebuild {
         E: From<RebuildError>,
     {
         self.claim().await?;
-        let done = tokio::select! {
-            done = act => done,
-            lost = self.hold() => Err(lost.into()),
-        };
+        let done = self.held(act).await;
         let ended = self.end().await;
         let done = done?;
         ended?;
         Ok(done)
+    }
+
+    /// Does something while the right to rebuild, which it has, is kept.
+    async fn held<T, E>(&self, act: impl Future<Output = Result<T, E>>) -> Result<T, E>
+    where
+        E: From<RebuildError>,
+    {
+        tokio::select! {
+            done = act => done,
+            lost = self.hold() => Err(lost.into()),
+        }
     }
 
     /// Keeps the right to rebuild for as long as it is waited for, or until it is somebody else's.
@@ -226,11 +228,12 @@ impl Rebuild {
         tokio::time::sleep(DROP_GRACE).await;
         self.groups.remove(number).await?;
         self.generations.remove(number).await?;
-        // Or it was, by another one who was faster.
-        self.generations.change(number, State::Dropping, State::Dropped).await?;
-        match self.find(number).await?.state {
-            State::Dropped => Ok(()),
-            _ => Err(RebuildError::Changed(number)),
+        // Or it is so already, by another one who was faster.
+        let is_changed = self.generations.change(number, State::Dropping, State::Dropped).await?;
+        if is_changed || self.find(number).await?.state == State::Dropped {
+            Ok(())
+        } else {
+            Err(RebuildError::Changed(number))
         }
     }
 

@@ -4,18 +4,12 @@ use std::collections::BTreeSet;
 
 use e2e::process::Signal;
 use e2e::{User, eventually};
-use futures_util::future::join_all;
 use serde_json::Value;
-use shared::Clock;
-use shared::event::{Event, MessageSent};
-use shared::limits::IDEMPOTENCY_WINDOW;
-use shared::ports::{Append, EventLog};
-use storage::embedded::{Embedded, Options};
+use shared::event::MessageSent;
 
-use crate::Running;
+use crate::{Running, append, open_store};
 
 const CONVERSATIONS: usize = 10_000;
-const APPENDED_AT_ONCE: usize = 250;
 /// As many rows as a page may have.
 const LIMIT: usize = 100;
 /// That the program may gain while it serves all of it, page by page.
@@ -24,19 +18,13 @@ const MEMORY_GAINED_BYTES_MAX: u64 = 32 * 1024 * 1024;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_inbox_is_read_page_by_page() {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options { dir: dir.path().join("data"), idempotency_window: IDEMPOTENCY_WINDOW };
-    let store = Embedded::open(&options, Clock::system()).unwrap();
+    let store = open_store(&dir.path().join("data"));
     let peers: Vec<_> = (0..CONVERSATIONS).map(|peer| format!("peer{peer}")).collect();
-    for peers in peers.chunks(APPENDED_AT_ONCE) {
-        let append = |peer: &String| {
-            let (sender, recipient) = (peer.parse().unwrap(), "samer".parse().unwrap());
-            let event = Event::MessageSent(MessageSent { sender, recipient, content: "hi".to_owned() });
-            store.append(Append { id: Clock::system().new_id(), event, once: None, trace: None })
-        };
-        for appended in join_all(peers.iter().map(append)).await {
-            appended.unwrap();
-        }
-    }
+    let message = |peer: &String| {
+        let (sender, recipient) = (peer.parse().unwrap(), "samer".parse().unwrap());
+        MessageSent { sender, recipient, content: "hi".to_owned() }
+    };
+    append(&store, &peers.iter().map(message).collect::<Vec<_>>()).await;
     drop(store);
 
     let mut running = Running::start(dir.path(), &[]).await;
@@ -46,7 +34,8 @@ async fn a_large_inbox_is_read_page_by_page() {
     running.process.signal(Signal::TERM).unwrap();
     running.process.ended().await.unwrap();
     // The peak is of one process, and that one has applied all of them.
-    let mut running = Running::start(dir.path(), &[]).await;
+    running.process.restart().unwrap();
+    running.ready().await;
     let samer = User::log_in(&running.client, "samer").await;
     let before = running.process.memory_peak().unwrap();
     let walked = walk(&samer).await;

@@ -9,6 +9,12 @@ use e2e::ports::free_address;
 use e2e::process::Process;
 use e2e::traffic::Pair;
 use e2e::{Client, User, eventually};
+use futures_util::future::join_all;
+use shared::Clock;
+use shared::event::{Event, MessageSent};
+use shared::limits::IDEMPOTENCY_WINDOW;
+use shared::ports::{Append, EventLog};
+use storage::embedded::{Embedded, Options};
 
 mod exhausted;
 mod expired;
@@ -72,6 +78,27 @@ fn spawn(name: &str, dir: &Path, address: SocketAddr, more: &[&str]) -> Process 
     arguments.extend(more);
     let arguments = arguments.into_iter().map(str::to_owned).collect();
     Process::start(name, Path::new(env!("CARGO_BIN_EXE_standalone")), arguments, dir).unwrap()
+}
+
+/// The store of a directory on which nothing runs.
+fn open_store(data: &Path) -> Embedded {
+    let options = Options { dir: data.to_owned(), idempotency_window: IDEMPOTENCY_WINDOW };
+    Embedded::open(&options, Clock::system()).unwrap()
+}
+
+const APPENDED_AT_ONCE: usize = 100;
+
+/// As if they were sent.
+async fn append(store: &Embedded, messages: &[MessageSent]) {
+    for messages in messages.chunks(APPENDED_AT_ONCE) {
+        let appends = messages.iter().map(|sent| {
+            let event = Event::MessageSent(sent.clone());
+            store.append(Append { id: Clock::system().new_id(), event, once: None, trace: None })
+        });
+        for appended in join_all(appends).await {
+            appended.unwrap();
+        }
+    }
 }
 
 /// A command on a directory, to its end.

@@ -4,16 +4,9 @@ use std::path::Path;
 
 use e2e::poison;
 use serde_json::Value;
-use shared::limits::IDEMPOTENCY_WINDOW;
-use shared::{Clock, Position};
-use storage::embedded::{Embedded, Options};
+use shared::Position;
 
-use crate::{command, text};
-
-fn open(data: &Path) -> Embedded {
-    let options = Options { dir: data.to_owned(), idempotency_window: IDEMPOTENCY_WINDOW };
-    Embedded::open(&options, Clock::system()).unwrap()
-}
+use crate::{command, open_store, text};
 
 fn parked(data: &Path) -> Vec<Position> {
     let listing: Value =
@@ -27,7 +20,7 @@ async fn what_is_parked_in_a_directory_is_applied_or_given_up() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let good = |seq| poison("samer", "lena", seq, "spoilt");
-    let store = open(&data);
+    let store = open_store(&data);
     for seq in 1..=2 {
         let mut spoilt = good(seq);
         spoilt.envelope.kind = "MessageSung".to_owned();
@@ -41,7 +34,7 @@ async fn what_is_parked_in_a_directory_is_applied_or_given_up() {
 
     let positions = parked(&data);
     assert_eq!(positions.len(), 2);
-    let store = open(&data);
+    let store = open_store(&data);
     store.repair_raw(positions[0], good(1)).await.unwrap();
     drop(store);
     let first = positions[0].to_string();

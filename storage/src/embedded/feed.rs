@@ -121,8 +121,7 @@ impl Embedded {
         };
         let mut rows = self.directory().log.range(first.to_be_bytes()..=last.to_be_bytes());
         let (mut batch, mut bytes_read, mut next) = (Vec::with_capacity(offsets.len()), 0, *first);
-        while next <= *last && bytes_read < BATCH_EVENTS_BYTES_MAX {
-            let offset = next;
+        for offset in *first..=*last {
             let gone = || damaged(format!("log entry {offset} cannot be read"));
             let (key, bytes) = rows.next().ok_or_else(gone)?.into_inner().map_err(read_error)?;
             let entry = Entry::decode(&bytes).filter(|_| encoding::number(&key) == Some(offset));
@@ -130,8 +129,10 @@ impl Embedded {
             if offsets.binary_search(&offset).is_ok() {
                 batch.push(delivery);
             }
-            bytes_read += bytes.len();
-            next += 1;
+            (bytes_read, next) = (bytes_read + bytes.len(), offset + 1);
+            if bytes_read >= BATCH_EVENTS_BYTES_MAX {
+                break;
+            }
         }
         // The rest of what was given is read, and given, the next time.
         Ok((batch, next))

@@ -1,8 +1,8 @@
-//! The ports `ViewWriter`, `ViewReader` and `ParkedEvents`: which file holds which view. Rows and cursor of a batch go into one
-//! commit; of views that nobody reads yet, those of several. It is not synced: the views can be made again from the log, and fjall's journal keeps the order of
-//! commits, so that a crash takes the same last batches from rows and cursor (they are one keyspace, flushed as
-//! one; fjall syncs the journal before it flushes, so no table is ever ahead of it). What was taken is
-//! delivered again. Nor are they ever ahead of the log, which is synced before the feed gives of it.
+//! The ports `ViewWriter`, `ViewReader` and `ParkedEvents`: which file holds which view. Rows and cursor of a batch go
+//! into one commit; of views that nobody reads yet, those of several. It is not synced: the views can be made again from
+//! the log, and fjall's journal keeps the order of commits, so that a crash takes the same last batches from rows and
+//! cursor (they are one keyspace, flushed as one; fjall syncs the journal before it flushes, so no table is ever ahead of
+//! it). What was taken is delivered again. Nor are they ever ahead of the log, which is synced before the feed gives of it.
 //!
 //! A row is merged with what stands there and written, which needs one writer at a time: the lock in
 //! [`Applying`]. What stands there is read only where the merge needs it, as a read costs as much as a write.
