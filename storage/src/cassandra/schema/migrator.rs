@@ -190,7 +190,7 @@ impl Migration {
 
     async fn lock(&self) -> Result<(), StoreError> {
         let mut is_told = false;
-        while !is_applied(self.execute(locks::TAKE, (LOCK, &self.holder, lock_seconds())).await?)? {
+        while !self.take_lock().await? {
             if Instant::now() >= self.deadline {
                 return Err(StoreError::unavailable(STORE, "another migration is under way"));
             }
@@ -206,11 +206,21 @@ impl Migration {
         Ok(())
     }
 
+    /// Whether it has it; an attempt that was not answered may have taken it.
+    async fn take_lock(&self) -> Result<bool, StoreError> {
+        let taken = self.execute(locks::TAKE, (LOCK, &self.holder, lock_seconds())).await?;
+        Ok(is_applied(taken)? || self.keep_lock().await?)
+    }
+
+    async fn keep_lock(&self) -> Result<bool, StoreError> {
+        let holder = &self.holder;
+        is_applied(self.execute(locks::KEEP, (lock_seconds(), holder, LOCK, holder)).await?)
+    }
+
     /// # Errors
     /// When the lock is another's by now: this migration was stopped for longer than the lock lives.
     async fn renew_lock(&self) -> Result<(), StoreError> {
-        let holder = &self.holder;
-        if is_applied(self.execute(locks::KEEP, (lock_seconds(), holder, LOCK, holder)).await?)? {
+        if self.keep_lock().await? {
             Ok(())
         } else {
             Err(StoreError::unavailable(STORE, "another migration has taken the lock"))
@@ -225,18 +235,13 @@ impl Migration {
     }
 
     /// A statement of a schema file, for the views of one generation if it is about them, by the holder of the lock.
-    /// Answers when all nodes agree on its outcome. One that has not answered is repeated, as all of them can be: a
-    /// node that drops a table writes out all others first, which may take a busy disk longer than a timeout.
+    /// Answers when all nodes agree on its outcome.
     async fn run(&self, text: &str, generation: Option<u32>) -> Result<(), StoreError> {
         let text = self.named(text, generation);
         loop {
             self.renew_lock().await?;
-            match self.execute(&text, ()).await {
-                Err(error) if error.is_retryable() && Instant::now() < self.deadline => {
-                    tracing::info!(cause = ?error, "a change of the schema has not answered; repeating it");
-                    sleep(VIEWS_RECONNECT_PAUSE).await;
-                }
-                done => return done.map(drop),
+            if self.attempt(&text, ()).await?.is_some() {
+                return Ok(());
             }
         }
     }
@@ -248,10 +253,31 @@ impl Migration {
     }
 
     async fn execute(&self, text: &str, values: impl SerializeRow) -> Result<QueryResult, StoreError> {
+        loop {
+            if let Some(done) = self.attempt(text, &values).await? {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// `None`: it has not answered and is to be repeated, as all statements here can be. A node that makes or drops a
+    /// table writes others to the disk first, which may take a busy one longer than a timeout.
+    async fn attempt(
+        &self,
+        text: &str,
+        values: impl SerializeRow,
+    ) -> Result<Option<QueryResult>, StoreError> {
         let mut statement = Statement::new(text.replace("{keyspace}", &self.keyspace));
         let node = SingleTargetLoadBalancingPolicy::new(self.node.clone(), None);
         statement.set_load_balancing_policy(Some(node));
-        self.session.query_unpaged(statement, values).await.map_err(error::of_write)
+        match self.session.query_unpaged(statement, values).await.map_err(error::of_write) {
+            Err(error) if error.is_retryable() && Instant::now() < self.deadline => {
+                tracing::info!(cause = ?error, "a statement of a migration has not answered; repeating it");
+                sleep(VIEWS_RECONNECT_PAUSE).await;
+                Ok(None)
+            }
+            done => done.map(Some),
+        }
     }
 }
 
