@@ -1,5 +1,5 @@
 //! A small HTTP client that shows exactly what was answered. It keeps connections alive, follows nothing,
-//! decodes nothing and repeats nothing unless it is told to.
+//! decodes nothing and repeats only what a busy machine has not done.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -23,13 +23,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::environment::patience;
-use crate::waiting::eventually;
 
 /// Longer than every deadline of the API: who waits for this long is not answered at all.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// nginx waits at least this long for a service that says nothing.
 const SILENCE_TIME_MIN: Duration = Duration::from_millis(1_500);
+
+const REPEATED_AFTER: Duration = Duration::from_millis(100);
 
 /// Clients of one address; clones share their connections.
 #[derive(Clone, Debug)]
@@ -137,25 +138,39 @@ impl Request {
         self
     }
 
-    /// # Panics
-    /// When no answer comes. Where that is expected, use [`Request::try_send`].
-    pub async fn send(self) -> Answer {
-        let asked = format!("{} {}", self.method, self.path);
-        self.try_send().await.unwrap_or_else(|error| panic!("{asked}: {error:#}"))
-    }
-
-    /// The answer of a machine that is not too busy for one: until then it is asked again, which the request must bear.
+    /// Asked again for as long as it says that nothing was done because the machine has too much else to do, and for no
+    /// longer than a test is patient. Where such an answer is expected, use [`Request::once`].
     ///
     /// # Panics
-    /// When no such answer comes in time.
+    /// When no answer comes.
+    pub async fn send(self) -> Answer {
+        self.repeated(|answer| answer.is_of_a_slow_machine() && !answer.is_unknown()).await
+    }
+
+    /// Asked again after any answer of a slow machine, which may have done what was asked: the request must bear that.
+    ///
+    /// # Panics
+    /// When no answer comes.
     pub async fn answered(self) -> Answer {
-        let answered = eventually("an answer of a machine that is not too busy", async move || {
-            let answer = self.clone().send().await;
-            (!answer.is_of_a_slow_machine()).then_some(answer)
-        });
-        // A named type, as the compiler cannot tell for every lifetime that this may go to another thread.
-        let answered: Pin<Box<dyn Future<Output = Answer> + Send>> = Box::pin(answered);
-        answered.await
+        self.repeated(Answer::is_of_a_slow_machine).await
+    }
+
+    async fn repeated(self, while_it: impl Fn(&Answer) -> bool) -> Answer {
+        let deadline = Instant::now() + patience();
+        loop {
+            let answer = self.clone().once().await;
+            if !while_it(&answer) || Instant::now() >= deadline {
+                return answer;
+            }
+            tokio::time::sleep(REPEATED_AFTER).await;
+        }
+    }
+
+    /// # Panics
+    /// When no answer comes. Where that is expected, use [`Request::try_send`].
+    pub async fn once(self) -> Answer {
+        let asked = format!("{} {}", self.method, self.path);
+        self.try_send().await.unwrap_or_else(|error| panic!("{asked}: {error:#}"))
     }
 
     /// # Errors
@@ -321,6 +336,12 @@ impl Answer {
             (503, "unavailable") => self.took > SILENCE_TIME_MIN,
             _ => false,
         }
+    }
+
+    /// Whether what was asked was done is not known.
+    fn is_unknown(&self) -> bool {
+        let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        body["outcome"] == "unknown"
     }
 
     /// # Panics

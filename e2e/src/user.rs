@@ -23,7 +23,7 @@ impl User {
     pub async fn register(client: &Client, name: &str) -> Self {
         let body = json!({ "username": name, "password": PASSWORD });
         let register = client.post("/register").json(&body);
-        let first = register.clone().send().await;
+        let first = register.clone().once().await;
         let is_repeated = first.is_of_a_slow_machine();
         let answer = if is_repeated { register.answered().await } else { first };
         // What is asked for twice may have been done the first time.
@@ -85,22 +85,22 @@ impl User {
 
     /// Asks for a page of the conversation with `peer`; `query` is the rest of the query string.
     pub async fn page(&self, peer: &Self, query: &str) -> Answer {
-        let path = format!("/messages?sender={}&recipient={}&{query}", self.name, peer.name);
-        self.get(&path).send().await
+        self.get_page(peer, query).send().await
     }
 
-    /// A page that is not behind: asks again while the answer says that it is, or that it cannot be had just now.
+    /// What [`User::page`] asks.
+    pub fn get_page(&self, peer: &Self, query: &str) -> Request {
+        self.get(&format!("/messages?sender={}&recipient={}&{query}", self.name, peer.name))
+    }
+
+    /// A page that is not behind: asks again while the answer says that it is.
     /// A page that is behind and does not say so is the caller's to find.
     ///
     /// # Panics
     /// When it cannot be had in time.
     pub async fn fresh(&self, path: &str) -> Answer {
         eventually(&format!("{path} is up to date"), async || {
-            let page = self.get(path).send().await;
-            if page.is_of_a_slow_machine() {
-                return None;
-            }
-            let page = page.expect(200);
+            let page = self.get(path).send().await.expect(200);
             page.header("chat-behind").is_none().then_some(page)
         })
         .await

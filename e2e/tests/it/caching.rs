@@ -132,13 +132,17 @@ async fn a_thousand_readers_of_a_cold_page_are_one_read(app: &TestApp) {
     all_applied(app).await;
     let (door, operations) = reader(app).await;
     let users = [samer.at(&door), lena.at(&door)];
-    // On a busy machine the log may not be asked in time, which costs a read of the views: then another cold page.
+    // On a busy machine the log may not be asked in time, which costs a read of the views, and some may wait too long
+    // for a page at all: then another cold page.
     for limit in 21..=30 {
-        let (reads, answers) = read_at_once(&users, limit, &operations).await;
-        if answers.iter().any(|answer| answer.header("chat-behind") == Some("unknown")) {
+        let (reads, pages, answers) = read_at_once(&users, limit, &operations).await;
+        let is_late = |answer: &Answer| {
+            answer.is_of_a_slow_machine() || answer.header("chat-behind") == Some("unknown")
+        };
+        if answers.iter().any(is_late) {
             continue;
         }
-        assert_eq!(reads, 1);
+        assert_eq!((reads, pages), (1, READERS as u64));
         for answer in answers {
             let answer = answer.expect(200);
             assert_eq!((answer.items().len(), answer.header("chat-behind")), (limit, None));
@@ -148,12 +152,14 @@ async fn a_thousand_readers_of_a_cold_page_are_one_read(app: &TestApp) {
         assert!(figure(&operations, "page_cache_hits_total").await > 0);
         return;
     }
-    panic!("the log could not be asked in time, ten times in a row");
+    panic!("not all were answered in time, ten times in a row");
 }
 
-/// The newest page, by both of them and in either order of the names; how many reads of the views it took.
-async fn read_at_once(users: &[User; 2], limit: usize, operations: &Client) -> (u64, Vec<Answer>) {
-    const READERS: usize = 1_000;
+const READERS: usize = 1_000;
+
+/// The newest page, by both of them and in either order of the names; how many reads of the views it took, and how many
+/// pages it was.
+async fn read_at_once(users: &[User; 2], limit: usize, operations: &Client) -> (u64, u64, Vec<Answer>) {
     let figures = async || {
         let sum = figure(operations, "page_store_reads_sum").await;
         (sum, figure(operations, "page_store_reads_count").await)
@@ -164,10 +170,9 @@ async fn read_at_once(users: &[User; 2], limit: usize, operations: &Client) -> (
         let own = requests.fetch_add(1, Ordering::Relaxed) % 2;
         let (user, peer) = (&users[own], &users[1 - own]);
         let path = format!("/messages?sender={}&recipient={}&limit={limit}", user.name, peer.name);
-        user.get(&path).send()
+        user.get(&path).once()
     })
     .await;
     let after = figures().await;
-    assert_eq!(after.1 - before.1, READERS as u64);
-    (after.0 - before.0, answers)
+    (after.0 - before.0, after.1 - before.1, answers)
 }

@@ -60,7 +60,7 @@ impl Redis {
 pub(crate) async fn replica_is_there(app: &TestApp) {
     let command_api = &app.operations()[0];
     eventually("the replica is there", async || {
-        let ready = command_api.get("/readyz").send().await.json();
+        let ready = command_api.get("/readyz").once().await.json();
         let durability = ready["durability"].as_str()?;
         durability.ends_with("acknowledged by at least 1 replica (1 connected)").then_some(())
     })
@@ -121,7 +121,7 @@ async fn a_log_that_may_lose_events_can_be_allowed() {
 /// On a machine that does other things too, a replica that lives may be late: the retry tells.
 pub(crate) async fn settled(request: impl Fn() -> Request) -> Answer {
     let answered = async || {
-        let answer = request().send().await;
+        let answer = request().once().await;
         (answer.status != 503).then_some(answer)
     };
     eventually("enough replicas have it", answered).await
@@ -153,13 +153,13 @@ async fn a_message_that_no_replica_has_is_not_acknowledged() {
     for _ in 0..4 {
         // One command-api or the other: the repetition finds the message and is not acknowledged either.
         let begun = Instant::now();
-        let answer = samer.put_message(id, &lena, "unknown").send().await;
+        let answer = samer.put_message(id, &lena, "unknown").once().await;
         assert!(begun.elapsed() < ANSWER_TIME_MAX, "{:?}: {answer:?}", begun.elapsed());
         assert!(answer.header("retry-after").is_some(), "{answer:?}");
         assert_eq!(answer.expect_problem(503, "log_unavailable")["outcome"], "unknown");
     }
     let body = json!({ "username": "ben", "password": PASSWORD });
-    let answer = app.post("/register").json(&body).send().await;
+    let answer = app.post("/register").json(&body).once().await;
     assert_eq!(answer.expect_problem(503, "log_unavailable")["outcome"], "unknown");
     // Sessions are no events, and nobody reads from a replica.
     app.log_in("samer").await;

@@ -18,7 +18,7 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 
 async fn in_time(request: Request) -> Answer {
     let begun = Instant::now();
-    let answer = request.send().await;
+    let answer = request.once().await;
     let took = begun.elapsed();
     assert!(took <= ANSWER_TIME_MAX, "{took:?}: {answer:?}");
     // Which nginx it is, is nobody's business.
@@ -60,13 +60,13 @@ async fn all_upstreams_down() {
     for request in reads(&user) {
         in_time(request).await.expect_problem(503, "unavailable");
     }
-    let seconds = at_once(50, || user.get("/conversations").send()).await;
+    let seconds = at_once(50, || user.get("/conversations").once()).await;
     let seconds: BTreeSet<_> =
         seconds.iter().map(|answer| answer.header("retry-after").expect("seconds")).collect();
     assert_eq!(seconds, ["1", "2", "3"].into(), "who was refused together does not come back together");
     // What the edge knows by itself, it still answers.
-    app.get("/healthz").send().await.expect(200);
-    app.get("/nothing").send().await.expect_problem(404, "not_found");
+    app.get("/healthz").once().await.expect(200);
+    app.get("/nothing").once().await.expect_problem(404, "not_found");
     for name in APIS {
         app.processes().restart(name).await;
     }
@@ -98,9 +98,9 @@ async fn all_upstreams_silent() {
         app.processes().resume(name).await;
     }
     // Whether it was applied when they woke or is applied now: it is one message.
-    let sent = user.put_message(id, &peer, "unknown").send().await;
+    let sent = user.put_message(id, &peer, "unknown").once().await;
     assert!(matches!(sent.status, 200 | 201), "{sent:?}");
-    assert_eq!(user.put_message(id, &peer, "unknown").send().await.expect(200).body, sent.body);
+    assert_eq!(user.put_message(id, &peer, "unknown").once().await.expect(200).body, sent.body);
     let shown = peer.conversation(&user).await;
     assert_eq!(seqs(&shown), (1..=shown.len() as u64).collect::<Vec<_>>());
     assert_eq!(shown.iter().filter(|message| message["id"] == id.to_string()).count(), 1);

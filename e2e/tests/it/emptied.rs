@@ -26,7 +26,7 @@ pub(crate) async fn asked(redis: &Redis, command: &str) -> String {
     answer
 }
 
-async fn emptied(mut redis: Redis, options: &Options) -> Redis {
+pub(crate) async fn emptied(mut redis: Redis, options: &Options) -> Redis {
     redis.kill().expect("it ran");
     drop(redis);
     fs::remove_dir_all(&options.dir).expect("it can be removed");
@@ -52,21 +52,21 @@ async fn says(app: &TestApp, name: &str, said: &str) {
 /// With a password that nobody else has.
 async fn stranger(commands: &Client, name: &str) -> User {
     let body = json!({ "username": name, "password": "another password" });
-    commands.post("/register").json(&body).send().await.expect(201);
-    let answer = commands.post("/login").json(&body).send().await.expect(200).json();
+    commands.post("/register").json(&body).once().await.expect(201);
+    let answer = commands.post("/login").json(&body).once().await.expect(200).json();
     User::with_token(commands, name, answer["token"].as_str().unwrap())
 }
 
 async fn is_told_nothing(reader: &User, peer: &User) {
     is_shown_nothing(reader, peer).await;
-    let refused = reader.get("/events").send().await;
+    let refused = reader.get("/events").once().await;
     assert_eq!(refused.status, 503, "{refused:?}");
 }
 
 async fn is_shown_nothing(reader: &User, peer: &User) {
     let messages = format!("/messages?sender={}&recipient={}", reader.name, peer.name);
     for path in [&messages, &format!("{messages}&before=3"), "/conversations"] {
-        let refused = reader.get(path).send().await;
+        let refused = reader.get(path).once().await;
         let codes = ["log_unavailable", "views_unavailable", "starting"];
         assert!(refused.status == 503 && codes.contains(&refused.problem_code().as_str()), "{refused:?}");
     }
@@ -74,7 +74,7 @@ async fn is_shown_nothing(reader: &User, peer: &User) {
 
 /// A write is refused, and known not to be done.
 async fn is_refused(sender: &User, recipient: &User) {
-    let refused = sender.put_message(new_id(), recipient, "to nobody").send().await;
+    let refused = sender.put_message(new_id(), recipient, "to nobody").once().await;
     assert_eq!(refused.expect_problem(503, "log_unavailable")["outcome"], "not_applied");
 }
 
@@ -130,7 +130,7 @@ async fn who_comes_to_an_emptied_redis_reads_nothing_until_it_is_restored() {
     app.processes().terminate("command-api-2").await;
     app.processes().restart("command-api-2").await;
     for door in [&queries, &new_queries] {
-        let nobody = other_samer.at(door).get("/conversations").send().await;
+        let nobody = other_samer.at(door).get("/conversations").once().await;
         nobody.expect_problem(401, "unauthenticated");
     }
     let (samer, lena) = (app.log_in("samer").await, app.log_in("lena").await);

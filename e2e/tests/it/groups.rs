@@ -59,7 +59,7 @@ async fn a_partition_whose_stream_is_gone_stops_alone_and_says_so() {
     let traffic = Traffic::start(&others, 8).await;
     traffic.go_on_for(100).await;
     for Pair { sender, recipient } in &stopped {
-        let refused = sender.put_message(new_id(), recipient, "into the void").send().await;
+        let refused = sender.put_message(new_id(), recipient, "into the void").once().await;
         assert_eq!(refused.expect_problem(500, "internal")["outcome"], "not_applied");
     }
     let sent = traffic.end().await;

@@ -189,7 +189,7 @@ impl Reader {
 
     /// A page without a hole; `None` if it was refused for the time being.
     async fn page(&self, user: &User, path: &str) -> Option<Answer> {
-        let answer = user.get(path).send().await;
+        let answer = user.get(path).once().await;
         if answer.status != 200 {
             assert!(answer.status == 503 || answer.is_of_a_slow_machine(), "{answer:?}");
             answer.expect_problem(answer.status, &answer.problem_code());

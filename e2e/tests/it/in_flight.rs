@@ -25,8 +25,8 @@ async fn the_seventeenth_request_at_once_is_refused() {
     let command_api = app.processes().direct("command-api-1").await;
     let query_api = app.processes().direct("query-api-1").await;
     let body = json!({ "recipient": "lena", "content": "hi" });
-    let send = || samer.at(&command_api).post("/send").json(&body).send();
-    let read = || samer.at(&query_api).get("/messages?sender=samer&recipient=lena").send();
+    let send = || samer.at(&command_api).post("/send").json(&body).once();
+    let read = || samer.at(&query_api).get("/messages?sender=samer&recipient=lena").once();
     // So that both have seen the session a moment ago, and one of them the recipient.
     send().await.expect(201);
     read().await.expect(200);
@@ -44,7 +44,7 @@ async fn the_seventeenth_request_at_once_is_refused() {
     }
     proxy.resume();
     within(Duration::from_secs(10), "the places are free again", async || {
-        let sent = at_once(4, || samer.at(&command_api).post("/send").json(&body).send()).await;
+        let sent = at_once(4, || samer.at(&command_api).post("/send").json(&body).once()).await;
         sent.iter().all(|answer| answer.status == 201).then_some(())
     })
     .await;

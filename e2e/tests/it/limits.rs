@@ -55,7 +55,7 @@ async fn door(app: &TestApp) -> Client {
 
 async fn log_in(door: &Client, address: &str, name: &str, password: &str) -> Answer {
     let body = json!({ "username": name, "password": password });
-    door.post("/login").header("x-forwarded-for", address).json(&body).send().await
+    door.post("/login").header("x-forwarded-for", address).json(&body).once().await
 }
 
 async fn register(door: &Client, address: &str, name: &str) -> Answer {

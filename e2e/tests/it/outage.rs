@@ -83,7 +83,7 @@ impl Probes {
     fn send(&mut self) {
         for _ in 0..16 {
             let (id, Pair { sender, recipient }) = (new_id(), self.pair.clone());
-            self.told.spawn(async move { (id, sender.put_message(id, &recipient, "probe").send().await) });
+            self.told.spawn(async move { (id, sender.put_message(id, &recipient, "probe").once().await) });
         }
     }
 
@@ -115,7 +115,7 @@ async fn expect_to_be_back(traffic: &Traffic) {
 /// a session that nobody has seen just before, a refusal. In time.
 async fn expect_an_honest_page(Pair { sender, recipient }: &Pair) {
     let begun = Instant::now();
-    let page = sender.page(recipient, "").await;
+    let page = sender.get_page(recipient, "").once().await;
     match page.status {
         200 => assert_eq!(page.header("chat-behind"), Some("unknown"), "{page:?}"),
         _ => drop(page.expect_problem(503, "log_unavailable")),
@@ -138,14 +138,14 @@ async fn redis_killed_and_restarted_under_load() {
     eventually("the services know", async || {
         let message = json!({ "recipient": pairs[0].recipient.name, "content": "hi" });
         let begun = Instant::now();
-        let answer = user.post("/send").json(&message).send().await;
+        let answer = user.post("/send").json(&message).once().await;
         assert!(begun.elapsed() < LOG_ANSWER_TIME_MAX, "{:?}: {answer:?}", begun.elapsed());
         let problem = answer.expect_problem(answer.status, &answer.problem_code());
         (problem["outcome"] == "not_applied" && problem["code"] == "log_unavailable").then_some(())
     })
     .await;
     expect_an_honest_page(&pairs[0]).await;
-    let ready = app.get("/readyz").send().await.expect(503);
+    let ready = app.get("/readyz").once().await.expect(503);
     assert_eq!(
         (&ready.json()["status"], &ready.json()["waiting_for"]),
         (&json!("waiting"), &json!(["redis"]))
@@ -197,11 +197,11 @@ async fn redis_cut_off_before_it_answered() {
         assert_eq!(samer.send(&lena, "before").await["seq"], 2 * seq - 1);
         let id = new_id();
         proxy.cut_at_answer();
-        let answer = samer.put_message(id, &lena, "cut").send().await;
+        let answer = samer.put_message(id, &lena, "cut").once().await;
         assert_eq!(answer.expect_problem(504, "outcome_unknown")["outcome"], "unknown");
         proxy.resume();
         let repeated = within(BACK_TIME_MAX, "the retry settles it", async || {
-            let answer = samer.put_message(id, &lena, "cut").send().await;
+            let answer = samer.put_message(id, &lena, "cut").once().await;
             (answer.status != 503).then_some(answer)
         });
         let repeated = repeated.await.expect(200);
@@ -237,7 +237,7 @@ async fn cassandra_away_under_load(fault: fn(&Proxy)) {
             let page = format!("/messages?sender={}&recipient={}", sender.name, recipient.name);
             for path in [page.as_str(), "/conversations"] {
                 let begun = Instant::now();
-                let answer = reader.get(path).send().await;
+                let answer = reader.get(path).once().await;
                 answer.expect_problem(503, "views_unavailable");
                 let took = begun.elapsed();
                 assert!(took < VIEWS_ANSWER_TIME_MAX * tries, "{took:?}: {answer:?}");
@@ -246,12 +246,12 @@ async fn cassandra_away_under_load(fault: fn(&Proxy)) {
     }
     // Nobody who sends notices.
     traffic.go_on_for(300).await;
-    let ready = app.get("/readyz").send().await.expect(503);
+    let ready = app.get("/readyz").once().await.expect(503);
     assert_eq!(ready.json()["waiting_for"], json!(["cassandra"]));
 
     proxy.resume();
     within(BACK_TIME_MAX, "reads are back", async || {
-        (recipient.get("/conversations").send().await.status == 200).then_some(())
+        (recipient.get("/conversations").once().await.status == 200).then_some(())
     })
     .await;
     let sent = traffic.end().await;
@@ -276,7 +276,7 @@ async fn reads_go_on_without_redis() {
     assert_eq!(samer.fresh(newest).await.items().len(), 50);
     // What something follows needs no head, and the session was looked up just now.
     redis.pause().expect("it runs");
-    let past = samer.get(&format!("{newest}&limit=5&before=9")).send().await.expect(200);
+    let past = samer.get(&format!("{newest}&limit=5&before=9")).once().await.expect(200);
     redis.resume().expect("it runs");
     assert_eq!((seqs(&past.items()), past.header("chat-behind")), (vec![4, 5, 6, 7, 8], None));
     assert_eq!(past.header("link").map(|links| links.contains("rel=\"next\"")), Some(true), "{past:?}");
@@ -285,7 +285,7 @@ async fn reads_go_on_without_redis() {
     let begun = Instant::now();
     while begun.elapsed() < WITHOUT_REDIS {
         for (query, shown) in [("", 11..=60), ("&limit=5&before=6", 1..=5), ("&min_seq=60", 11..=60)] {
-            let page = samer.get(&format!("{newest}{query}")).send().await.expect(200);
+            let page = samer.get(&format!("{newest}{query}")).once().await.expect(200);
             assert_eq!(page.header("chat-behind"), Some("unknown"), "{page:?}");
             assert_eq!(page.header("cache-control"), Some("private, no-cache"), "{page:?}");
             assert_eq!(seqs(&page.items()), shown.collect::<Vec<_>>(), "{query}");
@@ -294,16 +294,16 @@ async fn reads_go_on_without_redis() {
         assert_eq!(samer.conversations().await.len(), 1);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let beyond = samer.get(&format!("{newest}&min_seq=61")).header("prefer", "wait=1").send().await;
+    let beyond = samer.get(&format!("{newest}&min_seq=61")).header("prefer", "wait=1").once().await;
     beyond.expect_problem(503, "not_yet_visible");
     // Whose session this process has never seen cannot be known, and learns nothing.
-    lena.get(newest).send().await.expect_problem(503, "log_unavailable");
-    samer.get("/messages?sender=lena&recipient=omar").send().await.expect_problem(403, "not_a_member");
+    lena.get(newest).once().await.expect_problem(503, "log_unavailable");
+    samer.get("/messages?sender=lena&recipient=omar").once().await.expect_problem(403, "not_a_member");
 
     drop(redis);
     let _redis = start(options).await;
     within(BACK_TIME_MAX, "reads are fresh again", async || {
-        let page = lena.get(newest).send().await;
+        let page = lena.get(newest).once().await;
         (page.status == 200 && page.header("chat-behind").is_none()).then_some(())
     })
     .await;
@@ -328,24 +328,24 @@ async fn pages_that_are_ready_outlive_cassandra() {
 
     for _ in 0..3 {
         for (path, page) in [newest, &old].into_iter().zip(&pages) {
-            let again = reader.get(path).send().await.expect(200);
+            let again = reader.get(path).once().await.expect(200);
             assert_eq!((&again.body, again.header("chat-behind")), (&page.body, None));
         }
-        let unread = reader.get(&format!("{newest}&limit=7")).send().await;
+        let unread = reader.get(&format!("{newest}&limit=7")).once().await;
         unread.expect_problem(503, "views_unavailable");
         assert!(unread.took < VIEWS_ANSWER_TIME_MAX, "{unread:?}");
-        let waiting = reader.get(&format!("{newest}&limit=7&min_seq=60")).send().await;
+        let waiting = reader.get(&format!("{newest}&limit=7&min_seq=60")).once().await;
         waiting.expect_problem(503, "views_unavailable");
         assert!(waiting.took < VIEWS_ANSWER_TIME_MAX, "{waiting:?}");
     }
     // What is ready is not the newest page any more.
     samer.send(&lena, "meanwhile").await;
-    reader.get(newest).send().await.expect_problem(503, "views_unavailable");
-    assert_eq!(reader.get(&old).send().await.expect(200).body, pages[1].body);
+    reader.get(newest).once().await.expect_problem(503, "views_unavailable");
+    assert_eq!(reader.get(&old).once().await.expect(200).body, pages[1].body);
 
     proxy.resume();
     within(BACK_TIME_MAX, "the newest page is back", async || {
-        let page = reader.get(newest).send().await;
+        let page = reader.get(newest).once().await;
         (page.status == 200 && page.header("chat-behind").is_none()).then_some(())
     })
     .await;
@@ -365,13 +365,13 @@ async fn reads_go_on_without_projectors() {
         samer.send(&lena, &format!("after {n}")).await;
         if n == 2 || n == 20 {
             // On the page of the head, and far behind it.
-            let page = lena.get(newest).send().await.expect(200);
+            let page = lena.get(newest).once().await.expect(200);
             let shown = seqs(&page.items());
             assert_eq!((shown, page.header("chat-behind")), (vec![1, 2, 3], Some(n.to_string().as_str())));
             assert_eq!(page.header("cache-control"), Some("private, no-cache"));
         }
     }
-    let strictly = |seq: u64| lena.get(&format!("{newest}&min_seq={seq}")).header("prefer", "wait=1").send();
+    let strictly = |seq: u64| lena.get(&format!("{newest}&min_seq={seq}")).header("prefer", "wait=1").once();
     strictly(23).await.expect_problem(503, "not_yet_visible");
     strictly(4).await.expect_problem(503, "not_yet_visible");
     assert_eq!(seqs(&strictly(3).await.expect(200).items()), [1, 2, 3]);

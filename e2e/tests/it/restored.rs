@@ -2,7 +2,6 @@
 //! goes on; what only the views had seen is told by number, and given back by a repair.
 
 use std::collections::BTreeSet;
-use std::fs;
 
 use e2e::comparison::spoil;
 use e2e::traffic::{Pair, Traffic};
@@ -13,8 +12,8 @@ use shared::limits::{
 };
 use xtask::servers::Redis;
 
-use crate::emptied::asked;
-use crate::outage::{own_redis, start};
+use crate::emptied::{asked, emptied};
+use crate::outage::own_redis;
 use crate::rolled_back::{self, PROJECTORS, partition_of, read_new_views, repair, text};
 
 e2e::real_scenarios!(what_redis_has_lost_is_restored_from_the_archive);
@@ -100,7 +99,7 @@ async fn a_damaged_block_is_named(app: &TestApp, partition: u16) {
 }
 
 async fn what_redis_has_lost_is_restored_from_the_archive() {
-    let (mut redis, options, _dir) = own_redis().await;
+    let (redis, options, _dir) = own_redis().await;
     let app = TestApp::real(Shape { redis_url: Some(redis.url()), ..Shape::default() }).await;
     let users = app.users(6).await;
     let pairs = Pair::of(&users, PAIRS);
@@ -115,10 +114,7 @@ async fn what_redis_has_lost_is_restored_from_the_archive() {
     let (before, status) = (all(&pairs).await, app.processes().status().await);
     let events = sum(&status["generations"][0], "head");
 
-    redis.kill().expect("it ran");
-    drop(redis);
-    fs::remove_dir_all(&options.dir).expect("it can be removed");
-    let _redis = start(options).await;
+    let _redis = emptied(redis, &options).await;
     for projector in PROJECTORS {
         app.processes().resume(projector).await;
     }

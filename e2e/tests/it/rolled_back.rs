@@ -198,7 +198,7 @@ async fn what_the_log_has_lost_is_appended_again_and_nothing_is_overwritten() {
     let mut redis = replaced(redis, &options, &older).await;
     let again = eventually("the log is back", async || {
         let id = e2e::new_id();
-        let answer = samer.put_message(id, &lena, "in the place of a lost one").send().await;
+        let answer = samer.put_message(id, &lena, "in the place of a lost one").once().await;
         (answer.status == 201).then(|| answer.json())
     })
     .await;
@@ -249,7 +249,7 @@ async fn what_the_log_has_lost_is_appended_again_and_nothing_is_overwritten() {
     drop(redis);
     let _redis = start(options).await;
     eventually("service is back", async || {
-        let answer = samer.put_message(e2e::new_id(), &lena, "after").send().await;
+        let answer = samer.put_message(e2e::new_id(), &lena, "after").once().await;
         (answer.status == 201).then_some(())
     })
     .await;

@@ -173,8 +173,7 @@ async fn parked_and_repaired_or_given_up(app: &TestApp, least: usize) {
         assert_eq!(shown(row, &sender).await, row.expected(|_| false), "neighbours are unharmed");
     }
     for row in rows.unplaced.iter().filter(|row| !row.shapes.is_empty()) {
-        let path = format!("/messages?sender={}&recipient={}", row.peer.name, sender.name);
-        let page = row.peer.get(&path).answered().await.expect(200);
+        let page = row.peer.get_page(&sender, "").answered().await.expect(200);
         assert_eq!(page.items().len(), 1, "it stops where a number is missing");
         let behind = 2 * row.shapes.len();
         assert_eq!(page.header("chat-behind"), Some(behind.to_string().as_str()), "and says so");

@@ -40,7 +40,7 @@ async fn a_service_says_that_it_starts_until_its_stores_were_there() {
     for client in [&commands, &queries] {
         let report = eventually("it answers", async || client.get("/readyz").try_send().await.ok()).await;
         assert_eq!(report.expect(503).json()["status"], "waiting");
-        client.get("/healthz").send().await.expect(200);
+        client.get("/healthz").once().await.expect(200);
     }
 
     let account = json!({ "username": "samer", "password": "password123" });
@@ -56,19 +56,19 @@ async fn a_service_says_that_it_starts_until_its_stores_were_there() {
         samer.put("/conversations/lena/read").json(&json!({ "seq": 1 })),
         samer.post("/logout"),
     ] {
-        let problem = request.send().await.expect_problem(503, "starting");
+        let problem = request.once().await.expect_problem(503, "starting");
         assert_eq!(problem["outcome"], "not_applied", "{problem}");
     }
     for path in ["/conversations", "/messages?sender=samer&recipient=lena"] {
-        reader.get(path).send().await.expect_problem(503, "starting");
+        reader.get(path).once().await.expect_problem(503, "starting");
     }
     // What is wrong without any store is told as ever.
-    commands.get("/nothing").send().await.expect_problem(404, "not_found");
-    commands.post("/send").json(&message).send().await.expect_problem(401, "unauthenticated");
+    commands.get("/nothing").once().await.expect_problem(404, "not_found");
+    commands.post("/send").json(&message).once().await.expect_problem(401, "unauthenticated");
 
     let mut server = outage::start(Options { dir: dir.path().join("redis"), port: redis.port() }).await;
     eventually("it has found the log", async || {
-        let answer = commands.post("/register").json(&account).send().await;
+        let answer = commands.post("/register").json(&account).once().await;
         if answer.status == 503 {
             assert_eq!(answer.expect_problem(503, "starting")["outcome"], "not_applied");
             return None;
@@ -76,12 +76,12 @@ async fn a_service_says_that_it_starts_until_its_stores_were_there() {
         Some(answer.expect(201))
     })
     .await;
-    eventually("it is ready", async || (commands.get("/readyz").send().await.status == 200).then_some(()))
+    eventually("it is ready", async || (commands.get("/readyz").once().await.status == 200).then_some(()))
         .await;
     // From now on it is the log that went away.
     server.kill().expect("it ran");
     eventually("it has noticed", async || {
-        let answer = samer.post("/send").json(&message).send().await;
+        let answer = samer.post("/send").json(&message).once().await;
         (answer.status == 503).then(|| drop(answer.expect_problem(503, "log_unavailable")))
     })
     .await;

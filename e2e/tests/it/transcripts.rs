@@ -49,7 +49,7 @@ impl Transcripts {
     /// Asks once.
     async fn show(&mut self, code: &'static str, request: Request) {
         let request = named(request);
-        let answer = request.clone().send().await;
+        let answer = request.clone().once().await;
         answer.expect_problem(status(code), code);
         self.add(code, &request, &answer);
     }
@@ -57,7 +57,7 @@ impl Transcripts {
     /// Of many who ask at once, one that was refused so.
     async fn show_one_of(&mut self, count: usize, code: &'static str, request: Request) {
         let request = named(request);
-        let answers = at_once(count, || request.clone().send()).await;
+        let answers = at_once(count, || request.clone().once()).await;
         let refused = answers.iter().find(|answer| answer.problem_code() == code);
         let answer = refused.unwrap_or_else(|| panic!("nobody of {count} was told {code}"));
         answer.expect_problem(status(code), code);
@@ -131,8 +131,8 @@ async fn repeat_sends(transcripts: &mut Transcripts, samer: &User) {
     let with_key = samer.post("/send").header("idempotency-key", "key-1");
     for request in [with_key, samer.put(&format!("/messages/{id}"))] {
         let request = named(request.json(&message("lena", "hi")));
-        let first = request.clone().send().await.expect(201);
-        let again = request.clone().send().await;
+        let first = request.clone().once().await.expect(201);
+        let again = request.clone().once().await;
         assert_eq!((again.header("idempotency-replayed"), &again.body), (Some("true"), &first.body));
         transcripts.add("idempotency-replayed", &request, &again);
     }

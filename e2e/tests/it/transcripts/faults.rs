@@ -72,7 +72,7 @@ impl System {
     /// A message can be sent again.
     async fn is_back(&self) {
         within(FAULT_TIME_MAX, "sends are back", async || {
-            (self.post().send().await.status == 201).then_some(())
+            (self.post().once().await.status == 201).then_some(())
         })
         .await;
     }
@@ -83,7 +83,7 @@ impl Transcripts {
     async fn show_when_known(&mut self, code: &'static str, outcome: Option<&str>, request: Request) {
         let request = named(request);
         let known = async || {
-            let answer = request.clone().send().await;
+            let answer = request.clone().once().await;
             let is_it = answer.problem_code() == code && answer.json()["outcome"].as_str() == outcome;
             is_it.then_some(answer)
         };
@@ -160,7 +160,7 @@ async fn lose_the_replica(system: &System, transcripts: &mut Transcripts) {
 /// The same id again finds the message.
 async fn settle(request: Request) {
     let settled = within(FAULT_TIME_MAX, "the retry settles it", async || {
-        let answer = request.clone().send().await;
+        let answer = request.clone().once().await;
         (answer.status < 500).then_some(answer)
     });
     let message: Value = settled.await.expect(200).json();
