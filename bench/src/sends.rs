@@ -1,7 +1,6 @@
 //! The requests of the load: who sends to whom, as ready bytes. A request is a template in which two numbers of
 //! fixed width are overwritten, so that making one costs next to nothing.
 
-use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -105,27 +104,18 @@ impl Sends {
 impl Source for Sends {
     fn requests(&self, connection: usize) -> Box<dyn Requests> {
         let sender = connection % self.tokens.len();
-        let mut text = format!(
-            "POST /send HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n",
-            self.tokens[sender]
-        );
-        let count_at = self.keyed.then(|| {
+        let key = self.keyed.then(|| {
             let stream = self.streams.fetch_add(1, Ordering::Relaxed);
-            write!(text, "Idempotency-Key: {}-{stream:07}-", self.run).expect("a string takes it");
-            let at = text.len();
-            write!(text, "{:0COUNT_DIGITS$}\r\n", 0).expect("a string takes it");
-            at
+            format!("Idempotency-Key: {}-{stream:07}-{:0COUNT_DIGITS$}\r\n", self.run, 0)
         });
-        let body = format!(r#"{{"recipient":"{}","content":"{}"}}"#, name(0), content());
-        let length = body.len();
-        write!(text, "Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n")
-            .expect("a string takes it");
-        let peer_at = text.len() + r#"{"recipient":"u"#.len();
-        text.push_str(&body);
+        let request = send(&self.tokens[sender], key.as_deref().unwrap_or_default(), 0);
+        let at = |text: &str| request.find(text).expect("it is in the template") + text.len();
+        let peer_at = at(r#"{"recipient":"u"#);
+        let count_at = key.map(|key| at(&key) - COUNT_DIGITS - "\r\n".len());
         Box::new(SendsOfOne {
             population: self.population,
             sender: sender as u64,
-            request: text.into_bytes(),
+            request: request.into_bytes(),
             peer_at,
             count_at,
             count: 0,
@@ -156,6 +146,16 @@ impl Requests for SendsOfOne {
         }
         &self.request
     }
+}
+
+/// The whole request; `key` is a line of the header, or nothing.
+pub(crate) fn send(token: &str, key: &str, peer: u64) -> String {
+    let body = format!(r#"{{"recipient":"{}","content":"{}"}}"#, name(peer), content());
+    let length = body.len();
+    format!(
+        "POST /send HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n{key}\
+         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
 }
 
 fn put_digits(place: &mut [u8], mut number: u64) {

@@ -104,8 +104,8 @@ pub const PASSWORD_HASHES_QUEUED_MAX: usize = 32;
 /// Of the file of passwords that nobody may choose: some four million lines, several times that in memory.
 pub const BLOCKLIST_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Names that a process remembers as registered: nobody is ever unregistered.
-pub const KNOWN_USERS_MAX: usize = 100_000;
+/// Names that a process remembers as registered: nobody is ever unregistered. 90 bytes each.
+pub const KNOWN_USERS_MAX: usize = 1_000_000;
 
 // Sessions.
 pub const SESSION_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);

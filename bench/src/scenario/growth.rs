@@ -1,13 +1,16 @@
 //! A send must cost the same however many users and conversations there are. Every size is a system of its own on
-//! the same Redis, so that they take turns in every round.
+//! the same Redis, so that they take turns in every round. It is of a service that has run for a while: everybody was
+//! written to once, as who never was has to be asked for.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use futures_util::future::try_join_all;
 
 use super::PEAK_CONNECTIONS;
+use crate::connection::Connection;
 use crate::findings::Findings;
 use crate::load::Pace;
-use crate::sends::Population;
-use crate::stage::{SYSTEM, Stage};
+use crate::sends::{self, Population};
+use crate::stage::{Contender, SYSTEM, Stage};
 
 /// Sends go to all users: with them grow the conversations.
 const BY_USERS: [u64; 3] = [100, 10_000, 1_000_000];
@@ -30,7 +33,9 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     for population in by_users.into_iter().chain([by_conversations[0]]) {
         let Population { users, conversations, .. } = population;
         stage.progress.say(&format!("preparing {users} users and {conversations} conversations"));
-        systems.push((population, stage.start_system(population).await?));
+        let system = stage.start_system(population).await?;
+        send_to_all(&system, population).await?;
+        systems.push((population, system));
     }
     stage.progress.expect(stage.settings.rounds * systems.len());
     let mut findings = Findings::default();
@@ -45,6 +50,21 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     findings.figure("least_of_most_users", users);
     findings.figure("least_of_most_conversations", conversations);
     Ok(findings)
+}
+
+/// One message in each conversation.
+async fn send_to_all(system: &Contender, population: Population) -> Result<()> {
+    let sends = (0..).zip(&system.tokens).map(async |(sender, token)| {
+        let mut connection = Connection::open(system.address).await?;
+        for nth in 0..population.peers_per_sender() {
+            let request = sends::send(token, "", population.peer(sender, nth));
+            let answer = connection.exchange(request.as_bytes()).await?;
+            ensure!(answer == 201, "a send was answered {answer}");
+        }
+        Ok(())
+    });
+    try_join_all(sends).await?;
+    Ok(())
 }
 
 fn label(population: &Population) -> String {
