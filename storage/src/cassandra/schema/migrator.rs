@@ -14,7 +14,9 @@ use shared::limits::{
 use shared::ports::StoreError;
 use tokio::time::{Instant, sleep};
 
-use super::{FILES, File, NEWEST, REGISTER, applied, check_options, error, has_table, refuse_newer};
+use super::{
+    FILES, File, NEWEST, REGISTER, applied, check_options, error, has_table, refuse_newer, refuse_too_few,
+};
 use crate::cassandra::generations;
 use crate::cassandra::locks::{self, is_applied};
 use crate::cassandra::{Options, STORE, connection, parked, seen};
@@ -46,6 +48,7 @@ impl Migrator {
     /// up, and a generation is serving.
     pub async fn migrate(&self) -> Result<Migrated, StoreError> {
         let migration = Migration::begin(&self.options).await?;
+        migration.check_nodes(self.options.replication_factor)?;
         refuse_newer(&applied(&migration.session, &migration.keyspace).await?, &migration.keyspace)?;
         for statement in statements(REGISTER) {
             migration.execute(&migration.named(&statement, None), ()).await?;
@@ -57,6 +60,7 @@ impl Migrator {
     /// finds them there.
     pub(in crate::cassandra) async fn add_generation(&self) -> Result<u32, StoreError> {
         let migration = Migration::begin(&self.options).await?;
+        migration.check_nodes(self.options.replication_factor)?;
         migration.locked(async || migration.make_next_views().await).await
     }
 
@@ -108,6 +112,14 @@ impl Migration {
             session,
             deadline,
         })
+    }
+
+    fn check_nodes(&self, replication_factor: u16) -> Result<(), StoreError> {
+        let ring = self.session.get_cluster_state();
+        refuse_too_few(
+            ring.get_nodes_info().iter().map(|node| node.datacenter.as_deref()),
+            replication_factor,
+        )
     }
 
     async fn apply(&self) -> Result<Migrated, StoreError> {
