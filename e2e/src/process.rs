@@ -13,7 +13,7 @@ pub use rustix::process::Signal;
 
 /// From SIGTERM to the exit, for every service (docs/faults.md).
 pub const EXIT_TIME_MAX: Duration = Duration::from_secs(10);
-/// In what a command ends with when a store has not answered it in time.
+/// What a command says when Redis has not answered it in time.
 pub const TIMED_OUT: &str = "unavailable: timed out";
 const POLL: Duration = Duration::from_millis(5);
 const LOG_TAIL_LINES: usize = 25;

@@ -195,7 +195,7 @@ impl Services {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// Runs a command to its end, however it ends; again, if a store did not answer it in time. All commands bear that.
+    /// Runs a command to its end, however it ends; again, if Redis did not answer it in time.
     pub(crate) async fn output(&self, binary: &str, arguments: &[&str]) -> Result<Output> {
         let deadline = Instant::now() + patience();
         loop {

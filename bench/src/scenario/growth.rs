@@ -1,6 +1,6 @@
 //! A send must cost the same however many users and conversations there are. Every size is a system of its own on
-//! the same Redis, so that they take turns in every round. It is of a service that has run for a while: everybody was
-//! written to once, as who never was has to be asked for.
+//! the same Redis, so that they take turns in every round. It is of a service that has run for a while: each
+//! conversation was sent to once, as a name that is met for the first time has to be asked for.
 
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;

@@ -128,7 +128,7 @@ async fn a_stream_ends_with_its_instance() {
         assert_eq!(through_nginx.ended(bound).await, []);
     });
     assert!(begun.elapsed() < bound, "{:?}", begun.elapsed());
-    samer.get("/events").send().await.expect_problem(503, "unavailable");
+    samer.get("/events").once().await.expect_problem(503, "unavailable");
     app.processes().restart("query-api-1").await;
     within(bound, "streams are open again", async || {
         (samer.get("/events").open().await.ok()?.status == 200).then_some(())

@@ -42,7 +42,7 @@ async fn what_cassandra_lost_with_its_machine_is_applied_again() {
     let mut cassandra = start(&options).await;
     for Pair { sender, recipient } in &pairs {
         within(BOOT_TIME_MAX, "it is back", async || {
-            (sender.get("/conversations").send().await.status == 200).then_some(())
+            (sender.get("/conversations").once().await.status == 200).then_some(())
         })
         .await;
         sender.send(recipient, "lost").await;
@@ -56,7 +56,7 @@ async fn what_cassandra_lost_with_its_machine_is_applied_again() {
     let _cassandra = start(&options).await;
     within(BOOT_TIME_MAX, "all of it is there again", async || {
         for Pair { sender, recipient } in &pairs {
-            let page = sender.page(recipient, "").await;
+            let page = sender.get_page(recipient, "").once().await;
             if page.status != 200 || page.items().len() != 2 {
                 return None;
             }

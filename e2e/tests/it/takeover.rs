@@ -78,7 +78,7 @@ impl System {
 
     /// Everything that was sent is shown, and nothing else.
     async fn is_whole(&self) -> bool {
-        let page = self.lena.page(&self.samer, "limit=1").await;
+        let page = self.lena.get_page(&self.samer, "limit=1").once().await;
         page.status == 200
             && page.header("chat-behind").is_none()
             && page.items().last().is_some_and(|last| last["seq"] == self.sent)

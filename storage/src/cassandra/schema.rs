@@ -1,7 +1,7 @@
 //! The schema: numbered files, applied once each and in order by [`Migrator`], and checked by every service that
 //! connects. A file that was released is never changed: what comes later is a file of its own. It moves no data.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use scylla::client::session::Session;
 use shared::ports::StoreError;
@@ -106,29 +106,6 @@ pub(super) fn check_options(options: &Options) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Cassandra makes any keyspace, and then answers no request for a quorum of copies that has no nodes to be on. Every
-/// datacenter has as many copies.
-fn refuse_too_few<'a>(
-    datacenters: impl Iterator<Item = Option<&'a str>>,
-    replication_factor: u16,
-) -> Result<(), StoreError> {
-    let copies = usize::from(replication_factor);
-    let mut nodes = BTreeMap::new();
-    for datacenter in datacenters {
-        *nodes.entry(datacenter).or_insert(0) += 1;
-    }
-    let quorum = copies * nodes.len() / 2 + 1;
-    let kept: usize = nodes.values().map(|nodes| copies.min(*nodes)).sum();
-    if kept < quorum {
-        let what = format!(
-            "a replication factor of {copies} needs {quorum} nodes for a quorum and there are {}",
-            nodes.values().sum::<usize>()
-        );
-        return Err(StoreError::Unfit { store: STORE, what });
-    }
-    Ok(())
-}
-
 /// Cassandra takes 48; the rest is for the number of a generation.
 const KEYSPACE_CHARS_MAX: usize = 40;
 
@@ -158,19 +135,6 @@ mod tests {
         }
         assert!(check_options(&options("chat", &[], 1)).is_err());
         assert!(check_options(&options("chat", &["127.0.0.1:9042"], 0)).is_err());
-    }
-
-    #[test]
-    fn copies_need_nodes() {
-        let enough = |datacenters: &[&str], factor| {
-            refuse_too_few(datacenters.iter().map(|name| Some(*name)), factor).is_ok()
-        };
-        assert!(enough(&["a"], 1) && enough(&["a"; 2], 3) && enough(&["a"; 3], 3));
-        assert!(!enough(&["a"], 2) && !enough(&["a"], 3) && !enough(&["a"; 2], 4));
-        assert!(enough(&["a", "a", "a", "b"], 3) && !enough(&["a", "a", "b"], 3));
-        let one = std::iter::once(None);
-        let refused = refuse_too_few(one, 3).unwrap_err().to_string();
-        assert!(refused.contains("needs 2 nodes for a quorum and there are 1"), "{refused}");
     }
 
     #[test]

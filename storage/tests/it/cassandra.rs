@@ -118,16 +118,6 @@ async fn a_migration_is_done_once() {
 }
 
 #[tokio::test]
-async fn a_schema_that_one_node_cannot_serve_is_not_made() {
-    let options = Options { replication_factor: 3, ..options() };
-    let refused = Migrator::new(&options).unwrap().migrate().await.unwrap_err();
-    assert!(!refused.is_retryable() && refused.to_string().contains("for a quorum"), "{refused}");
-    let one_copy = Options { replication_factor: 1, ..options };
-    Migrator::new(&one_copy).unwrap().migrate().await.unwrap();
-    Connected::to(&one_copy).await;
-}
-
-#[tokio::test]
 async fn of_four_migrations_at_once_one_does_the_work() {
     let options = options();
     let migrators = [(); 4].map(|()| Migrator::new(&options).unwrap());

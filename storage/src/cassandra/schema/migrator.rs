@@ -14,9 +14,7 @@ use shared::limits::{
 use shared::ports::StoreError;
 use tokio::time::{Instant, sleep};
 
-use super::{
-    FILES, File, NEWEST, REGISTER, applied, check_options, error, has_table, refuse_newer, refuse_too_few,
-};
+use super::{FILES, File, NEWEST, REGISTER, applied, check_options, error, has_table, refuse_newer};
 use crate::cassandra::generations;
 use crate::cassandra::locks::{self, is_applied};
 use crate::cassandra::{Options, STORE, connection, parked, seen};
@@ -48,7 +46,6 @@ impl Migrator {
     /// up, and a generation is serving.
     pub async fn migrate(&self) -> Result<Migrated, StoreError> {
         let migration = Migration::begin(&self.options).await?;
-        migration.check_nodes(self.options.replication_factor)?;
         refuse_newer(&applied(&migration.session, &migration.keyspace).await?, &migration.keyspace)?;
         for statement in statements(REGISTER) {
             migration.execute(&migration.named(&statement, None), ()).await?;
@@ -60,7 +57,6 @@ impl Migrator {
     /// finds them there.
     pub(in crate::cassandra) async fn add_generation(&self) -> Result<u32, StoreError> {
         let migration = Migration::begin(&self.options).await?;
-        migration.check_nodes(self.options.replication_factor)?;
         migration.locked(async || migration.make_next_views().await).await
     }
 
@@ -112,14 +108,6 @@ impl Migration {
             session,
             deadline,
         })
-    }
-
-    fn check_nodes(&self, replication_factor: u16) -> Result<(), StoreError> {
-        let ring = self.session.get_cluster_state();
-        refuse_too_few(
-            ring.get_nodes_info().iter().map(|node| node.datacenter.as_deref()),
-            replication_factor,
-        )
     }
 
     async fn apply(&self) -> Result<Migrated, StoreError> {
@@ -241,7 +229,7 @@ impl Migration {
 
     /// A lock that cannot be given back now ends by itself.
     async fn unlock(&self) {
-        if let Err(error) = self.execute(locks::GIVE_BACK, (LOCK, &self.holder)).await {
+        if let Err(error) = self.attempt(locks::GIVE_BACK, (LOCK, &self.holder)).await {
             tracing::warn!(cause = ?error, "the migration's lock is left to end by itself");
         }
     }
@@ -272,7 +260,7 @@ impl Migration {
         }
     }
 
-    /// `None`: it has not answered and is to be repeated, as all statements here can be. A node that makes or drops a
+    /// `None`: it has not answered and is to be repeated, as all that change something here can be. A node that makes or drops a
     /// table writes others to the disk first, which may take a busy one longer than a timeout.
     async fn attempt(
         &self,
