@@ -23,14 +23,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::environment::patience;
+use crate::waiting::eventually;
 
 /// Longer than every deadline of the API: who waits for this long is not answered at all.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// nginx waits at least this long for a service that says nothing.
 const SILENCE_TIME_MIN: Duration = Duration::from_millis(1_500);
-
-const REPEATED_AFTER: Duration = Duration::from_millis(100);
 
 /// Clients of one address; clones share their connections.
 #[derive(Clone, Debug)]
@@ -142,7 +141,7 @@ impl Request {
     /// longer than a test is patient. Where such an answer is expected, use [`Request::once`].
     ///
     /// # Panics
-    /// When no answer comes.
+    /// When no other answer comes.
     pub async fn send(self) -> Answer {
         self.repeated(|answer| answer.is_of_a_slow_machine() && !answer.is_unknown()).await
     }
@@ -150,20 +149,19 @@ impl Request {
     /// Asked again after any answer of a slow machine, which may have done what was asked: the request must bear that.
     ///
     /// # Panics
-    /// When no answer comes.
+    /// When no other answer comes.
     pub async fn answered(self) -> Answer {
         self.repeated(Answer::is_of_a_slow_machine).await
     }
 
-    async fn repeated(self, while_it: impl Fn(&Answer) -> bool) -> Answer {
-        let deadline = Instant::now() + patience();
-        loop {
+    async fn repeated(self, is_repeated: fn(&Answer) -> bool) -> Answer {
+        let answered = eventually("an answer of a machine that is not too busy", async move || {
             let answer = self.clone().once().await;
-            if !while_it(&answer) || Instant::now() >= deadline {
-                return answer;
-            }
-            tokio::time::sleep(REPEATED_AFTER).await;
-        }
+            (!is_repeated(&answer)).then_some(answer)
+        });
+        // A named type, as the compiler cannot tell for every lifetime that this may go to another thread.
+        let answered: Pin<Box<dyn Future<Output = Answer> + Send>> = Box::pin(answered);
+        answered.await
     }
 
     /// # Panics
@@ -321,8 +319,7 @@ impl Answer {
     /// `code` of a problem; empty when there is none.
     #[must_use]
     pub fn problem_code(&self) -> String {
-        let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
-        body["code"].as_str().unwrap_or_default().to_owned()
+        self.problem()["code"].as_str().unwrap_or_default().to_owned()
     }
 
     /// A service says truly that a store did not answer it in time, or not yet since its own start, or that the store
@@ -340,8 +337,12 @@ impl Answer {
 
     /// Whether what was asked was done is not known.
     fn is_unknown(&self) -> bool {
-        let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
-        body["outcome"] == "unknown"
+        self.problem()["outcome"] == "unknown"
+    }
+
+    /// Null where the body is not JSON.
+    fn problem(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
     /// # Panics

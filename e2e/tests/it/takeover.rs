@@ -161,14 +161,7 @@ async fn a_projector_stopped_while_it_holds_events() {
     system.whole_within(TAKEN_OVER_FROM_STOPPED_WITHIN).await;
     assert!(system.heir_wrote(TOOK_OVER).await);
     let shown = system.lena.conversation(&system.samer).await;
-    let inbox = async || {
-        eventually("the inbox can be read", async || {
-            let answer = system.lena.get("/conversations").send().await;
-            (!answer.is_of_a_slow_machine()).then(|| answer.expect(200).items())
-        })
-        .await
-    };
-    let listed = inbox().await;
+    let listed = system.lena.conversations().await;
 
     let before = consumer(&system.app, HOLDER).await;
     system.proxy.resume();
@@ -183,7 +176,7 @@ async fn a_projector_stopped_while_it_holds_events() {
     let sent = traffic.end().await;
     assert_all_visible(&others, &sent).await;
     assert_eq!(system.lena.conversation(&system.samer).await, shown);
-    assert_eq!(inbox().await, listed);
+    assert_eq!(system.lena.conversations().await, listed);
     system.app.finish().await;
 }
 

@@ -260,8 +260,8 @@ impl Migration {
         }
     }
 
-    /// `None`: it has not answered and is to be repeated, as all that change something here can be. A node that makes or drops a
-    /// table writes others to the disk first, which may take a busy one longer than a timeout.
+    /// `None`: it has not answered and is to be repeated, as all that change something here can be. A node that makes
+    /// or drops a table writes others to the disk first, which may take a busy one longer than a timeout.
     async fn attempt(
         &self,
         text: &str,
