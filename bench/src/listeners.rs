@@ -4,7 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -39,6 +39,8 @@ pub(crate) struct Listeners {
 struct Shared {
     opened: AtomicUsize,
     broken: AtomicUsize,
+    /// Why the first that was not opened was not.
+    refused: OnceLock<String>,
     arrivals: Mutex<Vec<(Id, Instant)>>,
 }
 
@@ -67,12 +69,15 @@ impl Listeners {
         })?;
         let opened = || listeners.shared.opened.load(Ordering::Relaxed);
         let all_open = async {
-            while opened() < count {
+            while opened() < count && listeners.shared.refused.get().is_none() {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
         let timed = tokio::time::timeout(OPEN_TIME_MAX, all_open).await;
         timed.with_context(|| format!("only {} of {count} streams could be opened", opened()))?;
+        if let Some(answer) = listeners.shared.refused.get() {
+            anyhow::bail!("a stream was refused: {answer}");
+        }
         ensure!(listeners.broken() == 0, "{} streams were closed", listeners.broken());
         Ok(listeners)
     }
@@ -106,6 +111,7 @@ async fn listen(address: SocketAddr, token: &str, shared: &Shared, opening: &Sem
         let now = Instant::now();
         if turn.take().is_some() {
             if !buffer.starts_with(b"HTTP/1.1 200 ") {
+                shared.refused.get_or_init(|| String::from_utf8_lossy(&buffer[..read]).into_owned());
                 return Err(io::ErrorKind::InvalidData.into());
             }
             shared.opened.fetch_add(1, Ordering::Relaxed);

@@ -119,15 +119,11 @@ impl Scenario {
             }
             Self::Project | Self::Scale | Self::Window => vec!["projector"],
             Self::Visible | Self::Mixed => vec![target.program(), "projector", "query-api"],
-            Self::Rebuild => match target {
+            Self::Live | Self::Rebuild => match target {
                 Target::Standalone => vec![target.program()],
                 Target::Real => vec![target.program(), "projector", "query-api"],
             },
             Self::Read => vec!["projector", "query-api"],
-            Self::Live => match target {
-                Target::Standalone => vec![target.program()],
-                Target::Real => vec![target.program(), "query-api"],
-            },
         }
     }
 

@@ -1,5 +1,5 @@
 //! Event streams: how long after a send's 201 its event is there, on every stream of both users, and what an idle one
-//! costs. On real, query-api has no views: live events need none.
+//! costs. On real, the views stay empty: live events come from the log.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -9,16 +9,17 @@ use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
 use shared::limits::STREAMS_PER_USER;
 use tokio::time::Instant;
-use xtask::servers::{self, Process};
+use xtask::servers::Process;
 
 use crate::connection::Connection;
 use crate::findings::{Findings, Found};
 use crate::listeners::{Id, Listeners};
 use crate::load::Measured;
 use crate::sends::{self, Population, SENDERS};
-use crate::stage::{self, Contender, SYSTEM, Stage, Target};
+use crate::stage::{Contender, SYSTEM, Stage, Target};
 use crate::tally::Tally;
 use crate::usage::{self, Part};
+use crate::views::Views;
 
 const STREAMS: [u64; 2] = [1_000, 5_000];
 /// A quick run holds a fifth.
@@ -29,28 +30,36 @@ const SENDS_PER_SECOND: u32 = 500;
 const LOGINS_AT_ONCE: u64 = 4;
 /// What has not arrived by then never will.
 const ARRIVAL_TIME_MAX: Duration = Duration::from_secs(5);
-const READY_TIME_MAX: Duration = Duration::from_secs(30);
 /// What streams just opened still do.
 const REST: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     stage.progress.expect(stage.settings.rounds * STREAMS.len());
+    let views = match stage.settings.target {
+        Target::Standalone => None,
+        Target::Real => Some(Views::start(stage).await?),
+    };
     let mut findings = Findings::default();
     for streams in STREAMS {
         let divisor = if stage.settings.quick { QUICK_DIVISOR } else { 1 };
-        of_so_many(stage, streams, streams / divisor, &mut findings).await?;
+        of_so_many((stage, views.as_ref()), streams, streams / divisor, &mut findings).await?;
     }
     findings.figure("failed", findings.failed(SYSTEM) as f64);
     Ok(findings)
 }
 
 /// `streams` as they are called, and as many as are opened.
-async fn of_so_many(stage: &Stage, streams: u64, opened: u64, findings: &mut Findings) -> Result<()> {
+async fn of_so_many(
+    (stage, views): (&Stage, Option<&Views<'_>>),
+    streams: u64,
+    opened: u64,
+    findings: &mut Findings,
+) -> Result<()> {
     let users = (opened / u64::from(STREAMS_PER_USER)).max(SENDERS + PEERS_PER_SENDER);
     let conversations = SENDERS * PEERS_PER_SENDER;
     let population = Population { users, conversations, ..Population::USUAL };
     let system = stage.start_system(population).await?;
-    let queries = Queries::of(stage, &system)?;
+    let queries = Queries::of(stage, &system, views)?;
     let listening = opened / u64::from(STREAMS_PER_USER);
     let tokens = log_in(system.address, listening).await?;
     usage::settle(&[queries.part]).await?;
@@ -84,19 +93,13 @@ struct Queries {
 }
 
 impl Queries {
-    fn of(stage: &Stage, system: &Contender) -> Result<Self> {
-        if stage.settings.target == Target::Standalone {
+    fn of(stage: &Stage, system: &Contender, views: Option<&Views<'_>>) -> Result<Self> {
+        let Some(views) = views else {
             return Ok(Self { address: system.address, part: system.parts[0], process: None });
-        }
-        let address = stage::free_address()?;
-        let mut command = Process::command(stage::programs()?.join("query-api"));
-        command.args(["--log", "error", "--listen", &address.to_string()]);
-        command.args(["--metrics-listen", &stage::free_address()?.to_string()]);
-        command.args(["--redis-url", &stage.redis()?.url(), "--key-prefix", &system.key_prefix]);
-        command.args(["--cassandra-nodes", &stage::free_address()?.to_string()]);
-        let place = stage.new_place("query-api")?;
-        let mut process = Process::spawn("query-api", command, &place.join("log"))?;
-        process.wait_until(READY_TIME_MAX, || servers::http_status(address, "/healthz") == Some(200))?;
+        };
+        let keyspace = stage.new_name("views");
+        views.make(&keyspace)?;
+        let (address, process) = views.start_query_api((&system.key_prefix, &keyspace))?;
         let part = Part { name: "queries", pid: process.pid() };
         Ok(Self { address, part, process: Some(process) })
     }
