@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
@@ -124,7 +124,8 @@ pub(crate) struct Pages(Arc<Inner>);
 struct Inner {
     views: Arc<dyn ViewReader>,
     ready: Cache<Key, Arc<Page>, PageBytes>,
-    flights: Mutex<HashMap<Key, Weak>>,
+    flights: Mutex<HashMap<Key, (u64, Weak)>>,
+    numbers: AtomicU64,
     metrics: ReadMetrics,
 }
 
@@ -152,7 +153,7 @@ impl Pages {
             .expect("both capacities are set");
         let hasher = DefaultHashBuilder::default();
         let ready = Cache::with_options(options, PageBytes, hasher, DefaultLifecycle::default());
-        Self(Arc::new(Inner { views, ready, flights: Mutex::default(), metrics }))
+        Self(Arc::new(Inner { views, ready, flights: Mutex::default(), numbers: AtomicU64::new(0), metrics }))
     }
 
     /// The page if it is ready: exact, without asking the views.
@@ -191,20 +192,21 @@ impl Pages {
             self.0.metrics.hits.inc();
             return Ok(page);
         }
-        if let Some(flight) = flights.get(&key).and_then(Weak::upgrade) {
+        if let Some(flight) = flights.get(&key).and_then(|(_, flight)| flight.upgrade()) {
             self.0.metrics.coalesced.inc();
             return Err(flight);
         }
         reads.one_more();
-        let landing = Landing { pages: self.clone(), key: key.clone() };
+        let number = self.0.numbers.fetch_add(1, Ordering::Relaxed);
+        let landing = Landing { pages: self.clone(), key: key.clone(), number };
         let flight = fly(landing).boxed().shared();
-        flights.insert(key, flight.downgrade().expect("it has not been polled"));
+        flights.insert(key, (number, flight.downgrade().expect("it has not been polled")));
         Err(flight)
     }
 }
 
 async fn fly(landing: Landing) -> Result<Arc<Page>, StoreError> {
-    let Landing { pages: Pages(inner), key } = &landing;
+    let Landing { pages: Pages(inner), key, .. } = &landing;
     // One more: a page that something follows is exact without a head.
     let entries = inner.views.timeline(&key.conversation, key.first, key.last.saturating_add(1)).await?;
     let page = Arc::new(Page::of(key.first..=key.last, entries));
@@ -216,7 +218,7 @@ async fn fly(landing: Landing) -> Result<Arc<Page>, StoreError> {
 }
 
 impl Inner {
-    fn flights(&self) -> MutexGuard<'_, HashMap<Key, Weak>> {
+    fn flights(&self) -> MutexGuard<'_, HashMap<Key, (u64, Weak)>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -225,11 +227,16 @@ impl Inner {
 struct Landing {
     pages: Pages,
     key: Key,
+    number: u64,
 }
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        self.pages.0.flights().remove(&self.key);
+        let mut flights = self.pages.0.flights();
+        // The next one may have begun between the last of this one leaving and here.
+        if flights.get(&self.key).is_some_and(|(number, _)| *number == self.number) {
+            flights.remove(&self.key);
+        }
     }
 }
 
