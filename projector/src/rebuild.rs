@@ -190,9 +190,13 @@ impl Rebuild {
         self.settle(generation, State::Building).await
     }
 
-    /// Drops what is being built.
+    /// Drops what is being built, or else what a call that was interrupted has left half dropped.
     pub async fn cancel(&self) -> Result<Generation, RebuildError> {
-        let generation = self.building().await?.ok_or(RebuildError::Nothing)?;
+        let generation = match self.building().await? {
+            None => self.first(|state| state == State::Dropping).await?,
+            building => building,
+        };
+        let generation = generation.ok_or(RebuildError::Nothing)?;
         self.drop(generation.number).await?;
         Ok(Generation { state: State::Dropped, ..generation })
     }
@@ -280,8 +284,12 @@ impl Rebuild {
     }
 
     async fn building(&self) -> Result<Option<Generation>, RebuildError> {
+        self.first(|state| matches!(state, State::Building | State::Paused)).await
+    }
+
+    async fn first(&self, is_wanted: impl Fn(State) -> bool) -> Result<Option<Generation>, RebuildError> {
         let listed = self.generations.list().await?;
-        Ok(listed.into_iter().find(|one| matches!(one.state, State::Building | State::Paused)))
+        Ok(listed.into_iter().find(|one| is_wanted(one.state)))
     }
 }
 
