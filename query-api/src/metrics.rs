@@ -81,7 +81,7 @@ impl ReadMetrics {
             let help = "From the beginning of a read to its answer, in seconds; refusals are left out";
             registry.register("read_duration_seconds", help, durations);
             registry.register("page_store_reads", "Reads of the views that a page caused", store_reads);
-            registry.register("page_cache_hits", "Pages that were ready", hits);
+            registry.register("page_cache_hits", "Times that a page was found ready", hits);
             let help = "Reads of the views that another page had begun and this one waited for";
             registry.register("page_reads_coalesced", help, coalesced);
             registry.register("page_cache_bytes", "Of the pages that are ready", cached_bytes);

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use e2e::traffic::{Pair, Sent, Traffic, assert_all_visible};
-use e2e::{Follower, Shape, TestApp, User, eventually, within};
+use e2e::{Follower, Proxy, Shape, TestApp, User, eventually, within};
 use serde_json::Value;
 
 use crate::outage::{own_redis, start};
@@ -12,6 +12,7 @@ use crate::outage::{own_redis, start};
 e2e::real_scenarios!(
     streams_over_restarts_of_apis_and_edge,
     streams_while_redis_is_away,
+    streams_go_on_behind_restarts_of_the_stores,
     streams_go_on_without_projectors,
     a_stream_ends_with_its_instance,
 );
@@ -98,6 +99,41 @@ async fn streams_while_redis_is_away() {
     let resumed = assert_all_told(followers, &pairs, &sent).await;
     assert_eq!(resumed, 0, "streams stay open while the log is away");
     app.finish().await;
+}
+
+/// Ids from before a restart of Redis are brought to a query-api that was started after it. Live events ask no views.
+async fn streams_go_on_behind_restarts_of_the_stores() {
+    let (mut redis, options, _dir) = own_redis().await;
+    let node = e2e::environment::cassandra_node().parse().expect("an address");
+    let proxy = Proxy::start(node).await;
+    let cassandra_node = Some(proxy.address().to_string());
+    let shape = Shape { redis_url: Some(redis.url()), cassandra_node, query_apis: 1, ..Shape::default() };
+    let app = TestApp::real(shape).await;
+    let (samer, lena) = (app.register("samer").await, app.register("lena").await);
+    let users = app.users(4).await;
+    let pairs = Pair::of(&users, 6);
+    let followers = followers(&users).await;
+    let traffic = Traffic::start(&pairs, 6).await;
+    traffic.go_on_for(100).await;
+    redis.kill().expect("it runs");
+    app.processes().kill("query-api-1").await;
+    redis = start(options).await;
+    traffic.go_on_for(50).await;
+    app.processes().restart("query-api-1").await;
+    traffic.go_on_for(100).await;
+
+    let mut of_lena = lena.events().await;
+    proxy.cut();
+    let sent = samer.send(&lena, "while Cassandra is away").await;
+    assert_eq!(of_lena.messages(1).await, [sent]);
+    traffic.go_on_for(50).await;
+    proxy.resume();
+    let sent = traffic.end().await;
+    assert_all_visible(&pairs, &sent).await;
+    let resumed = assert_all_told(followers, &pairs, &sent).await;
+    assert!(resumed >= users.len(), "only {resumed} streams were broken: the faults did not meet them");
+    app.finish().await;
+    drop(redis);
 }
 
 async fn streams_go_on_without_projectors() {

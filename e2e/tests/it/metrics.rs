@@ -3,9 +3,9 @@
 use e2e::{Backend, Client, TestApp, eventually};
 use serde_json::json;
 
-e2e::scenarios!(figures_move_with_traffic, every_metric_is_documented);
+e2e::scenarios!(figures_move_with_traffic, figures_move_with_reads, every_metric_is_documented);
 
-/// What one command-api shows.
+/// What one process shows.
 struct Figures(String);
 
 impl Figures {
@@ -21,19 +21,24 @@ impl Figures {
         let lines = lines.filter(|line| labels.iter().all(|label| line.contains(label)));
         lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
     }
+
+    fn assert_moved(&self, before: &Self, (name, labels): (&str, &[&str]), expected: f64) {
+        let moved = self.sum(name, labels) - before.sum(name, labels);
+        assert!((moved - expected).abs() < 0.5, "{name} {labels:?} moved by {moved}, not {expected}");
+    }
 }
 
 /// Past nginx: the figures of a process are of what went through it.
-async fn door(app: &TestApp) -> Client {
+async fn door(app: &TestApp, name: &str) -> Client {
     match app.backend() {
         Backend::Embedded => app.another_client(),
-        Backend::Real => app.processes().direct("command-api-1").await,
+        Backend::Real => app.processes().direct(name).await,
     }
 }
 
 async fn figures_move_with_traffic(app: &TestApp) {
     let (samer, lena) = (app.register("samer").await, app.register("lena").await);
-    let (operations, door) = (app.operations().remove(0), door(app).await);
+    let (operations, door) = (app.operations().remove(0), door(app, "command-api-1").await);
     let samer = samer.at(&door);
     let before = Figures::of(&operations).await;
 
@@ -72,8 +77,7 @@ async fn figures_move_with_traffic(app: &TestApp) {
         ("password_hashes_refused_total", &[], 0.0),
         ("http_accept_failures_total", &[], 0.0),
     ] {
-        let moved = after.sum(name, labels) - before.sum(name, labels);
-        assert!((moved - expected).abs() < 0.5, "{name} {labels:?} moved by {moved}, not {expected}");
+        after.assert_moved(&before, (name, labels), expected);
     }
     let commands = |figures: &Figures| figures.sum("append_commands_per_call_sum", &[]);
     assert!(commands(&after) - commands(&before) > 5.5, "{}", after.0);
@@ -87,10 +91,65 @@ async fn figures_move_with_traffic(app: &TestApp) {
     .await;
 }
 
+async fn figures_move_with_reads(app: &TestApp) {
+    let (samer, lena) = (app.register("samer").await, app.register("lena").await);
+    for n in 1..=9 {
+        samer.send(&lena, &format!("message {n}")).await;
+    }
+    samer.fresh("/messages?sender=samer&recipient=lena").await;
+    let operations = match app.backend() {
+        Backend::Embedded => app.operations().remove(0),
+        Backend::Real => app.processes().operations_of("query-api-1").await,
+    };
+    let reader = samer.at(&door(app, "query-api-1").await);
+    let before = Figures::of(&operations).await;
+
+    let past = "/messages?sender=samer&recipient=lena&limit=3&before=5";
+    for _ in 0..2 {
+        reader.get(past).send().await.expect(200);
+    }
+    Figures::of(&operations).await.assert_moved(&before, ("page_cache_hits_total", &[]), 1.0);
+    let beyond = reader.get("/messages?sender=samer&recipient=lena&min_seq=10").header("prefer", "wait=1");
+    beyond.once().await.expect_problem(503, "not_yet_visible");
+    reader.conversations().await;
+    let mut events = reader.events().await;
+    let sent = samer.send(&lena, "live").await;
+    assert_eq!(events.messages(1).await, [sent]);
+
+    let after = Figures::of(&operations).await;
+    for (name, labels, expected) in [
+        ("read_duration_seconds_count", &["kind=\"views\""][..], 1.0),
+        ("read_duration_seconds_count", &["kind=\"cached\""], 1.0),
+        ("read_duration_seconds_count", &["kind=\"waited\""], 0.0),
+        ("read_duration_seconds_count", &["kind=\"inbox\""], 1.0),
+        ("page_reads_coalesced_total", &[], 0.0),
+        ("page_waits_total", &["outcome=\"not_yet_visible\""], 1.0),
+        ("page_waits_total", &[], 1.0),
+        ("pages_waiting", &[], 0.0),
+        ("live_streams_open", &[], 1.0),
+        ("live_events_sent_total", &[], 1.0),
+        ("live_delivery_seconds_count", &[], 1.0),
+        ("live_resets_total", &[], 0.0),
+        ("live_streams_cut_total", &[], 0.0),
+    ] {
+        after.assert_moved(&before, (name, labels), expected);
+    }
+    assert!(
+        after.sum("live_ring_events", &[]) > 0.5 && after.sum("live_ring_bytes", &[]) > 0.5,
+        "{}",
+        after.0
+    );
+    drop(events);
+    eventually("the stream is closed", async || {
+        (Figures::of(&operations).await.sum("live_streams_open", &[]) < 0.5).then_some(())
+    })
+    .await;
+}
+
 async fn every_metric_is_documented(app: &TestApp) {
     let (samer, lena) = (app.register("samer").await, app.register("lena").await);
     samer.send(&lena, "hi").await;
-    door(app).await.get("/nothing/here").send().await.expect_problem(404, "not_found");
+    door(app, "command-api-1").await.get("/nothing/here").send().await.expect_problem(404, "not_found");
     let table = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
     let table = std::fs::read_to_string(table).unwrap();
     let mut shown = 0;

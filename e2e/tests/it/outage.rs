@@ -262,6 +262,8 @@ async fn cassandra_away_under_load(fault: fn(&Proxy)) {
 
 /// Longer than a session is believed while its store is there.
 const WITHOUT_REDIS: Duration = Duration::from_secs(7);
+/// Sessions, while Redis is away (docs/guarantees.md).
+const BELIEVED_FOR: Duration = Duration::from_secs(60);
 
 async fn reads_go_on_without_redis() {
     let (mut redis, options, _dir) = own_redis().await;
@@ -299,6 +301,22 @@ async fn reads_go_on_without_redis() {
     // Whose session this process has never seen cannot be known, and learns nothing.
     lena.get(newest).once().await.expect_problem(503, "log_unavailable");
     samer.get("/messages?sender=lena&recipient=omar").once().await.expect_problem(403, "not_a_member");
+
+    let refused = loop {
+        let page = samer.get(newest).once().await;
+        if page.status != 200 {
+            break page;
+        }
+        assert!(
+            begun.elapsed() < BELIEVED_FOR + Duration::from_secs(2),
+            "believed for {:?}",
+            begun.elapsed()
+        );
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
+    refused.expect_problem(503, "log_unavailable");
+    // It was asked for within the last 5 s before.
+    assert!(begun.elapsed() > BELIEVED_FOR - Duration::from_secs(6), "only for {:?}", begun.elapsed());
 
     drop(redis);
     let _redis = start(options).await;
