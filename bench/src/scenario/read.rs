@@ -157,7 +157,6 @@ async fn questions(
         let first_before = messages + 2 - befores;
         each_once(Pages { reader: READER, first_peer, peers, first_before, befores }, token)
     };
-    let usual = vec![USUAL_CONNECTIONS];
     let mut questions = vec![
         Question {
             label: "hot page",
@@ -169,29 +168,29 @@ async fn questions(
             label: "cold page of 100",
             source: pages(SMALL, SMALL_CONVERSATIONS, SMALL.1 - LIMIT + 1),
             servers: vec![system, select, alone],
-            connections: both,
+            connections: both.clone(),
         },
         Question {
             label: "cold page of 10,000",
             source: pages(MEDIUM, MEDIUM_CONVERSATIONS, MEDIUM.1 - LIMIT + 1),
             servers: vec![system, select],
-            connections: usual.clone(),
+            connections: both.clone(),
         },
         Question {
             label: "cold page of 1,000,000",
             source: pages((LARGE.0, large), 1, PAGES),
             servers: vec![system, select],
-            connections: usual.clone(),
+            connections: both.clone(),
         },
         Question {
             label: "cold page, 10,000 deep",
             source: pages((LARGE.0, large - DEEP_PAGES * LIMIT), 1, PAGES),
             servers: vec![system, select],
-            connections: usual.clone(),
+            connections: both.clone(),
         },
     ];
     for ((owner, _), (label, connections)) in
-        INBOXES.into_iter().zip([("inbox of 50", usual), ("inbox of 10,000", vec![1])])
+        INBOXES.into_iter().zip([("inbox of 50", both), ("inbox of 10,000", vec![1])])
     {
         let token = history::log_in(redis_url, key_prefix, owner).await?;
         let source = same("/conversations", &token);

@@ -50,12 +50,14 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
             let (found, _) = basin.drain(source, Drainer::Bare).await?;
             record(stage, &mut findings, (round, label, &Drainer::Bare.name()), found);
             let mut rebuilding = Rebuilding::start(&basin, source).await?;
-            let generation = alone(stage, &mut rebuilding, (round, label), &mut findings).await?;
+            let Rebuilt { generation, memory_peak_bytes, .. } =
+                alone(stage, &mut rebuilding, (round, label), &mut findings).await?;
             if source.backlog.spread == Spread::Even {
                 rebuilding.drop_generation(generation)?;
                 beside(stage, &views, &mut rebuilding, round, &mut findings).await?;
             }
-            memory_peak = memory_peak.max(rebuilding.projector_part().memory_peak_bytes()?);
+            let of_projector = rebuilding.projector_part().memory_peak_bytes()?;
+            memory_peak = memory_peak.max(of_projector).max(memory_peak_bytes);
             rebuilding.remove().await?;
         }
     }
@@ -63,13 +65,13 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     Ok(findings)
 }
 
-/// Nobody else is there. The new generation.
+/// Nobody else is there.
 async fn alone(
     stage: &Stage,
     rebuilding: &mut Rebuilding<'_>,
     (round, label): (usize, &str),
     findings: &mut Findings,
-) -> Result<u32> {
+) -> Result<Rebuilt> {
     let parts = rebuilding.parts()?;
     let (mut before, mut after) = (Vec::new(), Vec::new());
     usage::settle(&parts).await?;
@@ -81,7 +83,7 @@ async fn alone(
     };
     let cpu_us = before.iter().zip(&after).map(per_event).collect();
     record_rebuilt(stage, findings, (round, label), &rebuilt, cpu_us);
-    Ok(rebuilt.generation)
+    Ok(rebuilt)
 }
 
 pub(super) fn record_rebuilt(
