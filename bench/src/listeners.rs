@@ -39,8 +39,8 @@ pub(crate) struct Listeners {
 struct Shared {
     opened: AtomicUsize,
     broken: AtomicUsize,
-    /// Why the first that was not opened was not.
-    refused: OnceLock<String>,
+    /// Why the first of them was.
+    why: OnceLock<String>,
     arrivals: Mutex<Vec<(Id, Instant)>>,
 }
 
@@ -58,7 +58,10 @@ impl Listeners {
                     let (shared, opening) = (shared.clone(), opening.clone());
                     let token = token.clone();
                     tasks.spawn(async move {
-                        drop(listen(address, &token, &shared, &opening).await);
+                        let ended = listen(address, &token, &shared, &opening).await;
+                        let ended =
+                            ended.map_or_else(|error| error.to_string(), |()| "it was ended".to_owned());
+                        shared.why.get_or_init(|| ended);
                         shared.broken.fetch_add(1, Ordering::Relaxed);
                     });
                 }
@@ -69,16 +72,13 @@ impl Listeners {
         })?;
         let opened = || listeners.shared.opened.load(Ordering::Relaxed);
         let all_open = async {
-            while opened() < count && listeners.shared.refused.get().is_none() {
+            while opened() < count && listeners.broken() == 0 {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
         let timed = tokio::time::timeout(OPEN_TIME_MAX, all_open).await;
         timed.with_context(|| format!("only {} of {count} streams could be opened", opened()))?;
-        if let Some(answer) = listeners.shared.refused.get() {
-            anyhow::bail!("a stream was refused: {answer}");
-        }
-        ensure!(listeners.broken() == 0, "{} streams were closed", listeners.broken());
+        ensure!(listeners.broken() == 0, "a stream was closed: {}", listeners.shared.why.wait());
         Ok(listeners)
     }
 
@@ -111,8 +111,7 @@ async fn listen(address: SocketAddr, token: &str, shared: &Shared, opening: &Sem
         let now = Instant::now();
         if turn.take().is_some() {
             if !buffer.starts_with(b"HTTP/1.1 200 ") {
-                shared.refused.get_or_init(|| String::from_utf8_lossy(&buffer[..read]).into_owned());
-                return Err(io::ErrorKind::InvalidData.into());
+                return Err(io::Error::other(String::from_utf8_lossy(&buffer[..read])));
             }
             shared.opened.fetch_add(1, Ordering::Relaxed);
         }

@@ -21,7 +21,7 @@ use crate::usage::{self, Part};
 use crate::views::{Views, views_of};
 
 const CONNECTIONS: [usize; 2] = [64, 256];
-/// Where a single measurement will do.
+/// Of figures that compare one kind of page with another.
 const USUAL_CONNECTIONS: usize = CONNECTIONS[0];
 
 /// Reads all conversations, and has sent every other message.
@@ -59,7 +59,7 @@ struct Question {
     label: &'static str,
     source: Arc<dyn Source>,
     servers: Vec<usize>,
-    connections: Vec<usize>,
+    connections: &'static [usize],
 }
 
 pub(super) async fn run(stage: &Stage) -> Result<Findings> {
@@ -152,7 +152,6 @@ async fn questions(
     large: u64,
 ) -> Result<Vec<Question>> {
     let [system, ready, select, alone] = [0, 1, 2, 3];
-    let both = CONNECTIONS.to_vec();
     let pages = |(first_peer, messages): (u64, u64), peers, befores| {
         let first_before = messages + 2 - befores;
         each_once(Pages { reader: READER, first_peer, peers, first_before, befores }, token)
@@ -162,42 +161,42 @@ async fn questions(
             label: "hot page",
             source: same(&newest(HOT.users.1), token),
             servers: vec![system, ready],
-            connections: both.clone(),
+            connections: &CONNECTIONS,
         },
         Question {
             label: "cold page of 100",
             source: pages(SMALL, SMALL_CONVERSATIONS, SMALL.1 - LIMIT + 1),
             servers: vec![system, select, alone],
-            connections: both.clone(),
+            connections: &CONNECTIONS,
         },
         Question {
             label: "cold page of 10,000",
             source: pages(MEDIUM, MEDIUM_CONVERSATIONS, MEDIUM.1 - LIMIT + 1),
             servers: vec![system, select],
-            connections: both.clone(),
+            connections: &CONNECTIONS,
         },
         Question {
             label: "cold page of 1,000,000",
             source: pages((LARGE.0, large), 1, PAGES),
             servers: vec![system, select],
-            connections: both.clone(),
+            connections: &CONNECTIONS,
         },
         Question {
             label: "cold page, 10,000 deep",
             source: pages((LARGE.0, large - DEEP_PAGES * LIMIT), 1, PAGES),
             servers: vec![system, select],
-            connections: both.clone(),
+            connections: &CONNECTIONS,
         },
     ];
     for ((owner, _), (label, connections)) in
-        INBOXES.into_iter().zip([("inbox of 50", both), ("inbox of 10,000", vec![1])])
+        INBOXES.into_iter().zip([("inbox of 50", &CONNECTIONS[..]), ("inbox of 10,000", &[1])])
     {
         let token = history::log_in(redis_url, key_prefix, owner).await?;
         let source = same("/conversations", &token);
         questions.push(Question { label, source, servers: vec![system], connections });
     }
     if stage.settings.quick {
-        questions.iter_mut().for_each(|question| question.connections.truncate(1));
+        questions.iter_mut().for_each(|question| question.connections = &question.connections[..1]);
     }
     Ok(questions)
 }
@@ -256,13 +255,13 @@ async fn ask_all(
     round: usize,
     findings: &mut Findings,
 ) -> Result<()> {
-    for connections in &question.connections {
-        let label = label(question.label, *connections);
+    for &connections in question.connections {
+        let label = label(question.label, connections);
         for server in question.servers.iter().map(|server| &servers[*server]) {
             usage::settle(&server.parts[..server.parts.len() - 1]).await?;
             let load = Load {
                 address: server.address,
-                connections: *connections,
+                connections,
                 pace: Pace::Closed,
                 timing: stage.settings.timing,
                 yields: false,

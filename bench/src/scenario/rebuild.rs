@@ -50,14 +50,14 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
             let (found, _) = basin.drain(source, Drainer::Bare).await?;
             record(stage, &mut findings, (round, label, &Drainer::Bare.name()), found);
             let mut rebuilding = Rebuilding::start(&basin, source).await?;
-            let Rebuilt { generation, memory_peak_bytes, .. } =
-                alone(stage, &mut rebuilding, (round, label), &mut findings).await?;
+            let rebuilt = alone(stage, &mut rebuilding, (round, label), &mut findings).await?;
+            memory_peak = memory_peak.max(rebuilt.memory_peak_bytes);
             if source.backlog.spread == Spread::Even {
-                rebuilding.drop_generation(generation)?;
-                beside(stage, &views, &mut rebuilding, round, &mut findings).await?;
+                rebuilding.drop_generation(rebuilt.generation)?;
+                let rebuilt = beside(stage, &views, &mut rebuilding, round, &mut findings).await?;
+                memory_peak = memory_peak.max(rebuilt.memory_peak_bytes);
             }
-            let of_projector = rebuilding.projector_part().memory_peak_bytes()?;
-            memory_peak = memory_peak.max(of_projector).max(memory_peak_bytes);
+            memory_peak = memory_peak.max(rebuilding.projector_part().memory_peak_bytes()?);
             rebuilding.remove().await?;
         }
     }
@@ -107,7 +107,7 @@ async fn beside(
     rebuilding: &mut Rebuilding<'_>,
     round: usize,
     findings: &mut Findings,
-) -> Result<()> {
+) -> Result<Rebuilt> {
     let whom = (POPULATION, &KINDS[..]);
     let edge = Edge::start(stage, views, rebuilding.place(), &rebuilding.projector, whom).await?;
     stage.progress.say("warming up");
@@ -124,10 +124,11 @@ async fn beside(
     let mut rebuild = rebuilding.begin().await?;
     measure(BESIDE).await?;
     rebuild.goes_on()?;
-    let Rebuilt { seconds, verify_seconds, events, .. } = rebuild.end().await?;
+    let rebuilt = rebuild.end().await?;
+    let Rebuilt { seconds, verify_seconds, events, .. } = rebuilt;
     let per_second = events as f64 / (seconds - verify_seconds);
     findings.record(round, BESIDE, BUILD, Found { seconds, per_second, ..Found::default() });
-    Ok(())
+    Ok(rebuilt)
 }
 
 fn record(stage: &Stage, findings: &mut Findings, (round, label, who): (usize, &str, &str), found: Found) {

@@ -117,7 +117,7 @@ async fn streams_go_on_behind_restarts_of_the_stores() {
     traffic.go_on_for(100).await;
     redis.kill().expect("it runs");
     app.processes().kill("query-api-1").await;
-    redis = start(options).await;
+    let _redis = start(options).await;
     traffic.go_on_for(50).await;
     app.processes().restart("query-api-1").await;
     traffic.go_on_for(100).await;
@@ -133,7 +133,6 @@ async fn streams_go_on_behind_restarts_of_the_stores() {
     let resumed = assert_all_told(followers, &pairs, &sent).await;
     assert!(resumed >= users.len(), "only {resumed} streams were broken: the faults did not meet them");
     app.finish().await;
-    drop(redis);
 }
 
 async fn streams_go_on_without_projectors() {

@@ -112,23 +112,25 @@ async fn disturb(app: &TestApp) {
         return;
     }
     let names = ["projector-1", "query-api-1", "projector-2", "query-api-2"];
-    let projectors = ["projector-1", "projector-2"];
-    for name in projectors {
-        app.processes().kill(name).await;
-    }
-    tokio::time::sleep(AWAY).await;
-    for name in projectors {
-        app.processes().restart(name).await;
-    }
+    take_away(app, &["projector-1", "projector-2"]).await;
     let random = Clock::system().new_id().0.random();
     for kill in 0..KILLS {
         let name = names[usize::try_from((random >> (2 * kill)) % 4).expect("one of four")];
-        eprintln!("{name} is killed");
-        app.processes().kill(name).await;
-        tokio::time::sleep(AWAY).await;
-        app.processes().restart(name).await;
-        tokio::time::sleep(AWAY).await;
+        take_away(app, &[name]).await;
     }
+}
+
+/// Kills them, and lets some time pass with them and without.
+async fn take_away(app: &TestApp, names: &[&str]) {
+    eprintln!("killed: {names:?}");
+    for name in names {
+        app.processes().kill(name).await;
+    }
+    tokio::time::sleep(AWAY).await;
+    for name in names {
+        app.processes().restart(name).await;
+    }
+    tokio::time::sleep(AWAY).await;
 }
 
 impl Reader {

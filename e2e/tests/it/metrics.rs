@@ -3,6 +3,8 @@
 use e2e::{Backend, Client, TestApp, eventually};
 use serde_json::json;
 
+use crate::caching::reader;
+
 e2e::scenarios!(figures_move_with_traffic, figures_move_with_reads, every_metric_is_documented);
 
 /// What one process shows.
@@ -29,16 +31,16 @@ impl Figures {
 }
 
 /// Past nginx: the figures of a process are of what went through it.
-async fn door(app: &TestApp, name: &str) -> Client {
+async fn door(app: &TestApp) -> Client {
     match app.backend() {
         Backend::Embedded => app.another_client(),
-        Backend::Real => app.processes().direct(name).await,
+        Backend::Real => app.processes().direct("command-api-1").await,
     }
 }
 
 async fn figures_move_with_traffic(app: &TestApp) {
     let (samer, lena) = (app.register("samer").await, app.register("lena").await);
-    let (operations, door) = (app.operations().remove(0), door(app, "command-api-1").await);
+    let (operations, door) = (app.operations().remove(0), door(app).await);
     let samer = samer.at(&door);
     let before = Figures::of(&operations).await;
 
@@ -97,11 +99,8 @@ async fn figures_move_with_reads(app: &TestApp) {
         samer.send(&lena, &format!("message {n}")).await;
     }
     samer.fresh("/messages?sender=samer&recipient=lena").await;
-    let operations = match app.backend() {
-        Backend::Embedded => app.operations().remove(0),
-        Backend::Real => app.processes().operations_of("query-api-1").await,
-    };
-    let reader = samer.at(&door(app, "query-api-1").await);
+    let (door, operations) = reader(app).await;
+    let reader = samer.at(&door);
     let before = Figures::of(&operations).await;
 
     let past = "/messages?sender=samer&recipient=lena&limit=3&before=5";
@@ -148,7 +147,7 @@ async fn figures_move_with_reads(app: &TestApp) {
 async fn every_metric_is_documented(app: &TestApp) {
     let (samer, lena) = (app.register("samer").await, app.register("lena").await);
     samer.send(&lena, "hi").await;
-    door(app, "command-api-1").await.get("/nothing/here").send().await.expect_problem(404, "not_found");
+    door(app).await.get("/nothing/here").send().await.expect_problem(404, "not_found");
     let table = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
     let table = std::fs::read_to_string(table).unwrap();
     let mut shown = 0;

@@ -303,17 +303,13 @@ async fn reads_go_on_without_redis() {
     lena.get(newest).once().await.expect_problem(503, "log_unavailable");
     samer.get("/messages?sender=lena&recipient=omar").once().await.expect_problem(403, "not_a_member");
 
-    let refused = loop {
+    let refused = within(SESSION_BELIEVED_WHILE_AWAY_MAX, "the session is refused", async || {
         let at = begun.elapsed();
         let page = samer.get(newest).once().await;
-        if page.status == 200 {
-            assert!(at < SESSION_BELIEVED_WHILE_AWAY_MAX, "believed for {at:?}");
-        } else if page.problem_code() == "log_unavailable" {
-            break page;
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    };
-    refused.expect_problem(503, "log_unavailable");
+        assert!(page.status != 200 || at < SESSION_BELIEVED_WHILE_AWAY_MAX, "believed for {at:?}");
+        (page.problem_code() == "log_unavailable").then_some(page)
+    });
+    refused.await.expect_problem(503, "log_unavailable");
     assert!(asked.elapsed() >= SESSION_BELIEVED_WHILE_AWAY_MAX, "only for {:?}", asked.elapsed());
 
     drop(redis);
