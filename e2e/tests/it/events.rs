@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use e2e::environment::patience;
-use e2e::{Backend, Client, Event, Settings, TestApp, User, eventually, seqs, within};
+use e2e::{Event, Settings, TestApp, User, eventually, seqs, within};
 use serde_json::{Value, json};
 use shared::limits::{LIVE_SILENCE_MAX, LIVE_UNSENT_MAX, SESSION_BELIEVED_MAX, STREAMS_PER_USER};
 use shared::process::config::LimitOptions;
@@ -274,14 +274,9 @@ mod limited {
     );
 }
 
-/// Each instance counts its own.
+/// Through the edge too, where there are several instances.
 async fn the_fifth_stream_is_refused(app: &TestApp) {
-    let door = match app.backend() {
-        Backend::Embedded => Client::new(app.address()),
-        Backend::Real => app.processes().direct("query-api-1").await,
-    };
     let (samer, lena) = (app.register("samer").await, app.register("lena").await);
-    let (samer, lena) = (samer.at(&door), lena.at(&door));
     let mut open = Vec::new();
     for _ in 0..STREAMS_PER_USER {
         open.push(samer.events().await);

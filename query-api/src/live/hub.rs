@@ -125,11 +125,11 @@ impl Hub {
         self.ring.as_ref()
     }
 
-    /// Whom to wake.
-    pub(super) fn take(&mut self, batch: &mut [Delivery], now: Instant) -> Vec<Waker> {
-        let Self { ring: Some(ring), streams, .. } = self else { return Vec::new() };
+    /// Whom to wake, and how many were cut.
+    pub(super) fn take(&mut self, batch: &mut [Delivery], now: Instant) -> (Vec<Waker>, u64) {
+        let Self { ring: Some(ring), streams, .. } = self else { return (Vec::new(), 0) };
         ring::in_order(batch);
-        let mut wakers = Vec::new();
+        let (mut wakers, mut cut) = (Vec::new(), 0);
         for delivery in batch {
             match ring.take(delivery, now) {
                 Taken::Nothing => {}
@@ -150,12 +150,12 @@ impl Hub {
                 // Who had not been sent it is slower than all the others are fast.
                 for stream in users.iter().filter_map(|user| streams.get(user)).flatten() {
                     if stream.next <= number || stream.missed.front().is_some_and(|first| *first <= number) {
-                        stream.hangup.cut();
+                        cut += u64::from(stream.hangup.cut());
                     }
                 }
             }
         }
-        wakers
+        (wakers, cut)
     }
 
     pub(super) fn open(&mut self, opening: Opening, now: Instant) -> Result<StreamKey, Closed> {
@@ -232,8 +232,7 @@ impl Hub {
         for (user, streams) in streams {
             for stream in streams {
                 if stream.is_stuck(ring, user, now) {
-                    stream.hangup.cut();
-                    cut += 1;
+                    cut += u64::from(stream.hangup.cut());
                 } else if now >= stream.speak_at {
                     stream.must_speak = true;
                     wakers.extend(stream.waker.take());

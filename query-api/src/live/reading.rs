@@ -62,7 +62,8 @@ async fn follow(shared: &Shared, tail: &mut dyn LogTail, failing: &mut bool) -> 
         }
         let wakers = {
             let mut hub = shared.hub();
-            let wakers = hub.take(&mut batch, Instant::now());
+            let (wakers, cut) = hub.take(&mut batch, Instant::now());
+            shared.metrics.cuts.inc_by(cut);
             hub.ring().inspect(|ring| shared.metrics.holds(ring.len(), ring.bytes()));
             wakers
         };

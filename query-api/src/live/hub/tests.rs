@@ -233,6 +233,20 @@ fn a_position_that_is_none_or_too_old_is_a_reset() {
 }
 
 #[test]
+fn whom_the_ring_passes_by_is_cut_and_counted_once() {
+    let mut log = Log::default();
+    log.send(0, "nour", "omar", "before");
+    let mut instance = log.instance();
+    let (_omar, _lena) = (instance.open("omar", None), instance.open("lena", None));
+    let mut flood: Vec<_> = (0..LIVE_EVENTS_MAX).map(|_| log.send(1, "nour", "omar", "x")).collect();
+    let mut cut = |batch: &mut [Delivery]| instance.0.take(batch, Instant::now()).1;
+    assert_eq!(cut(&mut flood), 0);
+    assert_eq!(cut(&mut [log.send(1, "nour", "omar", "y"), log.send(1, "nour", "omar", "z")]), 1);
+    assert_eq!(cut(&mut [log.send(1, "nour", "omar", "!")]), 0);
+    assert_eq!(instance.0.look_after(Instant::now()).1, 0);
+}
+
+#[test]
 fn entries_that_were_never_read_are_a_reset_for_all() {
     let mut log = Log::default();
     log.send(0, "samer", "lena", "before");

@@ -12,9 +12,11 @@ use tokio_util::sync::CancellationToken;
 pub struct Hangup(CancellationToken);
 
 impl Hangup {
-    /// Cuts the connection; what the client has not taken is thrown away.
-    pub fn cut(&self) {
+    /// Cuts the connection; what the client has not taken is thrown away. `false`: it was cut before.
+    pub fn cut(&self) -> bool {
+        let is_first = !self.is_asked();
         self.0.cancel();
+        is_first
     }
 
     pub(super) fn is_asked(&self) -> bool {

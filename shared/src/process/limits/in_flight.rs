@@ -32,7 +32,7 @@ impl InFlight {
         Self::counting(options.rate_limits, options.in_flight_limit, "requests at once", refused)
     }
 
-    /// The same for event streams.
+    /// The same for event streams. The edge gives all of a token to one process.
     #[must_use]
     pub fn of_streams(rate_limits: Switch, options: &StreamOptions, metrics: &LimitMetrics) -> Self {
         Self::counting(rate_limits, options.stream_limit, "open event streams", metrics.refused("streams"))
