@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use projector::{HotWindow, ParkedCommand};
-use shared::limits::{HOT_WINDOW_BYTES_MIN, HOT_WINDOW_MAX, LOG_RATE_MAX};
+use shared::limits::{HOT_WINDOW_BYTES_MIN, HOT_WINDOW_MAX, LOG_RATE_MAX, ROLLBACK_WINDOW_MAX};
 use shared::process::config::{
     self, ConfigError, IdempotencyOptions, LogOptions, ProcessOptions, ViewOptions,
 };
@@ -45,8 +45,8 @@ pub(crate) enum Command {
     #[command(after_help = "Example: projector generations --json")]
     Generations(Asked),
     /// Read from this generation from now on; it has to be complete
-    #[command(after_help = "Example: projector serve 2")]
-    Serve(Numbered),
+    #[command(after_help = "Example: projector serve 2 --keep 72h")]
+    Serve(Serve),
     /// Remove a generation that is not read; safe to repeat and to interrupt
     #[command(after_help = "Example: projector drop 1")]
     Drop(Numbered),
@@ -218,6 +218,21 @@ pub(crate) struct Numbered {
 
     #[command(flatten)]
     pub(crate) asked: Asked,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// How long the one that served until now is kept up to date, so that readers can go back to it; then projectors
+    /// drop it
+    #[arg(long, default_value = "24h", value_name = "TIME", value_parser = rollback_window)]
+    pub(crate) keep: Duration,
+
+    #[command(flatten)]
+    pub(crate) numbered: Numbered,
+}
+
+fn rollback_window(text: &str) -> Result<Duration, ConfigError> {
+    config::time(text, ROLLBACK_WINDOW_MAX)
 }
 
 /// Where the stores are, and how the answer is shown.

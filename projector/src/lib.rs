@@ -33,7 +33,7 @@ pub use parked::{Listing, Parked, ParkedCommand, ParkedError, Retried, Shown, Wh
 pub use progress::{Progress, Watched};
 pub use projections::project;
 pub use reapplying::{Reapplier, reapply};
-pub use rebuild::{Built, Rebuild, RebuildError};
+pub use rebuild::{Built, Rebuild, RebuildError, retire};
 pub use repair::{Lost, Repair, RepairError, Repaired};
 pub use restore::{Restore, RestoreError, Restored, RestoredPartition};
 pub use run::{Counters, Projector, run};

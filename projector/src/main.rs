@@ -33,7 +33,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Repair(options) => subcommands::repair(options).await,
         Command::Restore(options) => subcommands::restore(options).await,
         Command::Generations(asked) => generations::list(asked).await,
-        Command::Serve(numbered) => generations::serve(numbered).await,
+        Command::Serve(command) => generations::serve(command).await,
         Command::Drop(numbered) => generations::drop(numbered).await,
         Command::Migrate(options) => subcommands::migrate(options).await,
     }

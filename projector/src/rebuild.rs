@@ -4,10 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::clock::{Clock, Timestamp};
 use shared::generation::{Generation, Generations, Groups, State};
-use shared::limits::{DROP_GRACE, PROGRESS_CHECK_INTERVAL, REBUILD_CAUGHT_UP, REBUILD_STANDSTILL_MAX};
+use shared::limits::{
+    DROP_GRACE, GENERATIONS_RETIRED_EVERY, PROGRESS_CHECK_INTERVAL, REBUILD_CAUGHT_UP, REBUILD_STANDSTILL_MAX,
+};
 use shared::ports::{FeedMonitor, FeedStatus, StoreError};
 use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
 
 use crate::verify::{Comparison, Tell, Verifier, VerifyError, verify};
 
@@ -190,23 +194,19 @@ impl Rebuild {
         self.settle(generation, State::Building).await
     }
 
-    /// Drops what is being built, or else what a call that was interrupted has left half dropped.
+    /// Drops what is being built.
     pub async fn cancel(&self) -> Result<Generation, RebuildError> {
-        let generation = match self.building().await? {
-            None => self.first(|state| state == State::Dropping).await?,
-            building => building,
-        };
-        let generation = generation.ok_or(RebuildError::Nothing)?;
+        let generation = self.building().await?.ok_or(RebuildError::Nothing)?;
         self.drop(generation.number).await?;
         Ok(Generation { state: State::Dropped, ..generation })
     }
 
-    /// Readers follow within a second.
-    pub async fn serve(&self, number: u32) -> Result<(), RebuildError> {
+    /// Readers follow within a second. What served until now is kept until then, and [`retire`] drops it.
+    pub async fn serve(&self, number: u32, keep_until: Timestamp) -> Result<(), RebuildError> {
         let state = self.find(number).await?.state;
         match state {
             State::Serving => Ok(()),
-            State::Projecting if self.generations.serve(number).await? => Ok(()),
+            State::Projecting if self.generations.serve(number, keep_until).await? => Ok(()),
             State::Projecting => Err(RebuildError::Changed(number)),
             State::Building | State::Paused | State::Dropping | State::Dropped => {
                 Err(RebuildError::Not { number, state, what: "serve" })
@@ -230,6 +230,9 @@ impl Rebuild {
         }
         // Projectors let go of it; one that still read would make the group again.
         tokio::time::sleep(DROP_GRACE).await;
+        if self.find(number).await?.state == State::Dropped {
+            return Ok(());
+        }
         self.groups.remove(number).await?;
         self.generations.remove(number).await?;
         // Or it is so already, by another one who was faster.
@@ -239,6 +242,18 @@ impl Rebuild {
         } else {
             Err(RebuildError::Changed(number))
         }
+    }
+
+    async fn drop_what_is_over(&self, now: Timestamp) -> Result<(), RebuildError> {
+        for generation in self.generations.list().await? {
+            let Generation { number, state, .. } = generation;
+            let is_begun = generation.is_over(now) && self.generations.expire(number, now).await?;
+            if is_begun || state == State::Dropping {
+                self.drop(number).await?;
+                tracing::info!(generation = number, "dropped");
+            }
+        }
+        Ok(())
     }
 
     /// As it is then; nothing is written where it is so already.
@@ -284,12 +299,22 @@ impl Rebuild {
     }
 
     async fn building(&self) -> Result<Option<Generation>, RebuildError> {
-        self.first(|state| matches!(state, State::Building | State::Paused)).await
-    }
-
-    async fn first(&self, is_wanted: impl Fn(State) -> bool) -> Result<Option<Generation>, RebuildError> {
         let listed = self.generations.list().await?;
-        Ok(listed.into_iter().find(|one| is_wanted(one.state)))
+        Ok(listed.into_iter().find(|one| matches!(one.state, State::Building | State::Paused)))
+    }
+}
+
+/// Drops every generation whose rollback window is over, until shutdown, and finishes what was begun to be dropped
+/// and is not. Every projector does it: a drop may be repeated, and made by several at once.
+pub async fn retire(rebuild: Rebuild, clock: Clock, shutdown: CancellationToken) {
+    let mut looks = tokio::time::interval(GENERATIONS_RETIRED_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while shutdown.run_until_cancelled(looks.tick()).await.is_some() {
+        let dropped = shutdown.run_until_cancelled(rebuild.drop_what_is_over(clock.now())).await;
+        if let Some(Err(error)) = dropped {
+            let error = &error as &dyn std::error::Error;
+            tracing::debug!(error, "cannot drop what is kept no longer; trying again");
+        }
     }
 }
 

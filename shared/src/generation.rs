@@ -6,6 +6,7 @@ use std::fmt;
 use async_trait::async_trait;
 use serde::Serialize;
 
+use crate::clock::Timestamp;
 use crate::ports::StoreError;
 
 /// One full set of view tables, and how it is filled.
@@ -17,6 +18,16 @@ pub struct Generation {
     /// Events per second that one projector applies at most while it is built; `None`: as many as leave the
     /// serving one up to date.
     pub rate: Option<u32>,
+    /// When the rollback window of one that has served ends: then projectors drop it. `None`: it has not, or does.
+    pub kept_until: Option<Timestamp>,
+}
+
+impl Generation {
+    /// It has served, and its rollback window is over.
+    #[must_use]
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.state == State::Projecting && self.kept_until.is_some_and(|end| end <= now)
+    }
 }
 
 /// ```text
@@ -103,15 +114,19 @@ pub trait Generations: Send + Sync {
     /// are used by the next.
     async fn add(&self, rate: Option<u32>) -> Result<Generation, StoreError>;
 
-    /// `false`: it is not in the state `from`, and nothing was changed. Not for [`State::Serving`].
+    /// `false`: it is not in the state `from`, and nothing was changed. Not for [`State::Serving`]. Ends its rollback
+    /// window.
     async fn change(&self, number: u32, from: State, to: State) -> Result<bool, StoreError>;
 
     /// Sets [`Generation::rate`]. `false`: it is not [`State::Building`], and nothing was changed.
     async fn limit(&self, number: u32, rate: Option<u32>) -> Result<bool, StoreError>;
 
     /// The one that serves from now on, while it is [`State::Projecting`]; the one that served until now goes on
-    /// [`State::Projecting`]. `false`: it is in another state, and nothing was changed.
-    async fn serve(&self, number: u32) -> Result<bool, StoreError>;
+    /// [`State::Projecting`], until `keep_until` at least. `false`: it is in another state, and nothing was changed.
+    async fn serve(&self, number: u32, keep_until: Timestamp) -> Result<bool, StoreError>;
+
+    /// [`State::Dropping`], if [`Generation::is_over`] by now. `false`: it is not, and nothing was changed.
+    async fn expire(&self, number: u32, now: Timestamp) -> Result<bool, StoreError>;
 
     /// Removes what a generation that is [`State::Dropping`] has in the store. May be repeated.
     async fn remove(&self, number: u32) -> Result<(), StoreError>;

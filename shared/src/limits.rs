@@ -230,6 +230,10 @@ pub const VIEWS_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const VIEWS_RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// How long a change of the serving generation may go unnoticed.
 pub const GENERATION_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// How long a generation that has served may be kept at most, so that readers can go back to it.
+pub const ROLLBACK_WINDOW_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
+/// How often a projector looks whether one is to be dropped.
+pub const GENERATIONS_RETIRED_EVERY: Duration = Duration::from_secs(1);
 /// Events per second that `--rate` of a rebuild and of a comparison may say.
 pub const LOG_RATE_MAX: u32 = 1_000_000;
 /// While the serving generation is behind by more than this, another one is not built.

@@ -16,6 +16,7 @@ use crate::rolled_back::partition_of;
 e2e::real_scenarios!(
     a_generation_is_built_and_served_and_dropped_under_load,
     every_instance_follows_a_switch,
+    what_served_before_is_dropped_when_its_time_is_over,
     a_killed_rebuild_is_gone_on_with_and_a_second_one_is_refused,
     a_rebuild_is_paused_resumed_and_cancelled,
     killed_at_every_stage_it_is_finished_right,
@@ -107,6 +108,37 @@ async fn every_instance_follows_a_switch() {
     app.finish().await;
 }
 
+async fn what_served_before_is_dropped_when_its_time_is_over() {
+    let app = TestApp::start(Backend::Real).await;
+    let (samer, lena) = (app.register("samer").await, app.register("lena").await);
+    samer.send(&lena, "hi").await;
+    app.processes().done(&["rebuild"]).await;
+    app.processes().done(&["serve", "2"]).await;
+    let kept =
+        async |number: usize| app.processes().done(&["generations"]).await[number - 1]["kept_until"].clone();
+    assert!(kept(1).await.is_string() && kept(2).await.is_null());
+    app.processes().done(&["serve", "1"]).await;
+    assert!(kept(1).await.is_null() && kept(2).await.is_string());
+
+    app.processes().done(&["serve", "2", "--keep", "1s"]).await;
+    eventually("its time is over", async || (states(&app).await[0] == "dropping").then_some(())).await;
+    for name in ["projector-1", "projector-2"] {
+        app.processes().kill(name).await;
+    }
+    assert_eq!(states(&app).await, ["dropping", "serving"]);
+    for name in ["projector-1", "projector-2"] {
+        app.processes().restart(name).await;
+    }
+    within(Duration::from_secs(60), "it is dropped", async || {
+        (states(&app).await == ["dropped", "serving"]).then_some(())
+    })
+    .await;
+    nothing_is_left_of(&app, 1).await;
+    lena.send(&samer, "ho").await;
+    assert_eq!(samer.conversation(&lena).await.len(), 2);
+    app.finish().await;
+}
+
 /// The process ends within the time.
 async fn ended(process: &mut Process) -> bool {
     let status = within(Duration::from_secs(30), "it ends", async || process.exit_status().unwrap()).await;
@@ -166,11 +198,6 @@ async fn a_rebuild_is_paused_resumed_and_cancelled() {
     says(&rebuild, "generation 2 paused: ").await;
     assert_eq!(app.processes().done(&["rebuild", "--resume"]).await["state"], "building");
     says(&rebuild, "generation 2 building: ").await;
-    // As one that was killed leaves it.
-    let dropping = "UPDATE {keyspace}.generations SET state = 'dropping' WHERE register = 'views' AND number = 2 \
-                    IF state = 'building'";
-    spoil(app.processes(), &[dropping]).await;
-    assert_eq!(states(&app).await, ["serving", "dropping"]);
     assert_eq!(app.processes().done(&["rebuild", "--cancel"]).await["state"], "dropped");
     assert!(!ended(&mut rebuild).await, "{}", rebuild.output());
     assert!(rebuild.output().contains("so it cannot be built"), "{}", rebuild.output());

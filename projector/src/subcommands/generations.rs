@@ -8,6 +8,8 @@ use projector::{Bar, Comparison, Rebuild, print};
 use serde::Serialize;
 use shared::Clock;
 use shared::generation::{Generation, State};
+use storage::cassandra::Cassandra;
+use storage::redis::Redis;
 
 use super::stores::{Stores, verifier};
 use crate::config::{self, Asked, Instead, Numbered};
@@ -70,14 +72,19 @@ async fn prove(generation: u32, rebuild: &Rebuild) -> Result<Comparison> {
 pub(crate) async fn list(asked: Asked) -> Result<()> {
     let generations = administer(&asked, async |rebuild| Ok(rebuild.generations.list().await?)).await?;
     print(asked.json, &generations, |generations| {
-        let line = |one: &Generation| format!("{:<12} {}\n", one.number, one.state);
+        let kept = |until| format!(", kept until {until}");
+        let line = |one: &Generation| {
+            format!("{:<12} {}{}\n", one.number, one.state, one.kept_until.map(kept).unwrap_or_default())
+        };
         format!("{:<12} state\n{}", "generation", generations.iter().map(line).collect::<String>())
     })?;
     Ok(())
 }
 
-pub(crate) async fn serve(Numbered { number, asked }: Numbered) -> Result<()> {
-    administer(&asked, async |rebuild| Ok(rebuild.serve(number).await?)).await?;
+pub(crate) async fn serve(config::Serve { keep, numbered }: config::Serve) -> Result<()> {
+    let Numbered { number, asked } = numbered;
+    let keep_until = Clock::system().now().plus(keep);
+    administer(&asked, async |rebuild| Ok(rebuild.serve(number, keep_until).await?)).await?;
     Ok(print(asked.json, &Outcome { generation: number, state: State::Serving }, Outcome::line)?)
 }
 
@@ -88,13 +95,13 @@ pub(crate) async fn drop(Numbered { number, asked }: Numbered) -> Result<()> {
 
 async fn administer<T>(asked: &Asked, act: impl AsyncFnOnce(&Rebuild) -> Result<T>) -> Result<T> {
     let stores = Stores::open(asked).await?;
-    let done = act(&rebuild_of(&stores)).await;
+    let done = act(&rebuild_of(&stores.redis, &stores.cassandra)).await;
     stores.lifecycle.drain().await;
     done
 }
 
-pub(super) fn rebuild_of(stores: &Stores) -> Rebuild {
-    let (redis, cassandra) = (stores.redis.clone(), stores.cassandra.clone());
+pub(super) fn rebuild_of(redis: &Redis, cassandra: &Cassandra) -> Rebuild {
+    let (redis, cassandra) = (redis.clone(), cassandra.clone());
     Rebuild {
         generations: Arc::new(cassandra.generations()),
         groups: Arc::new(redis.groups()),

@@ -29,7 +29,7 @@ pub(crate) async fn repair(options: config::Repair) -> Result<()> {
     let lost = if apply {
         // Of two at once each would append what the other has appended already.
         let applied = async { anyhow::Ok(repair.apply().await?) };
-        rebuild_of(&stores).alone(applied).await?
+        rebuild_of(&stores.redis, &stores.cassandra).alone(applied).await?
     } else {
         repair.look().await?
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use projector::{
     ArchiveCounters, Archiver, Counters, Filler, Makes, Paced, Progress, Projector, Reapplier, StormGuard,
-    Watched, keep_archive,
+    Watched, keep_archive, retire,
 };
 use shared::Clock;
 use shared::generation::{Generation, State};
@@ -17,6 +17,7 @@ use storage::archive;
 use storage::cassandra::Cassandra;
 use storage::redis::{self, Redis};
 
+use super::generations::rebuild_of;
 use super::stores::{connect, monitor};
 use crate::config::Run;
 
@@ -46,6 +47,8 @@ pub(crate) async fn run(options: Run) -> Result<()> {
         progress: progress.clone(),
     };
     lifecycle.spawn(keep_archive(archiver, lifecycle.shutdown.clone()));
+    let retiring = retire(rebuild_of(&redis, &cassandra), Clock::system(), lifecycle.shutdown.clone());
+    lifecycle.spawn(retiring);
     let filler = Filler {
         generations: Arc::new(cassandra.generations()),
         makes: Box::new(Consumers {
@@ -75,7 +78,7 @@ struct Consumers {
 
 impl Makes for Consumers {
     fn projectors(&self, generation: Generation) -> Vec<Projector> {
-        let Generation { number, state, rate } = generation;
+        let Generation { number, state, rate, .. } = generation;
         let guard = (!self.park_storms).then(StormGuard::default);
         let projector = |consumer| {
             let consumer = format!("{}/{consumer}", self.name);

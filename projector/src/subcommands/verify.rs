@@ -17,7 +17,7 @@ pub(crate) async fn verify(options: config::Verify) -> Result<()> {
     if let Some(rate) = options.rate {
         verifier.log = Arc::new(PacedScan::new(verifier.log.clone(), rate));
     }
-    let done = compare(&verifier, asked.json, &rebuild_of(&stores)).await;
+    let done = compare(&verifier, asked.json, &rebuild_of(&stores.redis, &stores.cassandra)).await;
     stores.lifecycle.drain().await;
     done
 }

@@ -8,13 +8,15 @@ use async_trait::async_trait;
 use scylla::client::session::Session;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
+use scylla::value::CqlTimestamp;
+use shared::Timestamp;
 use shared::generation::{self, Generation, State};
 use shared::limits::REBUILD_CLAIM_LIFETIME;
 use shared::ports::StoreError;
 
 use super::connection::Connection;
 use super::locks::{self, is_applied};
-use super::statement::{prepare, read};
+use super::statement::{Value, prepare, read};
 use super::{Options, STORE, error, schema};
 
 /// The one partition of the register.
@@ -27,7 +29,22 @@ const REBUILD: &str = "rebuild";
 /// dropped must not begin to serve meanwhile.
 const BOTH: &str = "BEGIN BATCH \
     UPDATE {keyspace}.generations SET serving = ? WHERE register = ? IF serving = ?; \
-    UPDATE {keyspace}.generations SET state = ? WHERE register = ? AND number = ? IF state = ?; \
+    UPDATE {keyspace}.generations SET state = ?, kept_until = null WHERE register = ? AND number = ? \
+    IF state = ?; \
+    APPLY BATCH";
+
+/// Likewise, if its rollback window is over.
+const EXPIRE: &str = "BEGIN BATCH \
+    UPDATE {keyspace}.generations SET serving = ? WHERE register = ? IF serving = ?; \
+    UPDATE {keyspace}.generations SET state = ?, kept_until = null WHERE register = ? AND number = ? \
+    IF state = ? AND kept_until <= ?; \
+    APPLY BATCH";
+
+/// Which one serves, if it is complete, and until when the one before it is kept.
+const SERVE: &str = "BEGIN BATCH \
+    UPDATE {keyspace}.generations SET serving = ? WHERE register = ? IF serving = ?; \
+    UPDATE {keyspace}.generations SET kept_until = null WHERE register = ? AND number = ? IF state = ?; \
+    UPDATE {keyspace}.generations SET kept_until = ? WHERE register = ? AND number = ?; \
     APPLY BATCH";
 
 /// A handle to the register.
@@ -73,7 +90,7 @@ impl generation::Generations for Generations {
         let row = (REGISTER, number.cast_signed(), State::Building.name(), stored(rate));
         if self.write(insert, row).await? {
             self.connection.learns_of(number).await;
-            Ok(Generation { number, state: State::Building, rate })
+            Ok(Generation { number, state: State::Building, rate, kept_until: None })
         } else {
             let what = format!("generation {number} was made by somebody else just now");
             Err(StoreError::Unfit { store: STORE, what })
@@ -95,10 +112,20 @@ impl generation::Generations for Generations {
         self.write(update, (stored(rate), key.0, key.1, State::Building.name())).await
     }
 
-    async fn serve(&self, number: u32) -> Result<bool, StoreError> {
-        let (serving, complete) = (self.serving().await?, State::Projecting.name());
-        let number = number.cast_signed();
-        self.write(BOTH, (number, REGISTER, serving, complete, REGISTER, number, complete)).await
+    async fn serve(&self, number: u32, keep_until: Timestamp) -> Result<bool, StoreError> {
+        let (serving, number) = (self.serving().await?, number.cast_signed());
+        if serving == number {
+            return Ok(false);
+        }
+        let (complete, kept) = (State::Projecting.name(), Value::time(keep_until)?);
+        let values = (number, REGISTER, serving, REGISTER, number, complete, kept, REGISTER, serving);
+        self.write(SERVE, values).await
+    }
+
+    async fn expire(&self, number: u32, now: Timestamp) -> Result<bool, StoreError> {
+        let (serving, number) = (self.serving().await?, number.cast_signed());
+        let (from, to) = (State::Projecting.name(), State::Dropping.name());
+        self.write(EXPIRE, (serving, REGISTER, serving, to, REGISTER, number, from, Value::time(now)?)).await
     }
 
     async fn remove(&self, number: u32) -> Result<(), StoreError> {
@@ -157,7 +184,8 @@ pub(super) struct Table {
 impl Table {
     pub(super) async fn prepare(session: &Session, keyspace: &str) -> Result<Self, StoreError> {
         let select = format!(
-            "SELECT number, state, serving, rate FROM {keyspace}.generations WHERE register = '{REGISTER}'"
+            "SELECT number, state, serving, rate, kept_until FROM {keyspace}.generations \
+             WHERE register = '{REGISTER}'"
         );
         Ok(Self { select: prepare(session, &select).await? })
     }
@@ -167,16 +195,20 @@ impl Table {
         let rows = read(session, &self.select, ()).await?;
         let mut generations = Vec::with_capacity(rows.rows_num());
         let rows = rows
-            .rows::<(Option<i32>, Option<&str>, Option<i32>, Option<i32>)>()
+            .rows::<(Option<i32>, Option<&str>, Option<i32>, Option<i32>, Option<CqlTimestamp>)>()
             .map_err(|error| error::unfit(&error))?;
         for row in rows {
             // Before the first generation there is a row of the common column alone, and before a new one has its
             // state there may be one without.
-            let (Some(number), Some(state), serving, rate) = row.map_err(error::damaged)? else { continue };
+            let (Some(number), Some(state), serving, rate, kept) = row.map_err(error::damaged)? else {
+                continue;
+            };
             let state = if serving == Some(number) { State::Serving } else { known(number, state)? };
             let number = u32::try_from(number).map_err(error::damaged)?;
             let rate = rate.map(u32::try_from).transpose().map_err(error::damaged)?;
-            generations.push(Generation { number, state, rate });
+            let kept = kept.map(|CqlTimestamp(kept)| kept.try_into().map(Timestamp));
+            let kept_until = kept.transpose().map_err(error::damaged)?;
+            generations.push(Generation { number, state, rate, kept_until });
         }
         Ok(generations)
     }

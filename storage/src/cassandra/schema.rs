@@ -30,6 +30,7 @@ const FILES: &[File] = &[
     File { version: 3, name: "0003_rebuild.cql", text: include_str!("../../../cql/0003_rebuild.cql") },
     File { version: 4, name: "0004_archive.cql", text: include_str!("../../../cql/0004_archive.cql") },
     File { version: 5, name: "0005_seen.cql", text: include_str!("../../../cql/0005_seen.cql") },
+    File { version: 6, name: "0006_kept.cql", text: include_str!("../../../cql/0006_kept.cql") },
 ];
 
 const NEWEST: i32 = FILES[FILES.len() - 1].version;

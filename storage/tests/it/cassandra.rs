@@ -114,7 +114,7 @@ async fn a_migration_is_done_once() {
     assert_eq!((again.files.len(), again.version), (0, first.version));
     let connected = Connected::to(&options).await;
     let generations = connected.cassandra.generations().list().await.unwrap();
-    assert_eq!(generations, [Generation { number: 1, state: State::Serving, rate: None }]);
+    assert_eq!(generations, [Generation { number: 1, state: State::Serving, rate: None, kept_until: None }]);
 }
 
 #[tokio::test]

@@ -11,6 +11,9 @@ use tokio::sync::watch;
 
 use super::{Connected, options};
 
+/// Until when what served is kept.
+const KEPT: Timestamp = Timestamp(1_000);
+
 /// Connecting anew takes some more.
 const FOLLOWED_WITHIN: std::time::Duration = GENERATION_CHECK_INTERVAL.saturating_mul(20);
 
@@ -37,13 +40,13 @@ async fn a_generation_goes_from_state_to_state() {
     let (building, projecting) = (State::Building, State::Projecting);
     assert!(!register.change(1, State::Serving, State::Dropping).await.unwrap());
     assert!(!register.change(1, projecting, State::Dropping).await.unwrap(), "it serves");
-    assert!(!register.serve(2).await.unwrap());
+    assert!(!register.serve(2, KEPT).await.unwrap());
     is(&[(1, State::Serving)]).await;
 
     let added = register.add(Some(7)).await.unwrap();
-    assert_eq!(added, Generation { number: 2, state: building, rate: Some(7) });
+    assert_eq!(added, Generation { number: 2, state: building, rate: Some(7), kept_until: None });
     assert_eq!(register.list().await.unwrap()[1], added);
-    assert!(!register.serve(2).await.unwrap(), "it is not complete");
+    assert!(!register.serve(2, KEPT).await.unwrap(), "it is not complete");
     assert!(!register.change(2, projecting, State::Dropping).await.unwrap(), "it is in another state");
     assert!(register.limit(2, None).await.unwrap());
     assert_eq!(register.list().await.unwrap()[1].rate, None);
@@ -61,12 +64,24 @@ async fn a_generation_goes_from_state_to_state() {
     cassandra.writer(2).apply(user("ben"), &[]).await.unwrap();
     let reads = async |name: &str| cassandra.reader().user(&name.parse().unwrap()).await.unwrap().is_some();
     assert!(reads("anna").await && !reads("ben").await);
-    assert!(register.serve(2).await.unwrap());
+    assert!(register.serve(2, KEPT).await.unwrap());
     is(&[(1, projecting), (2, State::Serving)]).await;
     eventually("readers follow", async || reads("ben").await && !reads("anna").await).await;
 
-    assert!(register.change(1, projecting, State::Dropping).await.unwrap());
-    assert!(!register.serve(1).await.unwrap(), "it is being dropped");
+    let kept = async || register.list().await.unwrap().iter().map(|one| one.kept_until).collect::<Vec<_>>();
+    assert_eq!(kept().await, [Some(KEPT), None]);
+    assert!(register.serve(1, KEPT).await.unwrap());
+    assert_eq!(kept().await, [None, Some(KEPT)]);
+    assert!(!register.expire(1, KEPT).await.unwrap(), "it serves");
+    assert!(register.change(2, projecting, building).await.unwrap());
+    assert!(register.change(2, building, projecting).await.unwrap());
+    assert_eq!(kept().await, [None, None], "it is another one than the one that served");
+    assert!(!register.expire(2, KEPT).await.unwrap());
+    assert!(register.serve(2, KEPT).await.unwrap());
+    assert!(!register.expire(1, Timestamp(KEPT.0 - 1)).await.unwrap(), "its time is not over");
+    assert!(register.expire(1, KEPT).await.unwrap());
+    assert_eq!(kept().await, [None, None]);
+    assert!(!register.serve(1, KEPT).await.unwrap(), "it is being dropped");
     register.remove(1).await.unwrap();
     register.remove(1).await.unwrap();
     assert!(register.change(1, State::Dropping, State::Dropped).await.unwrap());
@@ -127,10 +142,10 @@ async fn a_generation_is_read_beside_its_own_log() {
     assert!(register.change(2, State::Building, State::Projecting).await.unwrap());
     cassandra.seen(2).follow(&[0, 1], &epoch("b")).await.unwrap();
     assert!(read(false).await, "it does not serve");
-    assert!(register.serve(2).await.unwrap());
+    assert!(register.serve(2, KEPT).await.unwrap());
     eventually("it serves", async || read(true).await).await;
     eventually("it is told", async || *origin.borrow() == Origin::Log(epoch("b"))).await;
-    assert!(register.serve(1).await.unwrap());
+    assert!(register.serve(1, KEPT).await.unwrap());
     eventually("the first one serves again", async || read(false).await).await;
     found.send_replace(Some(epoch("a")));
     assert!(read(true).await);
