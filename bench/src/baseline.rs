@@ -54,7 +54,7 @@ pub(crate) enum Baseline {
         #[arg(long)]
         body: PathBuf,
     },
-    /// A page of the timeline, by the bare driver
+    /// A page of the timeline or an inbox, by the bare driver
     Select {
         #[arg(long)]
         listen: SocketAddr,

@@ -1,6 +1,9 @@
-//! `GET` → one round trip to Redis → ready bytes; and `GET` → the bare driver's rows → JSON, ready for nobody else.
+//! `GET` → one round trip to Redis → ready bytes; and `GET` → the bare driver's rows → JSON, ready for nobody else: those
+//! of a page, or of an inbox.
 
+use std::cmp::Reverse;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use axum::Router;
@@ -14,6 +17,7 @@ use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlTimestamp;
 use serde::{Deserialize, Serialize};
 use shared::clock::Timestamp;
+use shared::limits::PAGE_CONVERSATIONS_DEFAULT;
 use shared::view::timeline::bucket;
 
 use super::drain;
@@ -59,10 +63,29 @@ struct Message<'a> {
     timestamp: Timestamp,
 }
 
-struct Table {
+#[derive(Deserialize)]
+struct AskedInbox {
+    owner: String,
+}
+
+/// As the system shows it.
+#[derive(Serialize)]
+struct Summary<'a> {
+    peer: &'a str,
+    head_seq: i64,
+    read_seq: i64,
+    unread: i64,
+    last: Message<'a>,
+}
+
+/// Peer; seq, id, sender, content and time of the last message; the owner's own last, and his mark.
+type InboxRow<'a> = (&'a str, i64, &'a str, &'a str, &'a str, CqlTimestamp, Option<i64>, Option<i64>);
+
+struct Tables {
     session: Session,
     in_one: PreparedStatement,
     in_several: PreparedStatement,
+    inbox: PreparedStatement,
 }
 
 /// Reads the tables of `keyspace`.
@@ -73,16 +96,25 @@ pub(super) async fn select(node: &str, keyspace: &str) -> Result<Router> {
     let in_one = session.prepare(format!("{select} WHERE conversation = ? AND bucket = ? {range}")).await?;
     let in_several =
         session.prepare(format!("{select} WHERE conversation = ? AND bucket IN ? {range}")).await?;
-    let table = std::sync::Arc::new(Table { session, in_one, in_several });
-    Ok(Router::new().route("/messages", get(selected_page)).with_state(table))
+    let inbox = "SELECT peer, seq, id, sender, content, sent_at, own_seq, read_mark";
+    let inbox = session.prepare(format!("{inbox} FROM {keyspace}.inbox WHERE owner = ?")).await?;
+    let tables = Arc::new(Tables { session, in_one, in_several, inbox });
+    let router =
+        Router::new().route("/messages", get(selected_page)).route("/conversations", get(selected_inbox));
+    Ok(router.with_state(tables))
 }
 
-async fn selected_page(State(table): State<std::sync::Arc<Table>>, Query(asked): Query<Asked>) -> Answer {
-    let page = table.read(&asked).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+async fn selected_page(State(tables): State<Arc<Tables>>, Query(asked): Query<Asked>) -> Answer {
+    let page = tables.read(&asked).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
     Ok((JSON, page))
 }
 
-impl Table {
+async fn selected_inbox(State(tables): State<Arc<Tables>>, Query(asked): Query<AskedInbox>) -> Answer {
+    let page = tables.read_inbox(&asked.owner).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    Ok((JSON, page))
+}
+
+impl Tables {
     async fn read(&self, asked: &Asked) -> Result<Bytes> {
         let Asked { sender, recipient, before, limit } = asked;
         let (low, high) = if sender < recipient { (sender, recipient) } else { (recipient, sender) };
@@ -109,5 +141,22 @@ impl Table {
         }
         page.sort_unstable_by_key(|message| message.seq);
         Ok(serde_json::to_vec(&page)?.into())
+    }
+
+    /// All rows, as nobody knows which are the newest; of them the first page.
+    async fn read_inbox(&self, owner: &str) -> Result<Bytes> {
+        let rows = self.session.execute_unpaged(&self.inbox, (owner,)).await?.into_rows_result()?;
+        let mut inbox = Vec::with_capacity(rows.rows_num());
+        for row in rows.rows::<InboxRow<'_>>()? {
+            let (peer, seq, id, sender, content, sent_at, own_seq, read_mark) = row?;
+            let recipient = if sender == owner { peer } else { owner };
+            let timestamp = Timestamp(sent_at.0.cast_unsigned());
+            let last = Message { id, seq, sender, recipient, content, timestamp };
+            let read_seq = own_seq.max(read_mark).unwrap_or_default();
+            inbox.push(Summary { peer, head_seq: seq, read_seq, unread: (seq - read_seq).max(0), last });
+        }
+        inbox.sort_unstable_by_key(|summary| (Reverse(summary.last.timestamp.0), summary.peer));
+        inbox.truncate(usize::try_from(PAGE_CONVERSATIONS_DEFAULT)?);
+        Ok(serde_json::to_vec(&inbox)?.into())
     }
 }
