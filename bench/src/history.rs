@@ -47,10 +47,15 @@ impl Written {
 pub(crate) async fn write(
     session: &Session,
     views: &str,
-    (redis_url, key_prefix): (&str, &str),
+    log: (&str, &str),
     conversations: &[Written],
 ) -> Result<()> {
     write_rows(session, views, conversations).await?;
+    set_heads(log, conversations)
+}
+
+/// Puts every head beside the log.
+pub(crate) fn set_heads((redis_url, key_prefix): (&str, &str), conversations: &[Written]) -> Result<()> {
     let heads: Result<Vec<_>> =
         conversations.iter().map(|written| Ok((written.conversation()?, written.messages))).collect();
     population::set_heads(redis_url, key_prefix, &heads?)

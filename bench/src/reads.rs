@@ -8,7 +8,7 @@ use crate::sends::{Always, Requests, Source, name};
 /// Messages on a page.
 pub(crate) const LIMIT: u64 = 50;
 /// From one page to the next. A prime that divides no number of pages here, so that every page has its turn.
-const STRIDE: u64 = 7_919;
+pub(crate) const STRIDE: u64 = 7_919;
 
 /// The same request again and again.
 pub(crate) fn same(path: &str, token: &str) -> Arc<dyn Source> {

@@ -20,6 +20,10 @@ use crate::stage::{self, SYSTEM, Stage};
 use crate::usage::{self, Part};
 use crate::views::{Views, views_of};
 
+mod cold_newest;
+
+use cold_newest::ColdNewest;
+
 const CONNECTIONS: [usize; 2] = [64, 256];
 /// Of figures that compare one kind of page with another.
 const USUAL_CONNECTIONS: usize = CONNECTIONS[0];
@@ -85,17 +89,26 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     let questions = questions(stage, (&redis_url, key_prefix), &token, large).await?;
 
     let measurements: usize = questions.iter().map(|one| one.servers.len() * one.connections.len()).sum();
-    stage.progress.expect((1 + stage.settings.rounds) * measurements);
+    let rounds = stage.settings.rounds;
+    stage.progress.expect((1 + rounds) * measurements + rounds * cold_newest::KINDS.len());
     stage.progress.say("warming up");
     let mut unrecorded = Findings::default();
     for question in &questions {
         ask_all(stage, &servers, question, 0, &mut unrecorded).await?;
     }
+    let cold_newest = ColdNewest {
+        views: &views,
+        log: (&redis_url, key_prefix),
+        keyspace: &keyspace,
+        token: &token,
+        large,
+    };
     let mut findings = Findings::default();
-    for round in 1..=stage.settings.rounds {
+    for round in 1..=rounds {
         for question in &questions {
             ask_all(stage, &servers, question, round, &mut findings).await?;
         }
+        cold_newest.measure(stage, round, &mut findings).await?;
     }
     add_figures(&mut findings);
     Ok(findings)
@@ -307,6 +320,7 @@ fn add_figures(findings: &mut Findings) {
             findings.figure(format!("{whose}{name}"), cost);
         }
     }
+    cold_newest::add_figures(findings);
     let small = |server: &str| rate(findings, "cold page of 100", USUAL_CONNECTIONS, server);
     let cost = small(ALONE) / small(SYSTEM);
     findings.figure("cost_beside_others", cost);
