@@ -150,7 +150,8 @@ pub(crate) struct Of {
 
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// Events per second that it reads of the log at most; as many as it can, unless told otherwise
+    /// Events of the log, and then rows, that it reads per second at most; as many as leave those who use the system
+    /// alone, unless told otherwise
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(LOG_RATE_MAX)))]
     pub(crate) rate: Option<u32>,
 
@@ -160,8 +161,8 @@ pub(crate) struct Verify {
 
 #[derive(Debug, Args)]
 pub(crate) struct Rebuild {
-    /// Events per second that each projector applies to it at most; as many as leave the views that are read up to
-    /// date, unless told otherwise
+    /// Events per second that each projector applies to it at most, and that are compared; as many as leave those who
+    /// use the system alone, unless told otherwise
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(LOG_RATE_MAX)))]
     pub(crate) rate: Option<u32>,
 

@@ -28,7 +28,7 @@ pub use answer::print;
 pub use archiving::{ArchiveCounters, Archiver, HotWindow, keep_archive};
 pub use bar::Bar;
 pub use filling::{Filler, Makes};
-pub use pace::{Paced, PacedScan};
+pub use pace::Paced;
 pub use parked::{Listing, Parked, ParkedCommand, ParkedError, Retried, Shown, Which};
 pub use progress::{Progress, Watched};
 pub use projections::project;

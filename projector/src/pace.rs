@@ -1,16 +1,15 @@
 //! How fast a generation is built: not faster than it was told; and if it was told nothing, in small bites with rests
 //! between them while others use the system, so that live traffic keeps its latency. It waits while the generations that
-//! are complete are behind. It is a feed that holds back; the consumer behind it knows nothing of it. A comparison reads
-//! the log of such a kind.
+//! are complete are behind. It is a feed that holds back; the consumer behind it knows nothing of it. How fast a
+//! comparison reads is in `verify/pace.rs`.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use shared::limits::{
     CONSUMERS_PER_PROJECTOR, FEED_WAIT_MAX, REBUILD_BITE_EVENTS_MAX, REBUILD_RESTS_FOR, REBUILD_YIELDS_AT,
 };
-use shared::ports::{Delivery, EventFeed, LogScan, Span, StoreError};
+use shared::ports::{Delivery, EventFeed, StoreError};
 use tokio::time::Instant;
 
 use crate::progress::Progress;
@@ -95,43 +94,6 @@ impl Pace {
         if self.rate.is_none() && self.live.moves() {
             self.due = now + now.saturating_duration_since(self.taken) * REBUILD_RESTS_FOR;
         }
-    }
-}
-
-/// The log, read no faster than it was told.
-pub struct PacedScan {
-    log: Arc<dyn LogScan>,
-    /// Events per second.
-    rate: u32,
-    /// When what was read so far may have been read.
-    due: Mutex<Instant>,
-}
-
-impl PacedScan {
-    #[must_use]
-    pub fn new(log: Arc<dyn LogScan>, rate: u32) -> Self {
-        Self { log, rate: rate.max(1), due: Mutex::new(Instant::now()) }
-    }
-
-    fn note(&self, events: usize) -> Instant {
-        let events = u32::try_from(events).unwrap_or(u32::MAX);
-        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        *due = (*due).max(Instant::now()) + Duration::from_secs(1) * events / self.rate;
-        *due
-    }
-}
-
-#[async_trait]
-impl LogScan for PacedScan {
-    async fn extent(&self) -> Result<Vec<Span>, StoreError> {
-        self.log.extent().await
-    }
-
-    async fn page(&self, span: &Span, events_max: usize) -> Result<Vec<Delivery>, StoreError> {
-        let page = self.log.page(span, events_max).await?;
-        let due = self.note(page.len());
-        tokio::time::sleep_until(due).await;
-        Ok(page)
     }
 }
 

@@ -377,8 +377,12 @@ pub const SCAN_PARTS: u16 = 64;
 pub const SCAN_PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A page is asked for again for so long.
 pub const SCAN_PATIENCE: Duration = Duration::from_secs(30);
-/// How often a comparison looks whether the views have got as far as it wants to read.
+/// How often a comparison looks whether the views have got as far as it wants to read, and then whether anything is
+/// applied.
 pub const VERIFY_POLL: Duration = Duration::from_millis(100);
+/// How many times as long as a page took its reader rests after it, while anything is applied: all of them together read
+/// for as long as one would.
+pub const VERIFY_RESTS_FOR: u32 = 3;
 /// Views that apply nothing for so long will not get there.
 pub const VERIFY_STANDSTILL_MAX: Duration = Duration::from_secs(30);
 /// Of the log, that `projector repair` holds at once: about 150 bytes each. Where there are more it compares a part of all

@@ -309,8 +309,12 @@ async fn planted_rows_keep_a_generation_from_serving() {
     let extra = "INSERT INTO {keyspace}_g2.timeline (conversation, bucket, seq, id, sender, content, sent_at) \
                  VALUES ('lena:samer', 0, 77, '01KAQ3V6B4Y6V3Z9T8S7R6Q5P4', 'lena', 'forged', 0) USING TIMESTAMP 9999";
     spoil(app.processes(), &[&wrong, &missing, extra]).await;
-    assert!(!ended(&mut rebuild).await, "{}", rebuild.output());
-    let output = rebuild.output();
+    // It would compare as slowly.
+    rebuild.kill().unwrap();
+    forget_claim(&app).await;
+    let rebuilt = app.processes().projector(&["rebuild"]).await;
+    assert!(!rebuilt.status.success(), "{rebuilt:?}");
+    let output = output(&rebuilt);
     for said in [
         "timeline lena:samer 12: other content",
         "timeline lena:samer 15: missing",

@@ -45,7 +45,7 @@ pub(crate) async fn rebuild(command: config::Rebuild) -> Result<()> {
 
 async fn build(rate: Option<u32>, json: bool, rebuild: &Rebuild) -> Result<()> {
     let generation = rebuild.begin(rate).await?.number;
-    let proved = prove(generation, rebuild).await;
+    let proved = prove(generation, rate, rebuild).await;
     if proved.as_ref().is_ok_and(Comparison::is_clean) {
         rebuild.complete(generation).await?;
     }
@@ -59,8 +59,8 @@ async fn build(rate: Option<u32>, json: bool, rebuild: &Rebuild) -> Result<()> {
 }
 
 /// Waits until it is filled, and compares it with the log.
-async fn prove(generation: u32, rebuild: &Rebuild) -> Result<Comparison> {
-    let (verifier, bar) = ((rebuild.verifier)(generation), Bar::new());
+async fn prove(generation: u32, rate: Option<u32>, rebuild: &Rebuild) -> Result<Comparison> {
+    let (verifier, bar) = ((rebuild.verifier)(generation).paced(rate), Bar::new());
     let compared = match rebuild.follow(&verifier, |built| bar.built(built)).await {
         Ok(()) => rebuild.prove(&verifier, &|step| bar.step(step)).await,
         Err(error) => Err(error),

@@ -1,9 +1,7 @@
 //! `projector verify`: compares one generation with the log.
 
-use std::sync::Arc;
-
 use anyhow::{Result, bail};
-use projector::{Bar, Comparison, PacedScan, Rebuild, Verifier, print};
+use projector::{Bar, Comparison, Rebuild, Verifier, print};
 
 use super::generations::rebuild_of;
 use super::stores::{Stores, verifier};
@@ -13,10 +11,7 @@ pub(crate) async fn verify(options: config::Verify) -> Result<()> {
     let Of { generation, asked } = options.of;
     let stores = Stores::open(&asked).await?;
     let generation = stores.known(generation).await?;
-    let mut verifier = verifier(&stores.redis, &stores.cassandra, generation);
-    if let Some(rate) = options.rate {
-        verifier.log = Arc::new(PacedScan::new(verifier.log.clone(), rate));
-    }
+    let verifier = verifier(&stores.redis, &stores.cassandra, generation).paced(options.rate);
     let done = compare(&verifier, asked.json, &rebuild_of(&stores.redis, &stores.cassandra)).await;
     stores.lifecycle.drain().await;
     done

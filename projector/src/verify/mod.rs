@@ -23,6 +23,7 @@ mod fold;
 mod ledger;
 mod names;
 mod offsets;
+mod pace;
 mod report;
 mod rows;
 #[cfg(test)]
