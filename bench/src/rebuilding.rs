@@ -1,6 +1,7 @@
 //! Views that are built anew: a projector that has caught up with a copy of a log builds another generation of them,
 //! beside what it does already, and `projector rebuild` proves it.
 
+use std::convert::Infallible;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -70,6 +71,14 @@ impl<'a> Rebuilding<'a> {
             tokio::time::sleep(LOOK_FOR_END_EVERY).await;
         }
         Ok(rebuild)
+    }
+
+    /// Compares it with the log, again and again until dropped, as a rebuild does at its end.
+    pub(crate) async fn compare(&self, number: u32) -> Result<Infallible> {
+        let words = ["verify", "--generation", &number.to_string()];
+        loop {
+            Rebuild::begin(|| self.basin.views.start_command(&words, self.place()))?.end().await?;
+        }
     }
 
     /// Its views are gone when this returns.

@@ -31,6 +31,7 @@ const BUILD: &str = "rebuild";
 const VERIFY: &str = "verify";
 const QUIET: &str = "live, quiet";
 const BESIDE: &str = "live, beside a rebuild";
+const COMPARED: &str = "live, beside a comparison";
 
 pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     stage.redis()?;
@@ -42,8 +43,8 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
         sources.push((label, Source::put(stage, backlog).await?));
     }
     basin.warm_up(&[CONVERSATIONS]).await?;
-    // In each round two drains and two rebuilds, and the live traffic twice.
-    stage.progress.expect(stage.settings.rounds * (2 * SPREADS.len() + 2));
+    // In each round two drains and two rebuilds, and the live traffic three times.
+    stage.progress.expect(stage.settings.rounds * (2 * SPREADS.len() + 3));
     let (mut findings, mut memory_peak) = (Findings::default(), 0);
     for round in 1..=stage.settings.rounds {
         for (label, source) in &mut sources {
@@ -100,7 +101,7 @@ pub(super) fn record_rebuilt(
     record(stage, findings, (round, label, BOTH), Found { cpu_us, ..found(seconds) });
 }
 
-/// Sends and reads, with nothing else going on, and while a generation is filled.
+/// Sends and reads, with nothing else going on, while a generation is filled, and while one is compared.
 async fn beside(
     stage: &Stage,
     views: &Views<'_>,
@@ -125,7 +126,11 @@ async fn beside(
     measure(BESIDE).await?;
     rebuild.goes_on()?;
     let rebuilt = rebuild.end().await?;
-    let Rebuilt { seconds, verify_seconds, events, .. } = rebuilt;
+    let Rebuilt { generation, seconds, verify_seconds, events, .. } = rebuilt;
+    tokio::select! {
+        measured = measure(COMPARED) => measured?,
+        ended = rebuilding.compare(generation) => match ended? {},
+    }
     let per_second = events as f64 / (seconds - verify_seconds);
     findings.record(round, BESIDE, BUILD, Found { seconds, per_second, ..Found::default() });
     Ok(rebuilt)
@@ -146,8 +151,9 @@ fn add_figures(findings: &mut Findings, memory_peak: u64) {
     }
     for who in [SENDS, READS] {
         let p99 = |label| findings.typical(label, who).map_or(f64::NAN, |found| found.p99_ms);
-        let (quiet, beside) = (p99(QUIET), p99(BESIDE));
+        let (quiet, beside, compared) = (p99(QUIET), p99(BESIDE), p99(COMPARED));
         findings.figure(format!("{who}_p99_of_quiet"), beside / quiet);
+        findings.figure(format!("{who}_p99_of_quiet_compared"), compared / quiet);
         findings.figure(format!("{who}_p99_ms_beside"), beside);
     }
     findings.figure("failed", (findings.failed(SENDS) + findings.failed(READS)) as f64);
