@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::pin::pin;
 
-use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use futures_util::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
 use shared::limits::{SCAN_EVENTS_PER_PAGE, SCAN_PAGES_IN_FLIGHT_MAX, SCAN_PATIENCE};
 use shared::ports::{Delivery, LogScan, ScanCursor, ScannedRow, ScannedTable, Span, StoreError, ViewScan};
 use tokio::time::Instant;
@@ -42,15 +42,25 @@ pub(crate) async fn tables(
     tables: &[ScannedTable],
     mut page_read: impl FnMut(Vec<ScannedRow>, u64, u64) + Send,
 ) -> Result<(), StoreError> {
-    let parts: Vec<_> = tables.iter().flat_map(|table| views.parts(*table)).collect();
-    let (mut done, of) = (0, parts.len() as u64);
-    let parts = stream::iter(parts).map(|part| rows(views, part));
-    let mut pages = pin!(parts.flatten_unordered(SCAN_PAGES_IN_FLIGHT_MAX));
-    while let Some((page, is_last)) = pages.try_next().await? {
-        done += u64::from(is_last);
+    let mut pages = pin!(pages(views, tables));
+    while let Some((page, done, of)) = pages.try_next().await? {
         page_read(page, done, of);
     }
     Ok(())
+}
+
+/// The same for who waits between two pages.
+pub(crate) fn pages<'a>(
+    views: &'a dyn ViewScan,
+    tables: &[ScannedTable],
+) -> impl Stream<Item = Result<(Vec<ScannedRow>, u64, u64), StoreError>> + Send + use<'a> {
+    let parts: Vec<_> = tables.iter().flat_map(|table| views.parts(*table)).collect();
+    let (mut done, of) = (0, parts.len() as u64);
+    let parts = stream::iter(parts).map(move |part| rows(views, part));
+    parts.flatten_unordered(SCAN_PAGES_IN_FLIGHT_MAX).map_ok(move |(page, is_last)| {
+        done += u64::from(is_last);
+        (page, done, of)
+    })
 }
 
 type Page = (Vec<ScannedRow>, bool);

@@ -394,7 +394,8 @@ pub const REPAIRED_EVENTS_MAX: usize = 1_000_000;
 pub const REPAIRED_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Differences that are listed; beyond them only their number is told.
 pub const DIFFERENCES_LISTED_MAX: usize = 100;
-/// Rows newer than what the comparison has read of the log that are held until it has: about 100 bytes each.
+/// Rows newer than what the comparison has read of the log that are held until it has, which is when there are half as
+/// many: about 100 bytes each.
 pub const VERIFY_NEWER_ROWS_MAX: usize = 200_000;
 /// Rows of conversations that differ which are compared one by one at a time: about 100 bytes each.
 pub const VERIFY_ROWS_HELD_MAX: u64 = 200_000;

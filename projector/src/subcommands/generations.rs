@@ -46,13 +46,14 @@ pub(crate) async fn rebuild(command: config::Rebuild) -> Result<()> {
 async fn build(rate: Option<u32>, json: bool, rebuild: &Rebuild) -> Result<()> {
     let generation = rebuild.begin(rate).await?.number;
     let proved = prove(generation, rate, rebuild).await;
-    if proved.as_ref().is_ok_and(Comparison::is_clean) {
+    if proved.as_ref().is_ok_and(Comparison::is_proof) {
         rebuild.complete(generation).await?;
     }
     rebuild.end().await?;
     let comparison = proved?;
     print(json, &comparison, Comparison::lines)?;
     ensure!(comparison.is_clean(), "generation {generation} is not what the log says, so it stays building");
+    ensure!(comparison.is_proof(), "generation {generation} is not proved as a whole, so it stays building");
     let mut out = std::io::stderr();
     writeln!(out, "generation {generation} is complete: `projector serve {generation}` has it read")?;
     Ok(())

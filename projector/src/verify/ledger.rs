@@ -174,6 +174,10 @@ impl Pass for Ledger {
         }
     }
 
+    fn unexplained(&self) -> usize {
+        self.unexplained.len()
+    }
+
     fn explain(&mut self, delivery: &Delivery) {
         for fact in self.facts(delivery) {
             self.unexplained.remove(&fact);

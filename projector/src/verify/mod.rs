@@ -8,10 +8,12 @@
 //! 3. Only if a timeline differs: the same again for such conversations, row by row, to name what differs (`rows.rs`).
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 
+use futures_util::TryStreamExt;
 use shared::Position;
-use shared::limits::{VERIFY_POLL, VERIFY_ROWS_HELD_MAX, VERIFY_STANDSTILL_MAX};
+use shared::limits::{VERIFY_NEWER_ROWS_MAX, VERIFY_POLL, VERIFY_ROWS_HELD_MAX, VERIFY_STANDSTILL_MAX};
 use shared::ports::{Delivery, FeedMonitor, LogScan, ScannedRow, ScannedTable, Span, StoreError, ViewScan};
 use tokio::time::Instant;
 
@@ -178,7 +180,11 @@ trait Pass: Send {
 
     fn compare(&mut self, row: ScannedRow);
 
-    /// An entry behind the cut, up to what any row may come from. All of them come after the last row.
+    /// Rows so far that no entry explains: events behind the cut may.
+    fn unexplained(&self) -> usize;
+
+    /// An entry behind the cut. All of them, up to what any row may come from, come after the last row; and before that
+    /// as often as rows are too many to be held till then.
     fn explain(&mut self, delivery: &Delivery);
 }
 
@@ -199,11 +205,21 @@ impl Verifier {
             tell(Step { phase: of_log, done, of });
         };
         reading::log(&*self.log, cut.to_vec(), fold).await?;
-        let compare = |rows: Vec<ScannedRow>, done, of| {
+        let mut explained_at = VERIFY_NEWER_ROWS_MAX / 2;
+        let mut pages = pin!(reading::pages(&*self.views, tables));
+        while let Some((rows, done, of)) = pages.try_next().await? {
             rows.into_iter().for_each(|row| pass.compare(row));
             tell(Step { phase: of_views, done, of });
-        };
-        reading::tables(&*self.views, tables, compare).await?;
+            if pass.unexplained() >= explained_at {
+                self.explain(pass, cut).await?;
+                // What is left is not of the log: it is not asked for again and again.
+                explained_at = pass.unexplained() + VERIFY_NEWER_ROWS_MAX / 2;
+            }
+        }
+        self.explain(pass, cut).await
+    }
+
+    async fn explain(&self, pass: &mut dyn Pass, cut: &[Span]) -> Result<(), StoreError> {
         // Taken after the last row was read: no row is of a later event.
         let later = behind(cut, &reading::retrying(|| self.log.extent()).await?);
         let explain = |page: Vec<Delivery>| page.iter().for_each(|delivery| pass.explain(delivery));

@@ -17,7 +17,7 @@ pub struct Comparison {
     pub users: u64,
     /// Of all tables.
     pub rows: u64,
-    /// Rows of later events that were too many to be compared.
+    /// Rows that were too many to be taken into account: nothing is proved of them.
     pub rows_left_out: u64,
     /// Without the wait until all of the log was applied.
     pub took_ms: u64,
@@ -100,10 +100,16 @@ impl fmt::Display for Difference {
 }
 
 impl Comparison {
-    /// The views are what the log says.
+    /// The views are what the log says, as far as they were compared.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.differences.found == 0
+    }
+
+    /// The views are what the log says, all of them.
+    #[must_use]
+    pub fn is_proof(&self) -> bool {
+        self.is_clean() && self.rows_left_out == 0
     }
 
     /// Lines for a person.
@@ -120,7 +126,7 @@ impl Comparison {
              {users} users compared in {seconds}.{tenths} s"
         );
         if *rows_left_out > 0 {
-            let _ = writeln!(text, "{rows_left_out} rows of later events were left out");
+            let _ = writeln!(text, "{rows_left_out} rows were left out: the rest is proved, they are not");
         }
         text += &match found {
             0 => "no difference\n".to_owned(),
@@ -168,6 +174,14 @@ mod tests {
         let many = comparison(105);
         assert_eq!(many.lines().lines().count(), DIFFERENCES_LISTED_MAX + 2);
         assert!(many.lines().ends_with("at least 105 differences; the first 100 are listed\n"));
+    }
+
+    #[test]
+    fn what_is_left_out_is_not_proved() {
+        let partial = Comparison { rows_left_out: 3, ..comparison(0) };
+        assert!(comparison(0).is_proof() && partial.is_clean() && !partial.is_proof());
+        let said = "3 rows were left out: the rest is proved, they are not\nno difference\n";
+        assert!(partial.lines().ends_with(said), "{}", partial.lines());
     }
 
     #[test]

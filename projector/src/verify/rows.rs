@@ -186,6 +186,10 @@ impl Pass for Rows<'_> {
         }
     }
 
+    fn unexplained(&self) -> usize {
+        self.newer.len()
+    }
+
     fn explain(&mut self, delivery: &Delivery) {
         let Some((conversation, seq, log)) = entry(delivery) else { return };
         let Some(conversation) = self.looked_at(&conversation, seq) else { return };

@@ -283,6 +283,25 @@ fn a_row_that_is_newer_than_the_cut_is_compared_too() {
     );
 }
 
+/// Else a long comparison of busy views would leave some out.
+#[test]
+fn rows_that_are_explained_are_held_no_longer() {
+    let log = log();
+    let (before, after) = log.split_at(4);
+    let mut ledger = Ledger::default();
+    before.iter().for_each(|delivery| ledger.fold(delivery));
+    let (early, late): (Vec<_>, Vec<_>) =
+        Views::of(&log).rows().into_iter().partition(|row| matches!(row, ScannedRow::Timeline { .. }));
+    for rows in [early, late] {
+        rows.into_iter().for_each(|row| ledger.compare(row));
+        assert!(ledger.unexplained() > 0);
+        after.iter().for_each(|delivery| ledger.explain(delivery));
+        assert_eq!(ledger.unexplained(), 0);
+    }
+    assert_eq!(ledger.finish(), [0; 0]);
+    assert_eq!(ledger.differences.found, 0);
+}
+
 /// A message that another program could not read: its marker is right once it is settled, and so is the message.
 #[test]
 fn a_settled_event_may_be_applied_or_not() {
