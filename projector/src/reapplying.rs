@@ -1,12 +1,12 @@
 //! What the store acknowledged and may have lost is written again. A store that keeps its commit log periodically
 //! loses its last seconds with its machine; the log has the events, and applying them a second time changes nothing
-//! that is there.
+//! that is there. Blocks of the archive may be many: they are given out again to all who fill the generation.
 
 use std::sync::Arc;
 
 use shared::Clock;
-use shared::limits::READ_EVENTS_MAX;
-use shared::ports::{RecentEvents, StoreError, ViewWriter};
+use shared::limits::{ARCHIVE_BLOCK_ENTRIES, READ_EVENTS_MAX};
+use shared::ports::{Backlog, RecentEvents, StoreError, ViewWriter};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +16,7 @@ use crate::run::{Counters, changes_of};
 /// Of one generation: where its last events are, and where they belong.
 pub struct Reapplier {
     pub recent: Box<dyn RecentEvents>,
+    pub backlog: Box<dyn Backlog>,
     pub views: Arc<dyn ViewWriter>,
     /// How many starts of the store were seen.
     pub starts: watch::Receiver<u64>,
@@ -56,7 +57,12 @@ async fn apply_until_done(reapplier: &Reapplier) {
 
 /// From the beginning after any error: how much of it was applied does not matter.
 async fn apply_again(reapplier: &Reapplier) -> Result<u64, StoreError> {
-    let Reapplier { recent, views, counters, clock, .. } = reapplier;
+    let Reapplier { recent, backlog, views, counters, clock, .. } = reapplier;
+    let blocks = backlog.owe_again().await?;
+    if blocks > 0 {
+        tracing::info!(blocks, "blocks of the archive are read again, as the store may have lost their rows");
+        counters.reapplied(blocks * ARCHIVE_BLOCK_ENTRIES);
+    }
     let mut events = 0;
     for span in recent.spans().await? {
         let mut left = Some(span);

@@ -13,12 +13,12 @@ use crate::rolled_back::partition_of;
 e2e::real_scenarios!(what_was_trimmed_is_rebuilt_and_a_generation_that_stands_still_holds_it_up);
 
 /// Until what is archived counts as settled, and what is acknowledged is old enough: 20 s each.
-const TRIMMED_WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const TRIMMED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Messages of each conversation: several blocks of the archive.
-const MESSAGES: usize = 300;
+pub(crate) const MESSAGES: usize = 300;
 
-async fn stored(app: &TestApp) -> usize {
+pub(crate) async fn stored(app: &TestApp) -> usize {
     let sums = app.processes().stored().await;
     sums.values().map(|sum| usize::try_from(sum.count).unwrap()).sum()
 }

@@ -105,6 +105,7 @@ impl Makes for Consumers {
     fn reapplier(&self, generation: u32) -> Reapplier {
         Reapplier {
             recent: Box::new(self.redis.recent(generation)),
+            backlog: Box::new(self.redis.backlog(generation, &self.name)),
             views: Arc::new(self.cassandra.writer(generation)),
             starts: self.cassandra.starts(),
             counters: self.counters.clone(),

@@ -166,4 +166,8 @@ pub trait Backlog: Send + Sync {
 
     /// The views hold these blocks of the partition. Those that somebody else has done since count no more.
     async fn done(&self, partition: u16, blocks: &[u64]) -> Result<(), StoreError>;
+
+    /// What was done lately, as [`super::RecentEvents`] counts it, is to be done again, as the views' store may have lost
+    /// it. Returns how many blocks; those that somebody else has put back count no more.
+    async fn owe_again(&self) -> Result<u64, StoreError>;
 }

@@ -15,9 +15,7 @@ if noted then
   if is_before(noted_first, first) then first = noted_first end
   if is_before(last, noted_last) then last = noted_last end
 else
-  local spans = redis.call('HKEYS', KEYS[3])
-  table.sort(spans, function(one, other) return tonumber(one) < tonumber(other) end)
-  for at = 1, #spans + 1 - ARGV[4] do redis.call('HDEL', KEYS[3], spans[at]) end
+  forget_old_spans(KEYS[3], ARGV[4])
 end
 redis.call('HSET', KEYS[3], span, first .. ' ' .. last)
 return acked

@@ -1,13 +1,13 @@
 //! What a group has yet to read from the archive: blocks that were trimmed before the group was made. They are given
 //! out one by one, each for a while; who is killed leaves his to others, and of one that is applied twice nobody
-//! notices.
+//! notices. What was done last leaves a trail, as acknowledgements do, so that it can be given out again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use async_trait::async_trait;
 use redis::Pipeline;
-use shared::limits::{ARCHIVE_BLOCK_ENTRIES, REPLAY_LEASE};
+use shared::limits::{ACK_TRAIL_SPAN, ACK_TRAIL_SPANS, ARCHIVE_BLOCK_ENTRIES, REPLAY_LEASE};
 use shared::ports::{self, StoreError};
 
 use super::command::millis;
@@ -40,17 +40,58 @@ redis.call('HSET', backlog, 'next', string.format('%d', next_block))
 return taken
 ";
 
-/// KEYS: backlog, applied. ARGV: consumer, events of a block (only whole ones were trimmed), then blocks. A block that
-/// another one has done since counts once.
-const DONE: &str = "#!lua flags=allow-oom
-local done = 0
-for at = 3, #ARGV do done = done + redis.call('HDEL', KEYS[1], 'lease:' .. ARGV[at]) end
-if done == 0 then return 0 end
-redis.call('HINCRBY', KEYS[2], ARGV[1], done * ARGV[2])
-local all = redis.call('HINCRBY', KEYS[1], 'done', done)
+/// KEYS: backlog, applied, replayed. ARGV: consumer, events of a block (only whole ones were trimmed), seconds of a span,
+/// spans kept, then blocks. A block that another one has done since counts once.
+const DONE: &str = concat!(
+    "#!lua flags=allow-oom\n",
+    include_str!("trail.lua"),
+    "
+local done = {}
+for at = 5, #ARGV do
+  if redis.call('HDEL', KEYS[1], 'lease:' .. ARGV[at]) == 1 then done[#done + 1] = ARGV[at] end
+end
+if #done == 0 then return 0 end
+redis.call('HINCRBY', KEYS[2], ARGV[1], #done * ARGV[2])
+local all = redis.call('HINCRBY', KEYS[1], 'done', #done)
 if all >= tonumber(redis.call('HGET', KEYS[1], 'blocks') or 0) then redis.call('DEL', KEYS[1]) end
-return done
-";
+local span = tostring(math.floor(redis.call('TIME')[1] / ARGV[3]))
+local noted = redis.call('HGET', KEYS[3], span)
+if not noted then forget_old_spans(KEYS[3], ARGV[4]) end
+redis.call('HSET', KEYS[3], span, (noted and noted .. ' ' or '') .. table.concat(done, ' '))
+return #done
+"
+);
+
+/// KEYS: backlog, replayed, trail of the stream's acknowledgements. ARGV: spans that count. What was acknowledged since
+/// shows that the store kept what is older. Answers how many blocks are to be done again: those that are nobody's now.
+const OWE_AGAIN: &str = concat!(
+    "#!lua flags=allow-oom\n",
+    include_str!("trail.lua"),
+    "
+local backlog, replayed = KEYS[1], KEYS[2]
+local spans = spans_of({replayed, KEYS[3]})
+-- A group that was made anew owes all of them from `next` on.
+local next_block = tonumber(redis.call('HGET', backlog, 'next') or math.huge)
+local owed, last = 0, 0
+for at = math.max(#spans + 1 - ARGV[1], 1), #spans do
+  for block in string.gmatch(redis.call('HGET', replayed, spans[at]) or '', '%d+') do
+    local number = tonumber(block)
+    if number < next_block and redis.call('HSETNX', backlog, 'lease:' .. block, 0) == 1 then
+      owed, last = owed + 1, math.max(last, number)
+    end
+  end
+end
+redis.call('DEL', replayed)
+if owed == 0 then return 0 end
+if next_block < math.huge then
+  redis.call('HINCRBY', backlog, 'done', -owed)
+else
+  local blocks = string.format('%d', last + 1)
+  redis.call('HSET', backlog, 'blocks', blocks, 'next', blocks, 'done', string.format('%d', last + 1 - owed))
+end
+return owed
+"
+);
 
 /// Of one consumer, on the shared connection.
 pub struct Backlog {
@@ -104,9 +145,21 @@ impl ports::Backlog for Backlog {
     async fn done(&self, partition: u16, blocks: &[u64]) -> Result<(), StoreError> {
         let keys = &self.server.keys;
         let mut pipeline = Pipeline::with_capacity(1);
-        pipeline.cmd("EVAL").arg(DONE).arg(2).arg(keys.backlog(partition, &self.group));
-        pipeline.arg(keys.applied(partition, &self.group)).arg(&self.consumer);
-        pipeline.arg(ARCHIVE_BLOCK_ENTRIES).arg(blocks);
+        pipeline.cmd("EVAL").arg(DONE).arg(3).arg(keys.backlog(partition, &self.group));
+        pipeline.arg(keys.applied(partition, &self.group)).arg(keys.replayed(partition, &self.group));
+        pipeline.arg(&self.consumer).arg(ARCHIVE_BLOCK_ENTRIES);
+        pipeline.arg(ACK_TRAIL_SPAN.as_secs()).arg(ACK_TRAIL_SPANS).arg(blocks);
         self.link.write::<(u64,)>(&pipeline).await.map(drop)
+    }
+
+    async fn owe_again(&self) -> Result<u64, StoreError> {
+        let keys = &self.server.keys;
+        let mut pipeline = Pipeline::with_capacity(usize::from(keys.partitions));
+        for partition in 0..keys.partitions {
+            pipeline.cmd("EVAL").arg(OWE_AGAIN).arg(3).arg(keys.backlog(partition, &self.group));
+            pipeline.arg(keys.replayed(partition, &self.group)).arg(keys.trail(partition, &self.group));
+            pipeline.arg(ACK_TRAIL_SPANS);
+        }
+        Ok(self.link.write::<Vec<u64>>(&pipeline).await?.iter().sum())
     }
 }

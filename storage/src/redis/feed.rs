@@ -43,7 +43,7 @@ const NEW: &str = ">";
 /// The part of a batch that is a few of each partition: one in so many.
 const FEW_ARE_OF_BATCH: usize = 4;
 
-const ACK: &str = concat!(include_str!("ids.lua"), include_str!("ack.lua"));
+const ACK: &str = concat!(include_str!("ids.lua"), include_str!("trail.lua"), include_str!("ack.lua"));
 
 /// KEYS: events, heads, trimmed, backlog. ARGV: group. Answers 2: the group is made, 1: it was there, 0: the stream is
 /// gone, with its entries. What was trimmed it has yet to read from the archive.

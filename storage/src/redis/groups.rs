@@ -26,7 +26,7 @@ impl generation::Groups for Groups {
         for partition in 0..keys.partitions {
             pipeline.cmd("XGROUP").arg("DESTROY").arg(keys.events(partition)).arg(&group);
             pipeline.cmd("DEL").arg(keys.applied(partition, &group)).arg(keys.trail(partition, &group));
-            pipeline.arg(keys.backlog(partition, &group));
+            pipeline.arg(keys.backlog(partition, &group)).arg(keys.replayed(partition, &group));
         }
         pipeline.cmd("DEL").arg(keys.turn(&group)).arg(keys.turns(&group));
         let connection = self.link.current()?;

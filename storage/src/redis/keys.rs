@@ -148,6 +148,13 @@ impl Keys {
         name
     }
 
+    /// Hash: number of a span of time → blocks of the archive that the group was done with in it.
+    pub(super) fn replayed(&self, partition: u16, group: &str) -> String {
+        let mut name = self.named(partition, "replayed:");
+        name.push_str(group);
+        name
+    }
+
     /// String: the last turn that a consumer of the group was given.
     pub(super) fn turn(&self, group: &str) -> String {
         self.named(0, &format!("turn:{group}"))

@@ -1,7 +1,7 @@
 //! What the log forgets, and what a group that comes later is told to read from the archive instead.
 
 use redis::AsyncTypedCommands;
-use shared::limits::{ARCHIVE_BLOCK_ENTRIES, TRIM_TRAIL_SPANS};
+use shared::limits::{ACK_TRAIL_SPANS, ARCHIVE_BLOCK_ENTRIES, TRIM_TRAIL_SPANS};
 use shared::ports::{Backlog, EventFeed, FeedMonitor, HotLog, LogEntry, Trimmed};
 use storage::redis::Hot;
 
@@ -63,16 +63,21 @@ async fn only_what_every_group_has_acknowledged_is_trimmed() {
     put(&fresh.store, message("anna", "ben")).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_group_made_late_owes_what_was_trimmed_until_somebody_has_read_it() {
+/// A log of which two blocks are trimmed and five entries are left, and all that there were.
+async fn trimmed() -> (Fresh, Vec<LogEntry>) {
     let (fresh, hot, entries) = filled(2 * BLOCK + 5).await;
-    let (partition, events) = (entries[0].position.partition, 2 * ARCHIVE_BLOCK_ENTRIES);
     let mut feed = fresh.store.feed(GENERATION, "one");
     let given = read(&mut feed, entries.len()).await;
     feed.ack(&given).await.unwrap();
-    age_trail(&fresh, partition).await;
+    age_trail(&fresh, entries[0].position.partition).await;
     assert_eq!(hot.trim(entries[2 * BLOCK - 1].position, 2).await.unwrap(), Trimmed::Done);
+    (fresh, entries)
+}
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_made_late_owes_what_was_trimmed_until_somebody_has_read_it() {
+    let (fresh, entries) = trimmed().await;
+    let (partition, events) = (entries[0].position.partition, 2 * ARCHIVE_BLOCK_ENTRIES);
     let (monitor, backlog) = (fresh.store.monitor(2), fresh.store.backlog(2, "late"));
     let unapplied = async || {
         let status = monitor.status().await.unwrap();
@@ -101,4 +106,60 @@ async fn a_group_made_late_owes_what_was_trimmed_until_somebody_has_read_it() {
     assert_eq!(unapplied().await, (0, false));
     let applied = monitor.status().await.unwrap().applied();
     assert_eq!(applied, events + 5, "each counts once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blocks_done_lately_are_owed_again_until_they_are_done_again() {
+    let (fresh, entries) = trimmed().await;
+    let partition = entries[0].position.partition;
+    let (one, other) = (fresh.store.backlog(2, "one"), fresh.store.backlog(2, "other"));
+    let monitor = fresh.store.monitor(2);
+    let lag = async || monitor.status().await.unwrap().lag();
+    let mut late = fresh.store.feed(2, "one");
+    let given = read(&mut late, 5).await;
+    late.ack(&given).await.unwrap();
+    assert_eq!(one.take(2).await.unwrap(), [(partition, 0), (partition, 1)]);
+    assert_eq!(one.owe_again().await.unwrap(), 0, "none is done yet");
+
+    one.done(partition, &[1]).await.unwrap();
+    assert_eq!(other.owe_again().await.unwrap(), 1);
+    assert_eq!(one.owe_again().await.unwrap(), 0, "it is owed already");
+    assert_eq!(lag().await, 2 * ARCHIVE_BLOCK_ENTRIES);
+    assert_eq!(other.take(5).await.unwrap(), [(partition, 1)], "the other one is somebody's still");
+    other.done(partition, &[1]).await.unwrap();
+    one.done(partition, &[0]).await.unwrap();
+    assert_eq!(lag().await, 0);
+
+    // All was done, and twice the store loses it.
+    for _ in 0..2 {
+        assert_eq!(one.owe_again().await.unwrap(), 2);
+        assert_eq!(lag().await, 2 * ARCHIVE_BLOCK_ENTRIES);
+        let mut taken = other.take(5).await.unwrap();
+        taken.sort_unstable();
+        assert_eq!(taken, [(partition, 0), (partition, 1)]);
+        other.done(partition, &[1]).await.unwrap();
+        assert_eq!(one.owe_again().await.unwrap(), 1);
+        assert_eq!(one.take(5).await.unwrap(), [(partition, 1)]);
+        other.done(partition, &[0]).await.unwrap();
+        one.done(partition, &[1]).await.unwrap();
+        assert_eq!((lag().await, one.take(5).await.unwrap()), (0, vec![]));
+    }
+
+    // What was acknowledged since shows that the store kept what is older.
+    let mut redis = plain().await;
+    let key = |name: &str| format!("{}{{{partition}}}:{name}:g2", fresh.prefix);
+    for span in 0..ACK_TRAIL_SPANS {
+        redis.hset(key("trail"), format!("9{span}99999999"), "1-0 2-0").await.unwrap();
+    }
+    assert_eq!(one.owe_again().await.unwrap(), 0);
+
+    // Of a group that was made anew, what was done before it is not known.
+    redis.hset(key("replayed"), "9999999999", "0 1").await.unwrap();
+    redis.hset_multiple(key("backlog"), &[("blocks", 2), ("next", 1), ("done", 1)]).await.unwrap();
+    assert_eq!(one.owe_again().await.unwrap(), 1);
+    let mut taken = one.take(5).await.unwrap();
+    taken.sort_unstable();
+    assert_eq!(taken, [(partition, 0), (partition, 1)]);
+    one.done(partition, &[0, 1]).await.unwrap();
+    assert_eq!(lag().await, 0);
 }
