@@ -65,7 +65,8 @@ impl Filler {
             }
         }
         for mut filled in filled.into_values() {
-            filled.ended().await;
+            filled.consumers.ended().await;
+            filled.reapplying.ended().await;
         }
         while watch.tasks.join_next().await.is_some() {}
     }
@@ -83,25 +84,37 @@ impl Filler {
             .map(|(number, _)| *number)
             .collect();
         for number in stale {
-            if let Some(filled) = filled.remove(&number) {
-                filled.end(FILLING_ENDS_WITHIN).await;
-                tracing::info!(generation = number, "stopped filling, or filling at another pace");
-            }
+            let Some(one) = filled.remove(&number) else { continue };
+            one.consumers.end(FILLING_ENDS_WITHIN).await;
+            let Some(generation) = wanted(&number) else {
+                one.reapplying.end(FILLING_ENDS_WITHIN).await;
+                tracing::info!(generation = number, "stopped filling");
+                continue;
+            };
+            let consumers = self.consume(*generation, shutdown.child_token());
+            filled.insert(number, Filled { pace: pace(generation), consumers, ..one });
         }
         for generation in listed.iter().filter(|generation| generation.state.is_filled()) {
-            let begin = || self.begin(*generation, shutdown.child_token());
+            let begin = || self.begin(*generation, shutdown);
             filled.entry(generation.number).or_insert_with(begin);
         }
     }
 
-    fn begin(&self, generation: Generation, stop: CancellationToken) -> Filled {
+    fn begin(&self, generation: Generation, shutdown: &CancellationToken) -> Filled {
+        let mut reapplying = Work { stop: shutdown.child_token(), tasks: JoinSet::new() };
+        let reapplier = self.makes.reapplier(generation.number);
+        reapplying.tasks.spawn(reapply(reapplier, reapplying.stop.clone()));
+        let consumers = self.consume(generation, shutdown.child_token());
+        Filled { pace: pace(&generation), consumers, reapplying }
+    }
+
+    fn consume(&self, generation: Generation, stop: CancellationToken) -> Work {
         tracing::info!(generation = generation.number, state = generation.state.name(), "filling");
         let mut tasks = JoinSet::new();
         for projector in self.makes.projectors(generation) {
             tasks.spawn(run(projector, stop.clone()));
         }
-        tasks.spawn(reapply(self.makes.reapplier(generation.number), stop.clone()));
-        Filled { pace: pace(&generation), stop, tasks }
+        Work { stop, tasks }
     }
 }
 
@@ -113,11 +126,17 @@ fn pace(generation: &Generation) -> Option<Option<u32>> {
 /// A generation that this process works on.
 struct Filled {
     pace: Option<Option<u32>>,
+    consumers: Work,
+    /// Goes on at another pace: no store has lost anything for that.
+    reapplying: Work,
+}
+
+struct Work {
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
 
-impl Filled {
+impl Work {
     /// What was read is written and acknowledged; what is left then is another's to take over.
     async fn end(mut self, within: Duration) {
         self.stop.cancel();
