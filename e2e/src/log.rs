@@ -102,6 +102,18 @@ impl System {
         redis.ask(&["HSET", &log, "epoch", &next]).await;
     }
 
+    /// So that Redis has about so much of the memory that it may take in use.
+    ///
+    /// # Panics
+    /// When Redis does not do it.
+    pub async fn bound_memory(&self, percent: u64) {
+        let mut redis = self.redis().await;
+        let info = redis.ask(&["INFO", "memory"]).await.text();
+        let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("what is in use");
+        let max = used.trim().parse::<u64>().expect("a number") * 100 / percent;
+        redis.ask(&["CONFIG", "SET", "maxmemory", &max.to_string()]).await;
+    }
+
     /// What Redis keeps for a generation: its groups, and keys whose names end with that of the group.
     ///
     /// # Panics

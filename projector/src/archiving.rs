@@ -12,14 +12,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use shared::generation::{Generation, Generations, State};
 use shared::limits::{ARCHIVE_INTERVAL, ARCHIVE_PARTITIONS_AT_ONCE};
 use shared::ports::{
-    Archive, FeedMonitor, FeedStatus, HotLog, HotPartition, HotStanding, Loss, Origin, StoreError,
+    Archive, FeedMonitor, FeedStatus, HotLog, HotPartition, HotStanding, LogMemory, Loss, Origin, StoreError,
 };
 use shared::process::telemetry::Metrics;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::progress::Progress;
+use crate::progress::{Progress, set};
 
 pub(crate) mod blocks;
 mod holds;
@@ -59,6 +59,7 @@ pub struct ArchiveCounters {
     archived: Counter,
     trimmed: Counter,
     hot_bytes: Gauge,
+    memory: Gauge,
     held: Gauge,
 }
 
@@ -67,12 +68,14 @@ impl ArchiveCounters {
     pub fn new(metrics: &Metrics) -> Self {
         let counters = Self::default();
         metrics.register(|registry| {
-            let Self { archived, trimmed, hot_bytes, held } = counters.clone();
+            let Self { archived, trimmed, hot_bytes, memory, held } = counters.clone();
             registry.register("projector_archived_events", "Events copied into the archive", archived);
             let help = "Events removed from the log, which the archive has";
             registry.register("projector_trimmed_events", help, trimmed);
             let help = "Memory that the streams of all partitions take, in bytes";
             registry.register("projector_hot_bytes", help, hot_bytes);
+            let help = "Of the memory that the log's store may take, what is in use; 0: it has no bound";
+            registry.register("projector_log_memory_percent", help, memory);
             let help =
                 "Partitions of this projector that are not archived, or not trimmed, as they should be";
             registry.register("projector_held_partitions", help, held);
@@ -129,7 +132,8 @@ impl Archiver {
         partitions: &mut BTreeMap<u16, Partition>,
         faults: &mut Faults,
     ) -> Result<(), StoreError> {
-        let HotStanding { epoch, partitions: standing } = self.log.standing().await?;
+        let HotStanding { epoch, partitions: standing, memory } = self.log.standing().await?;
+        set(&self.counters.memory, memory.map_or(0, LogMemory::percent));
         // What the archive lacks of its own log another one would be taken for.
         if !epoch.is_some_and(|epoch| self.views.borrow().is_of(&epoch)) {
             return Ok(());
@@ -138,7 +142,7 @@ impl Archiver {
         let names = self.living(&generations).await?;
         let built = self.built(&generations).await?;
         let bytes = standing.iter().map(|one| one.bytes).sum::<u64>();
-        self.counters.hot_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        set(&self.counters.hot_bytes, bytes);
         let of_all = Share { bytes, partitions: standing.len() as u64 };
         let own = |one: &HotPartition| owner(&names, one.partition) == Some(self.name.as_str());
         let own: Vec<_> = standing.into_iter().filter(own).collect();
@@ -150,7 +154,7 @@ impl Archiver {
         self.make_ready(&own, partitions, faults).await;
         self.note_losses(partitions, faults).await?;
         self.attend_all(&own, partitions, faults, of_all).await;
-        self.tell(faults, Instant::now());
+        self.tell(faults, memory, Instant::now());
         Ok(())
     }
 
@@ -255,10 +259,10 @@ impl Archiver {
         Ok(built)
     }
 
-    fn tell(&self, Faults { holds, losses }: &Faults, now: Instant) {
+    fn tell(&self, Faults { holds, losses }: &Faults, memory: Option<LogMemory>, now: Instant) {
         self.progress.note_archive(losses.clone());
-        self.counters.held.set(i64::try_from(holds.count()).unwrap_or(i64::MAX));
-        self.progress.note_held(holds.alarm(now));
+        set(&self.counters.held, holds.count() as u64);
+        self.progress.note_held(holds.alarm(memory, now));
     }
 }
 

@@ -244,7 +244,7 @@ async fn all_parked(watched: &[Watched]) -> Result<Vec<Timestamp>, StoreError> {
     Ok(all)
 }
 
-fn set(gauge: &Gauge, number: u64) {
+pub(crate) fn set(gauge: &Gauge, number: u64) {
     gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
 }
 

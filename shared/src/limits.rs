@@ -299,6 +299,8 @@ pub const ARCHIVE_NOTED_EVERY: Duration = Duration::from_secs(5);
 pub const TRIM_TRAIL_SPANS: u64 = 4;
 /// What is to be trimmed and is held up for so long is an alarm. Longer than what was acknowledged last is kept.
 pub const TRIM_HELD_MAX: Duration = Duration::from_secs(40);
+/// With so much of the memory that the log may take in use, it is one at once.
+pub const TRIM_HELD_MEMORY_PERCENT: u64 = 80;
 /// Of the log, kept in memory: the longest time and the least memory that can be configured.
 pub const HOT_WINDOW_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
 pub const HOT_WINDOW_BYTES_MIN: u64 = 1024 * 1024;

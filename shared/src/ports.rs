@@ -25,7 +25,8 @@ mod scan;
 mod seen;
 
 pub use archive::{
-    Archive, Backlog, BeingWritten, Block, HotLog, HotPartition, HotStanding, LogEntry, Reach, Trimmed,
+    Archive, Backlog, BeingWritten, Block, HotLog, HotPartition, HotStanding, LogEntry, LogMemory, Reach,
+    Trimmed,
 };
 pub use empty::{EmptyLog, LogNumbers, TrimmedBlocks};
 pub use error::{Chain, StoreError};

@@ -8,12 +8,16 @@ use e2e::traffic::Pair;
 use e2e::{Shape, TestApp, within};
 use shared::limits::ARCHIVE_BLOCK_ENTRIES;
 
+use crate::outage::own_redis;
 use crate::rolled_back::partition_of;
 
 e2e::real_scenarios!(what_was_trimmed_is_rebuilt_and_a_generation_that_stands_still_holds_it_up);
 
 /// Until what is archived counts as settled, and what is acknowledged is old enough: 20 s each.
 pub(crate) const TRIMMED_WITHIN: Duration = Duration::from_secs(60);
+
+/// A look at the log each second; by time alone the alarm would come after 40 s.
+const TOLD_WITHIN: Duration = Duration::from_secs(10);
 
 /// Messages of each conversation: several blocks of the archive.
 pub(crate) const MESSAGES: usize = 300;
@@ -61,7 +65,9 @@ async fn send_many(pairs: &[Pair]) {
 }
 
 async fn what_was_trimmed_is_rebuilt_and_a_generation_that_stands_still_holds_it_up() {
-    let app = TestApp::real(Shape { command_apis: 1, query_apis: 1, ..Shape::default() }).await;
+    let (redis, _options, _dir) = own_redis().await;
+    let redis_url = Some(redis.url());
+    let app = TestApp::real(Shape { command_apis: 1, query_apis: 1, redis_url, ..Shape::default() }).await;
     let pairs = Pair::of(&app.users(4).await, 4);
     let told_before = pairs[0].sender.events().await.last_id().expect("a place").to_owned();
     send_many(&pairs).await;
@@ -122,7 +128,7 @@ async fn what_was_trimmed_is_rebuilt_and_a_generation_that_stands_still_holds_it
     app.finish().await;
 }
 
-/// By a generation that stands still.
+/// By a generation that stands still, until memory is short.
 async fn hold_it_up(app: &TestApp, pairs: &[Pair]) {
     let mut stalled = app.processes().begin("stalled", &["rebuild", "--rate", "1"]);
     within(TRIMMED_WITHIN, "it is being built", async || {
@@ -143,5 +149,18 @@ async fn hold_it_up(app: &TestApp, pairs: &[Pair]) {
     })
     .await;
     assert!(stored(app).await >= pairs.len() * MESSAGES, "nothing is trimmed that it has not applied");
+    app.processes().bound_memory(90).await;
+    within(TOLD_WITHIN, "memory is short, so it is an alarm at once", async || {
+        for projector in ["projector-1", "projector-2"] {
+            let ready = app.processes().operations_of(projector).await.get("/readyz").send().await;
+            let said = ready.json()["waiting_for"].to_string();
+            if said.contains(why) && said.contains("% of the memory that the log may take is in use") {
+                return Some(());
+            }
+        }
+        None
+    })
+    .await;
+    app.processes().bound_memory(50).await;
     app.processes().done(&["rebuild", "--cancel"]).await;
 }

@@ -1,9 +1,11 @@
 //! Why partitions are not archived or trimmed as they should be, and when that is an alarm: not while a generation that is
-//! being built has yet to read what would be trimmed, and gets on. That ends by itself.
+//! being built has yet to read what would be trimmed, and gets on, as that ends by itself; but then too if memory may run out
+//! before it does.
 
 use std::collections::BTreeMap;
 
-use shared::limits::{STANDSTILL_MAX, TRIM_HELD_MAX};
+use shared::limits::{STANDSTILL_MAX, TRIM_HELD_MAX, TRIM_HELD_MEMORY_PERCENT};
+use shared::ports::LogMemory;
 use tokio::time::Instant;
 
 /// Why a partition was not trimmed.
@@ -76,11 +78,16 @@ impl Holds {
         built.is_some_and(|(_, since)| now.saturating_duration_since(*since) < STANDSTILL_MAX)
     }
 
-    /// What has been so for too long.
-    pub(super) fn alarm(&self, now: Instant) -> Option<String> {
+    /// What has been so for too long, or cannot wait: memory is short.
+    pub(super) fn alarm(&self, memory: Option<LogMemory>, now: Instant) -> Option<String> {
         let (partition, hold) = self.partitions.iter().min_by_key(|(_, hold)| hold.since)?;
+        let why = format!("partition {partition}: {}", hold.why);
+        let percent = memory.map(LogMemory::percent).filter(|percent| *percent >= TRIM_HELD_MEMORY_PERCENT);
+        if let Some(percent) = percent {
+            return Some(format!("{why}; {percent} % of the memory that the log may take is in use"));
+        }
         let is_long = now.saturating_duration_since(hold.since) > TRIM_HELD_MAX;
-        is_long.then(|| format!("partition {partition}: {}", hold.why))
+        is_long.then_some(why)
     }
 }
 
@@ -98,10 +105,10 @@ mod tests {
         let why = |text: &str| Some(Held::from(text.to_owned()));
         holds.note(3, why("one"), start);
         holds.note(3, why("another"), start + TRIM_HELD_MAX);
-        assert_eq!(holds.alarm(start + TRIM_HELD_MAX), None);
-        assert_eq!(holds.alarm(start + LONG).as_deref(), Some("partition 3: another"));
+        assert_eq!(holds.alarm(None, start + TRIM_HELD_MAX), None);
+        assert_eq!(holds.alarm(None, start + LONG).as_deref(), Some("partition 3: another"));
         holds.note(3, None, start + LONG);
-        assert_eq!((holds.alarm(start + LONG), holds.count()), (None, 0));
+        assert_eq!((holds.alarm(None, start + LONG), holds.count()), (None, 0));
     }
 
     #[test]
@@ -113,22 +120,35 @@ mod tests {
             now += STANDSTILL_MAX;
             holds.note_built(&[(2, applied)], now);
             holds.note(3, by(2), now);
-            assert_eq!((holds.alarm(now), holds.count()), (None, 1), "it is told, and no alarm");
+            assert_eq!((holds.alarm(None, now), holds.count()), (None, 1), "it is told, and no alarm");
         }
         for _ in 0..2 {
             now += LONG;
             holds.note_built(&[(2, 3)], now);
             holds.note(3, by(2), now);
         }
-        assert_eq!(holds.alarm(now).as_deref(), Some("partition 3: group"), "it stands still");
+        assert_eq!(holds.alarm(None, now).as_deref(), Some("partition 3: group"), "it stands still");
         holds.note_built(&[(2, 4)], now);
         holds.note(3, by(2), now);
-        assert_eq!(holds.alarm(now), None, "it gets on again");
+        assert_eq!(holds.alarm(None, now), None, "it gets on again");
         for _ in 0..2 {
             now += LONG;
             holds.note_built(&[], now);
             holds.note(3, by(2), now);
         }
-        assert!(holds.alarm(now).is_some(), "it is not built any more");
+        assert!(holds.alarm(None, now).is_some(), "it is not built any more");
+    }
+
+    #[test]
+    fn while_memory_is_short_a_hold_is_an_alarm_at_once() {
+        let (mut holds, now) = (Holds::default(), Instant::now());
+        let with = |used| Some(LogMemory { used, max: 1_000 });
+        assert_eq!(holds.alarm(with(1_000), now), None, "nothing is held up");
+        holds.note_built(&[(2, 7)], now);
+        holds.note(3, Some(Held { why: "group g2".to_owned(), generation: Some(2) }), now);
+        assert_eq!((holds.alarm(None, now), holds.alarm(with(799), now)), (None, None));
+        let said = "partition 3: group g2 yet: it is being built and gets on; the log grows meanwhile; 80 % of the \
+                    memory that the log may take is in use";
+        assert_eq!(holds.alarm(with(800), now).as_deref(), Some(said));
     }
 }

@@ -127,6 +127,23 @@ pub struct HotStanding {
     pub epoch: Option<Epoch>,
     /// In their order.
     pub partitions: Vec<HotPartition>,
+    /// `None`: it has no bound, or does not tell.
+    pub memory: Option<LogMemory>,
+}
+
+/// Memory that the log's store takes for all that it keeps, in bytes. At `max` it refuses to append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogMemory {
+    pub used: u64,
+    pub max: u64,
+}
+
+impl LogMemory {
+    /// Of `max`.
+    #[must_use]
+    pub fn percent(self) -> u64 {
+        self.used.saturating_mul(100) / self.max.max(1)
+    }
 }
 
 /// What the log holds of one partition.

@@ -36,11 +36,7 @@ impl Profile {
         let mut answers = answers.into_iter();
         let info: String = told(answers.next());
         let mut config: HashMap<String, String> = told(answers.next());
-        let field = |name: &str| {
-            let named =
-                info.lines().filter_map(|line| line.split_once(':')).find(|(field, _)| *field == name);
-            named.map(|(_, value)| value.trim().to_owned())
-        };
+        let field = |name: &str| field(&info, name).map(str::to_owned);
         // While it loads its data it says that there is no append-only file.
         let is = |name: &str, value: &str| field(name).as_deref() == Some(value);
         let loads = is("loading", "1").then_some("it is loading its data");
@@ -130,8 +126,14 @@ impl Profile {
     }
 }
 
+/// Of an answer to INFO.
+pub(super) fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    let mut fields = info.lines().filter_map(|line| line.split_once(':'));
+    fields.find(|(field, _)| *field == name).map(|(_, value)| value.trim())
+}
+
 /// A refusal tells nothing.
-fn told<T: FromRedisValue + Default>(answer: Option<Value>) -> T {
+pub(super) fn told<T: FromRedisValue + Default>(answer: Option<Value>) -> T {
     answer.and_then(|value| redis::from_redis_value(value).ok()).unwrap_or_default()
 }
 

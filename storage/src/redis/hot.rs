@@ -7,9 +7,11 @@ use redis::{Pipeline, Value};
 use shared::ids::Position;
 use shared::limits::{ACK_TRAIL_SPAN, ARCHIVED_FIELD_BYTES_MAX, ENTRY_BYTES_MAX, TRIM_TRAIL_SPANS};
 use shared::ports::{
-    Delivery, Epoch, HotLog, HotPartition, HotStanding, LogEntry, LogPlace, Loss, Seen, StoreError, Trimmed,
+    Delivery, Epoch, HotLog, HotPartition, HotStanding, LogEntry, LogMemory, LogPlace, Loss, Seen,
+    StoreError, Trimmed,
 };
 
+use super::durability::{field, told};
 #[cfg(feature = "cassandra")]
 use super::keys::TRIMMED_LAST;
 use super::keys::{LOG_EPOCH, TRIMMED_BLOCKS};
@@ -33,7 +35,7 @@ pub struct Hot {
 impl HotLog for Hot {
     async fn standing(&self) -> Result<HotStanding, StoreError> {
         let keys = &self.server.keys;
-        let mut pipeline = Pipeline::with_capacity(2 + ASKED * usize::from(keys.partitions));
+        let mut pipeline = Pipeline::with_capacity(3 + ASKED * usize::from(keys.partitions));
         pipeline.cmd("TIME");
         pipeline.cmd("HGET").arg(keys.log()).arg(LOG_EPOCH);
         for partition in 0..keys.partitions {
@@ -42,7 +44,9 @@ impl HotLog for Hot {
             pipeline.cmd("MEMORY").arg("USAGE").arg(&events);
             pipeline.cmd("HGET").arg(keys.trimmed(partition)).arg(TRIMMED_BLOCKS);
         }
-        let mut answers = self.link.read::<Vec<Value>>(&pipeline).await?.into_iter();
+        pipeline.cmd("INFO").arg("memory");
+        // A hosted Redis may refuse INFO alone.
+        let mut answers = self.link.read_each(&pipeline).await?.into_iter();
         let (seconds, micros): (u64, u64) = read(answers.next().unwrap_or(Value::Nil))?;
         let now_ms = seconds * 1_000 + micros / 1_000;
         let epoch: Option<String> = read(answers.next().unwrap_or(Value::Nil))?;
@@ -55,7 +59,8 @@ impl HotLog for Hot {
             let blocks_trimmed = read::<Option<u64>>(next())?.unwrap_or(0);
             partitions.push(HotPartition { partition, now_ms, entries, bytes, blocks_trimmed, repairs });
         }
-        Ok(HotStanding { epoch, partitions })
+        let memory = memory(&told::<String>(answers.next()));
+        Ok(HotStanding { epoch, partitions, memory })
     }
 
     async fn entries(
@@ -137,6 +142,12 @@ fn keep_beginning(entry: &mut LogEntry) {
         }
         room -= kept;
     }
+}
+
+fn memory(info: &str) -> Option<LogMemory> {
+    let bytes = |name| field(info, name)?.parse::<u64>().ok();
+    let max = bytes("maxmemory").filter(|max| *max > 0)?;
+    Some(LogMemory { used: bytes("used_memory")?, max })
 }
 
 fn of_archive(loss: Loss) -> Loss {

@@ -16,7 +16,7 @@
 //! | reader | XRANGE | an entry that was read before, by its id |
 //! | tail | XREVRANGE, XINFO STREAM; XREAD | all that is appended, without a group: nothing is noted |
 //! | scan | XRANGE, XREVRANGE | all of the log, page by page, beside every group |
-//! | hot end | XRANGE, XLEN, MEMORY USAGE; `trim.lua`: XTRIM MINID | what the archive has and nobody waits for goes, whole blocks at a time |
+//! | hot end | XRANGE, XLEN, MEMORY USAGE, INFO; `trim.lua`: XTRIM MINID | what the archive has and nobody waits for goes, whole blocks at a time |
 //! | backlog | `EVAL`: HSET, HDEL | who reads which block of the archive, and which are done |
 //! | empty log | HSET, CLIENT KILL; XADD with ids, HSET, SET PXAT | closed to all others, filled from the archive, opened |
 //! | durability | INFO, CONFIG GET | what the server keeps, asked at every connect |

@@ -7,8 +7,8 @@ use shared::Clock;
 use shared::ids::EventId;
 use shared::limits::{APPENDS_QUEUED_MAX, LOG_TIMEOUT};
 use shared::ports::{
-    Accounts, Append, AppendError, Appended, Epoch, EventFeed, EventLog, FeedMonitor, Heads, LogEpoch,
-    LogTail, OnceKey, Probe, SessionKey, Sessions, StoreError,
+    Accounts, Append, AppendError, Appended, Epoch, EventFeed, EventLog, FeedMonitor, Heads, HotLog,
+    LogEpoch, LogTail, OnceKey, Probe, SessionKey, Sessions, StoreError,
 };
 use storage::redis::{Options, Redis};
 use tokio::time::{Instant, timeout};
@@ -235,8 +235,11 @@ async fn a_full_memory_refuses_writes_and_serves_reads() {
     put(&store, message("anna", "ben")).await;
     let mut feed = store.feed(GENERATION, "one");
     let batch = read(&mut feed, 1).await;
+    let hot = store.hot();
+    assert_eq!(hot.standing().await.unwrap().memory, None, "it has no bound");
 
     server.ask(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    assert!(hot.standing().await.unwrap().memory.is_some_and(|memory| memory.percent() > 100));
     let send = once(message("anna", "ben"), OnceKey::Header("key".into()));
     for _ in 0..3 {
         let outcome = store.log().append(send.clone()).await;
