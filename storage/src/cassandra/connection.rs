@@ -15,12 +15,12 @@ use scylla::client::session_builder::SessionBuilder;
 use scylla::statement::Consistency;
 use shared::generation::{Generation, State};
 use shared::limits::{
-    GENERATION_CHECK_INTERVAL, VIEW_CONNECTIONS_PER_NODE, VIEWS_CONNECT_TIMEOUT, VIEWS_RECONNECT_PAUSE,
-    VIEWS_TIMEOUT,
+    DROP_GRACE, GENERATION_CHECK_INTERVAL, VIEW_CONNECTIONS_PER_NODE, VIEWS_CONNECT_TIMEOUT,
+    VIEWS_RECONNECT_PAUSE, VIEWS_TIMEOUT,
 };
 use shared::ports::{Epoch, Origin, Seen, StoreError};
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -134,6 +134,8 @@ async fn keep(
     doubt: &Notify,
     mut starts: Starts,
 ) {
+    // The register has changed, and the store from before is used until then.
+    let mut used_until = None;
     loop {
         match Store::open(options, &mut starts).await {
             Ok(store) => {
@@ -148,15 +150,24 @@ async fn keep(
                 serving.store(store.serving, Ordering::Release);
                 store.tell_what_was_seen(told).await;
                 let keyspace = &options.keyspace;
-                match store.outlived(doubt, &mut starts, told).await {
+                used_until = match store.outlived(doubt, &mut starts, told).await {
                     Outlived::Changed => {
                         tracing::info!(
                             keyspace,
                             "the generations have changed; connecting to cassandra anew"
                         );
+                        Some(Instant::now() + DROP_GRACE)
                     }
-                    Outlived::Silent => tracing::warn!(keyspace, "connecting to cassandra anew"),
-                }
+                    Outlived::Silent => {
+                        tracing::warn!(keyspace, "connecting to cassandra anew");
+                        None
+                    }
+                };
+            }
+            // It answered just now, and what it knows is there still: a generation that is dropped is left alone for so long.
+            Err(error) if error.is_retryable() && used_until.is_some_and(|until| Instant::now() < until) => {
+                tracing::info!(keyspace = options.keyspace, %error, "cannot connect to cassandra anew yet");
+                sleep(VIEWS_RECONNECT_PAUSE).await;
             }
             Err(error) => {
                 let changed = published

@@ -304,22 +304,25 @@ async fn eventually<T>(what: &str, mut poll: impl AsyncFnMut() -> Option<T>) -> 
 struct Door {
     address: String,
     open: CancellationToken,
+    admits: CancellationToken,
     stalled: tokio::sync::watch::Sender<bool>,
 }
 
 impl Door {
     async fn closed() -> Self {
         let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
-        Self { address, open: CancellationToken::new(), stalled: tokio::sync::watch::Sender::new(false) }
+        let (open, admits) = (CancellationToken::new(), CancellationToken::new());
+        Self { address, open, admits, stalled: tokio::sync::watch::Sender::new(false) }
     }
 
     async fn open(&mut self) {
         self.open = CancellationToken::new();
+        self.admits = self.open.child_token();
         let listener = TcpListener::bind(&self.address).await.unwrap();
-        let (open, stalled) = (self.open.clone(), self.stalled.clone());
+        let (open, admits, stalled) = (self.open.clone(), self.admits.clone(), self.stalled.clone());
         let accepting = async move {
             let connections = TaskTracker::new();
-            while let Some(client) = open.run_until_cancelled(listener.accept()).await {
+            while let Some(client) = admits.run_until_cancelled(listener.accept()).await {
                 let (client, open, stalled) = (client.unwrap().0, open.clone(), stalled.subscribe());
                 connections.spawn(async move { open.run_until_cancelled(pass(client, stalled)).await });
             }
@@ -329,6 +332,11 @@ impl Door {
 
     fn close(&self) {
         self.open.cancel();
+    }
+
+    /// What is connected stays so.
+    fn admit_no_more(&self) {
+        self.admits.cancel();
     }
 
     /// Connections stay, and nothing passes to the store.

@@ -3,13 +3,14 @@
 use futures_util::TryStreamExt;
 use shared::Timestamp;
 use shared::generation::{Generation, Generations, State};
-use shared::limits::GENERATION_CHECK_INTERVAL;
+use shared::limits::{DROP_GRACE, GENERATION_CHECK_INTERVAL};
 use shared::ports::{Epoch, Origin, SeenLog, StoreError, ViewReader, ViewWriter};
 use shared::view::{UserRow, UsersChange, ViewChange};
-use storage::cassandra::Migrator;
+use storage::cassandra::{Migrator, Options};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use super::{Connected, options};
+use super::{Connected, Door, options};
 
 /// Until when what served is kept.
 const KEPT: Timestamp = Timestamp(1_000);
@@ -149,4 +150,30 @@ async fn a_generation_is_read_beside_its_own_log() {
     eventually("the first one serves again", async || read(false).await).await;
     found.send_replace(Some(epoch("a")));
     assert!(read(true).await);
+}
+
+/// Whoever cannot connect anew at once goes on with what he has, but not for ever.
+#[tokio::test]
+async fn reads_go_on_while_a_changed_register_cannot_be_followed_yet() {
+    let direct = options();
+    Migrator::new(&direct).unwrap().migrate().await.unwrap();
+    let mut door = Door::closed().await;
+    door.open().await;
+    let connected = Connected::to(&Options { nodes: vec![door.address.clone()], ..direct.clone() }).await;
+    let (reader, conversation) = (connected.cassandra.reader(), "anna:ben".parse().unwrap());
+    let reads = async || reader.timeline_head(&conversation).await.is_ok();
+    door.admit_no_more();
+    let changed = Instant::now();
+    assert_eq!(Connected::to(&direct).await.cassandra.generations().add(None).await.unwrap().number, 2);
+    while changed.elapsed() < DROP_GRACE {
+        assert!(reads().await, "after {:?}", changed.elapsed());
+        tokio::time::sleep(GENERATION_CHECK_INTERVAL / 10).await;
+    }
+    let unknown = connected.cassandra.writer(2).apply(Vec::new(), &[]).await;
+    assert!(unknown.is_err(), "it knows nothing of it yet");
+    eventually("it gives up", async || !reads().await).await;
+    door.open().await;
+    eventually("it follows", async || connected.cassandra.writer(2).apply(Vec::new(), &[]).await.is_ok())
+        .await;
+    assert!(reads().await);
 }
