@@ -255,8 +255,9 @@ pub const UNFIT_EXPECTED_MAX: Duration = Duration::from_secs(5);
 /// A generation to which nothing is applied for so long may have no projector.
 pub const REBUILD_STANDSTILL_MAX: Duration = Duration::from_secs(5);
 /// How long a generation that nobody is to fill any more is left alone, before it is removed: several times what a
-/// projector needs to notice, to finish its batch and to end.
-pub const DROP_GRACE: Duration = Duration::from_secs(5);
+/// projector needs to notice, to finish its batch and to end; and longer than a store with a periodic commit log takes to
+/// have on the disk that it does not serve. Else a power cut could have it serve again without its tables.
+pub const DROP_GRACE: Duration = Duration::from_secs(15);
 /// Rows that one request of a longer read brings.
 pub const VIEW_ROWS_PER_REQUEST: i32 = 100;
 /// Of an inbox, which may be long: 250 KB as a rule, 8 MB of the longest messages.
