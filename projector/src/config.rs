@@ -29,7 +29,7 @@ pub(crate) enum Command {
     /// List, show, retry or discard the events that could not be applied
     #[command(subcommand, after_help = "Example: projector parked list --cause 'unknown event type'")]
     Parked(ParkedCommand<Of>),
-    /// Compare all views with the log, while both go on; 1 if they differ
+    /// Compare all views with the log, while both go on; 1 if they differ, or not all was compared
     #[command(after_help = "Example: projector verify --generation 2 --json")]
     Verify(Verify),
     /// Build a new generation of views from the whole log, beside the one that is read
@@ -47,7 +47,7 @@ pub(crate) enum Command {
     /// Read from this generation from now on; it has to be complete
     #[command(after_help = "Example: projector serve 2 --keep 72h")]
     Serve(Serve),
-    /// Remove a generation that is not read; safe to repeat and to interrupt
+    /// Remove a generation that is not read, in some 20 s; safe to repeat and to interrupt
     #[command(after_help = "Example: projector drop 1")]
     Drop(Numbered),
     /// Bring the schema up to date; safe to repeat and to interrupt
@@ -223,8 +223,8 @@ pub(crate) struct Numbered {
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// How long the one that served until now is kept up to date, so that readers can go back to it; then projectors
-    /// drop it
+    /// How long the one that served until now is kept up to date, such as 72h, so that readers can go back to it; then
+    /// projectors drop it
     #[arg(long, default_value = "24h", value_name = "TIME", value_parser = rollback_window)]
     pub(crate) keep: Duration,
 

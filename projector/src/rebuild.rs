@@ -117,7 +117,14 @@ impl Rebuild {
 
     /// Compares it with the log, all of it.
     pub async fn prove(&self, verifier: &Verifier, tell: Tell<'_>) -> Result<Comparison, RebuildError> {
-        self.held(async { Ok(verify(verifier, tell).await?) }).await
+        let proved = self.held(async { Ok(verify(verifier, tell).await?) }).await;
+        if proved.is_err() {
+            let Generation { number, state, .. } = self.find(verifier.generation).await?;
+            if !state.has_views() {
+                return Err(RebuildError::Not { number, state, what: "be built" });
+            }
+        }
+        proved
     }
 
     /// Does something while nobody else rebuilds or repairs.
@@ -201,11 +208,17 @@ impl Rebuild {
         Ok(Generation { state: State::Dropped, ..generation })
     }
 
-    /// Readers follow within a second. What served until now is kept until then, and [`retire`] drops it.
+    /// Readers follow within a second. What served until now is kept until then, and [`retire`] drops it; where it serves
+    /// already, all that served before.
     pub async fn serve(&self, number: u32, keep_until: Timestamp) -> Result<(), RebuildError> {
         let state = self.find(number).await?.state;
         match state {
-            State::Serving => Ok(()),
+            State::Serving => {
+                for kept in self.generations.list().await?.iter().filter(|one| one.kept_until.is_some()) {
+                    self.generations.keep(kept.number, keep_until).await?;
+                }
+                Ok(())
+            }
             State::Projecting if self.generations.serve(number, keep_until).await? => Ok(()),
             State::Projecting => Err(RebuildError::Changed(number)),
             State::Building | State::Paused | State::Dropping | State::Dropped => {
@@ -230,8 +243,13 @@ impl Rebuild {
         }
         // Projectors let go of it; one that still read would make the group again.
         tokio::time::sleep(DROP_GRACE).await;
-        if self.find(number).await?.state == State::Dropped {
-            return Ok(());
+        match self.find(number).await?.state {
+            State::Dropping => {}
+            State::Dropped => return Ok(()),
+            // A store that lost its last seconds may have lost that it is to be dropped, and that another one serves.
+            State::Building | State::Paused | State::Projecting | State::Serving => {
+                return Err(RebuildError::Changed(number));
+            }
         }
         self.groups.remove(number).await?;
         self.generations.remove(number).await?;
@@ -312,8 +330,13 @@ pub async fn retire(rebuild: Rebuild, clock: Clock, shutdown: CancellationToken)
     while shutdown.run_until_cancelled(looks.tick()).await.is_some() {
         let dropped = shutdown.run_until_cancelled(rebuild.drop_what_is_over(clock.now())).await;
         if let Some(Err(error)) = dropped {
+            let is_expected = matches!(&error, RebuildError::Store(error) if error.is_retryable());
             let error = &error as &dyn std::error::Error;
-            tracing::debug!(error, "cannot drop what is kept no longer; trying again");
+            if is_expected {
+                tracing::debug!(error, "cannot drop what is kept no longer; trying again");
+            } else {
+                tracing::warn!(error, "cannot drop what is kept no longer; trying again");
+            }
         }
     }
 }

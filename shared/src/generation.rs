@@ -125,6 +125,9 @@ pub trait Generations: Send + Sync {
     /// [`State::Projecting`], until `keep_until` at least. `false`: it is in another state, and nothing was changed.
     async fn serve(&self, number: u32, keep_until: Timestamp) -> Result<bool, StoreError>;
 
+    /// Sets [`Generation::kept_until`] of one that has it. `false`: it has none, and nothing was changed.
+    async fn keep(&self, number: u32, until: Timestamp) -> Result<bool, StoreError>;
+
     /// [`State::Dropping`], if [`Generation::is_over`] by now. `false`: it is not, and nothing was changed.
     async fn expire(&self, number: u32, now: Timestamp) -> Result<bool, StoreError>;
 

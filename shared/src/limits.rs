@@ -228,12 +228,15 @@ pub const VIEW_CONNECTIONS_PER_NODE: usize = 2;
 pub const VIEWS_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two attempts to connect: service is back within 2 s of the store.
 pub const VIEWS_RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+/// Who notices a change of the generations and cannot connect anew goes on as before for so long: less than
+/// [`UNFIT_EXPECTED_MAX`].
+pub const VIEWS_OUTDATED_MAX: Duration = Duration::from_secs(4);
 /// How long a change of the serving generation may go unnoticed.
 pub const GENERATION_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a generation that has served may be kept at most, so that readers can go back to it.
 pub const ROLLBACK_WINDOW_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
 /// How often a projector looks whether one is to be dropped.
-pub const GENERATIONS_RETIRED_EVERY: Duration = Duration::from_secs(1);
+pub const GENERATIONS_RETIRED_EVERY: Duration = Duration::from_secs(5);
 /// Events per second that `--rate` of a rebuild and of a comparison may say.
 pub const LOG_RATE_MAX: u32 = 1_000_000;
 /// While the serving generation is behind by more than this, another one is not built.
@@ -300,7 +303,7 @@ pub const ARCHIVE_NOTED_EVERY: Duration = Duration::from_secs(5);
 pub const TRIM_TRAIL_SPANS: u64 = 4;
 /// What is to be trimmed and is held up for so long is an alarm. Longer than what was acknowledged last is kept.
 pub const TRIM_HELD_MAX: Duration = Duration::from_secs(40);
-/// With so much of the memory that the log may take in use, it is one at once.
+/// With so much of the memory that the log may take in use, it is one also where a generation gets on.
 pub const TRIM_HELD_MEMORY_PERCENT: u64 = 80;
 /// Of the log, kept in memory: the longest time and the least memory that can be configured.
 pub const HOT_WINDOW_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -386,6 +389,8 @@ pub const VERIFY_POLL: Duration = Duration::from_millis(100);
 /// How many times as long as a page took its reader rests after it, while anything is applied: all of them together read
 /// for as long as one would.
 pub const VERIFY_RESTS_FOR: u32 = 3;
+/// And for no longer than this.
+pub const VERIFY_REST_MAX: Duration = Duration::from_secs(1);
 /// Views that apply nothing for so long will not get there.
 pub const VERIFY_STANDSTILL_MAX: Duration = Duration::from_secs(30);
 /// Of the log, that `projector repair` holds at once: about 150 bytes each. Where there are more it compares a part of all

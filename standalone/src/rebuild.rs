@@ -26,7 +26,7 @@ pub(crate) async fn rebuild_if_other(options: &Options, clock: Clock) -> anyhow:
         tracing::info!("the views are of another shape; they are built anew from the log first");
         let comparison = build(options, clock).await?;
         let lines = comparison.lines();
-        ensure!(comparison.is_clean(), "the new views are not what the log says\n{lines}");
+        ensure!(comparison.is_proof(), "the new views are not what the log says\n{lines}");
         tracing::info!(events = comparison.events, took_ms = comparison.took_ms, "the views are built anew");
     }
     Ok(())
@@ -37,7 +37,7 @@ async fn build(options: &Options, clock: Clock) -> anyhow::Result<Comparison> {
     let store = open(options, Embedded::open_beside_views, clock.clone()).await?;
     // It has closed the store when it returns.
     let comparison = compare(store, clock).await?;
-    if comparison.is_clean() {
+    if comparison.is_proof() {
         embedded::replace_views(&options.dir)?;
     }
     Ok(comparison)

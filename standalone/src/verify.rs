@@ -99,5 +99,6 @@ impl ViewWriter for Told {
 pub(crate) fn print(json: bool, comparison: &Comparison) -> anyhow::Result<()> {
     projector::print(json, comparison, Comparison::lines)?;
     ensure!(comparison.is_clean(), "the views are not what the log says");
+    ensure!(comparison.is_proof(), "the views are not proved as a whole");
     Ok(())
 }

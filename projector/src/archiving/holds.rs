@@ -31,6 +31,8 @@ pub(super) struct Holds {
 
 struct Hold {
     why: String,
+    began: Instant,
+    /// Since when nothing says that it will end by itself.
     since: Instant,
 }
 
@@ -63,7 +65,8 @@ impl Holds {
         if gets_on {
             why += " yet: it is being built and gets on; the log grows meanwhile";
         }
-        let hold = self.partitions.entry(partition).or_insert(Hold { why: String::new(), since: now });
+        let hold =
+            self.partitions.entry(partition).or_insert(Hold { why: String::new(), began: now, since: now });
         if gets_on {
             hold.since = now;
         }
@@ -78,16 +81,19 @@ impl Holds {
         built.is_some_and(|(_, since)| now.saturating_duration_since(*since) < STANDSTILL_MAX)
     }
 
-    /// What has been so for too long, or cannot wait: memory is short.
+    /// What has been so for too long; while memory is short, also where a generation gets on.
     pub(super) fn alarm(&self, memory: Option<LogMemory>, now: Instant) -> Option<String> {
-        let (partition, hold) = self.partitions.iter().min_by_key(|(_, hold)| hold.since)?;
-        let why = format!("partition {partition}: {}", hold.why);
         let percent = memory.map(LogMemory::percent).filter(|percent| *percent >= TRIM_HELD_MEMORY_PERCENT);
-        if let Some(percent) = percent {
-            return Some(format!("{why}; {percent} % of the memory that the log may take is in use"));
+        let since = |hold: &Hold| if percent.is_some() { hold.began } else { hold.since };
+        let (partition, hold) = self.partitions.iter().min_by_key(|(_, hold)| since(hold))?;
+        if now.saturating_duration_since(since(hold)) <= TRIM_HELD_MAX {
+            return None;
         }
-        let is_long = now.saturating_duration_since(hold.since) > TRIM_HELD_MAX;
-        is_long.then_some(why)
+        let why = format!("partition {partition}: {}", hold.why);
+        Some(match percent {
+            Some(percent) => format!("{why}; {percent} % of the memory that the log may take is in use"),
+            None => why,
+        })
     }
 }
 
@@ -140,13 +146,17 @@ mod tests {
     }
 
     #[test]
-    fn while_memory_is_short_a_hold_is_an_alarm_at_once() {
-        let (mut holds, now) = (Holds::default(), Instant::now());
+    fn while_memory_is_short_a_hold_is_an_alarm_whoever_gets_on() {
+        let (mut holds, start) = (Holds::default(), Instant::now());
         let with = |used| Some(LogMemory { used, max: 1_000 });
-        assert_eq!(holds.alarm(with(1_000), now), None, "nothing is held up");
-        holds.note_built(&[(2, 7)], now);
-        holds.note(3, Some(Held { why: "group g2".to_owned(), generation: Some(2) }), now);
-        assert_eq!((holds.alarm(None, now), holds.alarm(with(799), now)), (None, None));
+        assert_eq!(holds.alarm(with(1_000), start), None, "nothing is held up");
+        let now = start + LONG;
+        for (applied, at) in [(7, start), (8, now)] {
+            holds.note_built(&[(2, applied)], at);
+            holds.note(3, Some(Held { why: "group g2".to_owned(), generation: Some(2) }), at);
+            assert_eq!((holds.alarm(None, at), holds.alarm(with(799), at)), (None, None));
+        }
+        assert_eq!(holds.alarm(with(800), start), None, "that may be over soon");
         let said = "partition 3: group g2 yet: it is being built and gets on; the log grows meanwhile; 80 % of the \
                     memory that the log may take is in use";
         assert_eq!(holds.alarm(with(800), now).as_deref(), Some(said));

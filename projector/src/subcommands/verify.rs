@@ -1,6 +1,6 @@
 //! `projector verify`: compares one generation with the log.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use projector::{Bar, Comparison, Rebuild, Verifier, print};
 
 use super::generations::rebuild_of;
@@ -24,10 +24,11 @@ async fn compare(verifier: &Verifier, json: bool, rebuild: &Rebuild) -> Result<(
     bar.finish();
     let comparison = compared?;
     print(json, &comparison, Comparison::lines)?;
+    let generation = comparison.generation;
     if comparison.is_clean() {
+        ensure!(comparison.is_proof(), "generation {generation} is not proved as a whole");
         return Ok(());
     }
-    let generation = comparison.generation;
     let differs = format!("generation {generation} is not what the log says");
     match rebuild.withdraw(generation).await {
         Ok(true) => bail!("{differs}: it is building again, and cannot serve"),

@@ -220,7 +220,7 @@ impl Verifier {
     }
 
     async fn explain(&self, pass: &mut dyn Pass, cut: &[Span]) -> Result<(), StoreError> {
-        // Taken after the last row was read: no row is of a later event.
+        // Taken after the rows were read: none of them is of a later event.
         let later = behind(cut, &reading::retrying(|| self.log.extent()).await?);
         let explain = |page: Vec<Delivery>| page.iter().for_each(|delivery| pass.explain(delivery));
         reading::log(&*self.log, later, explain).await

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use shared::limits::{PROGRESS_CHECK_INTERVAL, VERIFY_POLL, VERIFY_RESTS_FOR};
+use shared::limits::{PROGRESS_CHECK_INTERVAL, VERIFY_POLL, VERIFY_REST_MAX, VERIFY_RESTS_FOR};
 use shared::ports::{
     Delivery, FeedMonitor, LogScan, ScanCursor, ScanPage, ScannedTable, Span, StoreError, ViewScan,
 };
@@ -74,7 +74,7 @@ impl Pace {
             Self::Resting(live) => {
                 let took = begun.elapsed();
                 if live.moves().await {
-                    tokio::time::sleep(took * VERIFY_RESTS_FOR).await;
+                    tokio::time::sleep((took * VERIFY_RESTS_FOR).min(VERIFY_REST_MAX)).await;
                 }
             }
         }
@@ -113,11 +113,13 @@ struct Seen {
 
 impl Live {
     async fn moves(&self) -> bool {
-        // A store that does not answer is told by the scans.
-        if self.seen().is_due(Instant::now())
-            && let Ok(status) = self.monitor.status().await
-        {
-            self.seen().note(status.applied(), Instant::now());
+        if self.seen().is_due(Instant::now()) {
+            let status = self.monitor.status().await;
+            match status {
+                Ok(status) => self.seen().note(status.applied(), Instant::now()),
+                // It may have too much to do.
+                Err(_) => self.seen().moved_at = Some(Instant::now()),
+            }
         }
         self.seen().moves(Instant::now())
     }

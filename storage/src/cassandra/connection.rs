@@ -15,7 +15,7 @@ use scylla::client::session_builder::SessionBuilder;
 use scylla::statement::Consistency;
 use shared::generation::{Generation, State};
 use shared::limits::{
-    DROP_GRACE, GENERATION_CHECK_INTERVAL, VIEW_CONNECTIONS_PER_NODE, VIEWS_CONNECT_TIMEOUT,
+    GENERATION_CHECK_INTERVAL, VIEW_CONNECTIONS_PER_NODE, VIEWS_CONNECT_TIMEOUT, VIEWS_OUTDATED_MAX,
     VIEWS_RECONNECT_PAUSE, VIEWS_TIMEOUT,
 };
 use shared::ports::{Epoch, Origin, Seen, StoreError};
@@ -156,7 +156,7 @@ async fn keep(
                             keyspace,
                             "the generations have changed; connecting to cassandra anew"
                         );
-                        Some(Instant::now() + DROP_GRACE)
+                        Some(Instant::now() + VIEWS_OUTDATED_MAX)
                     }
                     Outlived::Silent => {
                         tracing::warn!(keyspace, "connecting to cassandra anew");

@@ -122,6 +122,12 @@ impl generation::Generations for Generations {
         self.write(SERVE, values).await
     }
 
+    async fn keep(&self, number: u32, until: Timestamp) -> Result<bool, StoreError> {
+        let update = "UPDATE {keyspace}.generations SET kept_until = ? WHERE register = ? AND number = ? \
+                      IF kept_until != null";
+        self.write(update, (Value::time(until)?, REGISTER, number.cast_signed())).await
+    }
+
     async fn expire(&self, number: u32, now: Timestamp) -> Result<bool, StoreError> {
         let (serving, number) = (self.serving().await?, number.cast_signed());
         let (from, to) = (State::Projecting.name(), State::Dropping.name());

@@ -256,15 +256,12 @@ impl ViewReader for Reader {
         let (reader, owner) = (self.clone(), owner.clone());
         let reading = async move {
             let store = reader.current()?;
-            let (connection, first) = (reader.connection, Some(PagingState::start()));
-            let pages = stream::try_unfold(first, move |at| {
-                let (connection, store, owner) = (connection.clone(), store.clone(), owner.clone());
-                async move {
-                    let Some(at) = at else { return Ok(None) };
-                    let page = store.serving().inbox.page(&store.session, &owner, at).await;
-                    let (rows, next) = connection.heed(page)?;
-                    Ok(Some((stream::iter(rows.into_iter().map(Ok)), next)))
-                }
+            let first = (reader.connection, store, owner, Some(PagingState::start()));
+            let pages = stream::try_unfold(first, async |(connection, store, owner, at)| {
+                let Some(at) = at else { return Ok(None) };
+                let page = store.serving().inbox.page(&store.session, &owner, at).await;
+                let (rows, next) = connection.heed(page)?;
+                Ok(Some((stream::iter(rows.into_iter().map(Ok)), (connection, store, owner, next))))
             });
             Ok(pages.try_flatten())
         };

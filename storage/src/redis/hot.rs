@@ -35,7 +35,7 @@ pub struct Hot {
 impl HotLog for Hot {
     async fn standing(&self) -> Result<HotStanding, StoreError> {
         let keys = &self.server.keys;
-        let mut pipeline = Pipeline::with_capacity(3 + ASKED * usize::from(keys.partitions));
+        let mut pipeline = Pipeline::with_capacity(2 + ASKED * usize::from(keys.partitions));
         pipeline.cmd("TIME");
         pipeline.cmd("HGET").arg(keys.log()).arg(LOG_EPOCH);
         for partition in 0..keys.partitions {
@@ -44,9 +44,7 @@ impl HotLog for Hot {
             pipeline.cmd("MEMORY").arg("USAGE").arg(&events);
             pipeline.cmd("HGET").arg(keys.trimmed(partition)).arg(TRIMMED_BLOCKS);
         }
-        pipeline.cmd("INFO").arg("memory");
-        // A hosted Redis may refuse INFO alone.
-        let mut answers = self.link.read_each(&pipeline).await?.into_iter();
+        let mut answers = self.link.read::<Vec<Value>>(&pipeline).await?.into_iter();
         let (seconds, micros): (u64, u64) = read(answers.next().unwrap_or(Value::Nil))?;
         let now_ms = seconds * 1_000 + micros / 1_000;
         let epoch: Option<String> = read(answers.next().unwrap_or(Value::Nil))?;
@@ -59,7 +57,10 @@ impl HotLog for Hot {
             let blocks_trimmed = read::<Option<u64>>(next())?.unwrap_or(0);
             partitions.push(HotPartition { partition, now_ms, entries, bytes, blocks_trimmed, repairs });
         }
-        let memory = memory(&told::<String>(answers.next()));
+        let mut info = Pipeline::with_capacity(1);
+        info.cmd("INFO").arg("memory");
+        // A hosted Redis may refuse it.
+        let memory = memory(&told::<String>(self.link.read_each(&info).await?.into_iter().next()));
         Ok(HotStanding { epoch, partitions, memory })
     }
 

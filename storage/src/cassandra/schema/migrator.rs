@@ -198,7 +198,8 @@ impl Migration {
                 let seconds_max = lock_seconds();
                 tracing::warn!(
                     seconds_max,
-                    "waiting for another migration; one that was killed holds its lock for so long"
+                    "waiting for another change of the schema, as when a generation is dropped; one that was killed \
+                     holds its lock for so long"
                 );
             }
             sleep(VIEWS_RECONNECT_PAUSE).await;

@@ -3,7 +3,7 @@
 use futures_util::TryStreamExt;
 use shared::Timestamp;
 use shared::generation::{Generation, Generations, State};
-use shared::limits::{DROP_GRACE, GENERATION_CHECK_INTERVAL};
+use shared::limits::{GENERATION_CHECK_INTERVAL, VIEWS_OUTDATED_MAX};
 use shared::ports::{Epoch, Origin, SeenLog, StoreError, ViewReader, ViewWriter};
 use shared::view::{UserRow, UsersChange, ViewChange};
 use storage::cassandra::{Migrator, Options};
@@ -73,6 +73,9 @@ async fn a_generation_goes_from_state_to_state() {
     assert_eq!(kept().await, [Some(KEPT), None]);
     assert!(register.serve(1, KEPT).await.unwrap());
     assert_eq!(kept().await, [None, Some(KEPT)]);
+    let longer = KEPT.plus(std::time::Duration::from_secs(1));
+    assert!(!register.keep(1, longer).await.unwrap() && register.keep(2, longer).await.unwrap());
+    assert_eq!(kept().await, [None, Some(longer)]);
     assert!(!register.expire(1, KEPT).await.unwrap(), "it serves");
     assert!(register.change(2, projecting, building).await.unwrap());
     assert!(register.change(2, building, projecting).await.unwrap());
@@ -165,7 +168,7 @@ async fn reads_go_on_while_a_changed_register_cannot_be_followed_yet() {
     door.admit_no_more();
     let changed = Instant::now();
     assert_eq!(Connected::to(&direct).await.cassandra.generations().add(None).await.unwrap().number, 2);
-    while changed.elapsed() < DROP_GRACE {
+    while changed.elapsed() < VIEWS_OUTDATED_MAX {
         assert!(reads().await, "after {:?}", changed.elapsed());
         tokio::time::sleep(GENERATION_CHECK_INTERVAL / 10).await;
     }
