@@ -251,26 +251,31 @@ fn percent(rebuild: &Process) -> Option<u64> {
 }
 
 async fn killed_at_every_stage_it_is_finished_right() {
-    const MESSAGES: usize = 200;
+    const MESSAGES: usize = 400;
+    const PROJECTORS: [&str; 2] = ["projector-1", "projector-2"];
     let app = TestApp::start(Backend::Real).await;
     let pairs = Pair::of(&app.users(4).await, 6);
     let traffic = Traffic::start(&pairs, 8).await;
     traffic.go_on_for(MESSAGES).await;
     let sent = traffic.end().await;
 
-    // As slow as is needed to be seen at each: what is filled is compared at the same rate.
-    for (share, rate) in [(10, "20"), (50, "20"), (95, "4")] {
+    // As slow as is needed to be seen at each: a line comes once a second.
+    for (share, rate, running) in [(10, "30", 2), (50, "30", 2), (95, "4", 2), (99, "1", 1)] {
+        let (running, others) = PROJECTORS.split_at(running);
+        for name in others {
+            app.processes().kill(name).await;
+        }
         let mut rebuild = app.processes().begin(&format!("rebuild-{share}"), &["rebuild", "--rate", rate]);
         within(Duration::from_secs(60), "it is so far", async || (percent(&rebuild)? >= share).then_some(()))
             .await;
         rebuild.kill().unwrap();
-        for name in ["projector-1", "projector-2"] {
+        for name in running {
             app.processes().kill(name).await;
         }
         assert!(!rebuild.output().contains("events folded: "), "{}", rebuild.output());
         // Else projectors would go on while nobody looks.
         assert_eq!(app.processes().done(&["rebuild", "--pause"]).await["state"], "paused");
-        for name in ["projector-1", "projector-2"] {
+        for name in PROJECTORS {
             app.processes().restart(name).await;
         }
         forget_claim(&app).await;
