@@ -25,27 +25,20 @@ pub(super) const REGISTER: &str = "views";
 /// The name of the right to rebuild, among the locks.
 const REBUILD: &str = "rebuild";
 
-/// Which one serves, and the state of one, each from what it was to what it is to be. As one write: what is being
-/// dropped must not begin to serve meanwhile.
-const BOTH: &str = "BEGIN BATCH \
-    UPDATE {keyspace}.generations SET serving = ? WHERE register = ? IF serving = ?; \
-    UPDATE {keyspace}.generations SET state = ?, kept_until = null WHERE register = ? AND number = ? \
-    IF state = ?; \
-    APPLY BATCH";
+/// The state of one, from what it was to what it is to be.
+const CHANGE: &str = "UPDATE {keyspace}.generations SET state = ?, kept_until = null \
+    WHERE register = ? AND number = ? IF state = ?";
 
-/// Likewise, if its rollback window is over.
-const EXPIRE: &str = "BEGIN BATCH \
-    UPDATE {keyspace}.generations SET serving = ? WHERE register = ? IF serving = ?; \
-    UPDATE {keyspace}.generations SET state = ?, kept_until = null WHERE register = ? AND number = ? \
-    IF state = ? AND kept_until <= ?; \
-    APPLY BATCH";
+/// That one is complete, and until when the one that serves before it is kept.
+const SERVE: &str = "UPDATE {keyspace}.generations SET kept_until = null WHERE register = ? AND number = ? IF state = ?; \
+     UPDATE {keyspace}.generations SET kept_until = ? WHERE register = ? AND number = ?";
 
-/// Which one serves, if it is complete, and until when the one before it is kept.
-const SERVE: &str = "BEGIN BATCH \
-    UPDATE {keyspace}.generations SET serving = ? WHERE register = ? IF serving = ?; \
-    UPDATE {keyspace}.generations SET kept_until = null WHERE register = ? AND number = ? IF state = ?; \
-    UPDATE {keyspace}.generations SET kept_until = ? WHERE register = ? AND number = ?; \
-    APPLY BATCH";
+/// Together with which one serves, from what it was to what it is to be. As one write: what is being dropped must not
+/// begin to serve meanwhile.
+fn beside_serving(updates: &str) -> String {
+    let serving = "UPDATE {keyspace}.generations SET serving = ? WHERE register = ? IF serving = ?";
+    ["BEGIN BATCH ", serving, "; ", updates, "; APPLY BATCH"].concat()
+}
 
 /// A handle to the register.
 #[derive(Clone)]
@@ -102,7 +95,8 @@ impl generation::Generations for Generations {
         if serving == number {
             return Ok(false);
         }
-        self.write(BOTH, (serving, REGISTER, serving, to.name(), REGISTER, number, from.name())).await
+        let values = (serving, REGISTER, serving, to.name(), REGISTER, number, from.name());
+        self.write(&beside_serving(CHANGE), values).await
     }
 
     async fn limit(&self, number: u32, rate: Option<u32>) -> Result<bool, StoreError> {
@@ -119,7 +113,7 @@ impl generation::Generations for Generations {
         }
         let (complete, kept) = (State::Projecting.name(), Value::time(keep_until)?);
         let values = (number, REGISTER, serving, REGISTER, number, complete, kept, REGISTER, serving);
-        self.write(SERVE, values).await
+        self.write(&beside_serving(SERVE), values).await
     }
 
     async fn keep(&self, number: u32, until: Timestamp) -> Result<bool, StoreError> {
@@ -131,7 +125,8 @@ impl generation::Generations for Generations {
     async fn expire(&self, number: u32, now: Timestamp) -> Result<bool, StoreError> {
         let (serving, number) = (self.serving().await?, number.cast_signed());
         let (from, to) = (State::Projecting.name(), State::Dropping.name());
-        self.write(EXPIRE, (serving, REGISTER, serving, to, REGISTER, number, from, Value::time(now)?)).await
+        let values = (serving, REGISTER, serving, to, REGISTER, number, from, Value::time(now)?);
+        self.write(&beside_serving(&format!("{CHANGE} AND kept_until <= ?")), values).await
     }
 
     async fn remove(&self, number: u32) -> Result<(), StoreError> {
