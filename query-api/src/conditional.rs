@@ -23,7 +23,8 @@ impl Ready {
     pub(crate) fn new(body: Vec<u8>) -> Self {
         let etag = format!("\"{:032x}\"", xxh3_128(&body));
         let etag = HeaderValue::try_from(etag).expect("quotes and digits are visible ASCII");
-        Self { body: body.into(), etag }
+        // Without the room that was left over: it is held for as long as the page is.
+        Self { body: body.into_boxed_slice().into(), etag }
     }
 
     pub(crate) fn bytes(&self) -> usize {

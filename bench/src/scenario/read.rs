@@ -86,7 +86,7 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
     let (address, process) = views.start_query_api((key_prefix, &alone))?;
     let alone = server(stage, ALONE, address, process, Some(views.part()));
     let servers = [system, ready, select, alone];
-    let questions = questions(stage, (&redis_url, key_prefix), &token, large).await?;
+    let mut questions = questions(stage, (&redis_url, key_prefix), &token, large).await?;
 
     let measurements: usize = questions.iter().map(|one| one.servers.len() * one.connections.len()).sum();
     let rounds = stage.settings.rounds;
@@ -109,6 +109,8 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
             ask_all(stage, &servers, question, round, &mut findings).await?;
         }
         cold_newest.measure(stage, round, &mut findings).await?;
+        // Who comes first finds less of the tables in Cassandra's memory: it must not always be the same.
+        questions.iter_mut().for_each(|question| question.servers.reverse());
     }
     add_figures(&mut findings);
     Ok(findings)

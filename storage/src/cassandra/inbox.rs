@@ -31,6 +31,7 @@ pub(super) struct Table {
 }
 
 #[derive(DeserializeRow)]
+#[scylla(flavor = "enforce_order")]
 struct Row<'a> {
     peer: &'a str,
     seq: Option<i64>,

@@ -119,6 +119,7 @@ impl Statements {
 }
 
 #[derive(DeserializeRow)]
+#[scylla(flavor = "enforce_order")]
 struct TimelineRow<'a> {
     conversation: &'a str,
     bucket: i64,
@@ -199,6 +200,7 @@ fn message(seq: Seq, cells: Cells<'_>, (one, other): (&Username, &Username)) -> 
 }
 
 #[derive(DeserializeRow)]
+#[scylla(flavor = "enforce_order")]
 struct InboxCells<'a> {
     owner: &'a str,
     peer: &'a str,

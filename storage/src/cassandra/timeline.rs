@@ -27,6 +27,7 @@ pub(super) struct Table {
 }
 
 #[derive(DeserializeRow)]
+#[scylla(flavor = "enforce_order")]
 struct Row<'a> {
     seq: i64,
     id: Option<&'a str>,
