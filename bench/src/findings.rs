@@ -1,6 +1,6 @@
 //! What a scenario found: rounds as they were measured, their medians, and the few figures that goals name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -158,6 +158,19 @@ impl Findings {
             .map(|row| row.found)
     }
 
+    /// What one is of another, each a contender under a load: the median over the rounds that both are in. A machine that
+    /// others slow down for a while slows down both, so this stays where the medians of each for itself do not.
+    pub(crate) fn ratio(&self, field: fn(&Found) -> f64, one: (&str, &str), other: (&str, &str)) -> f64 {
+        let of = |(load, contender): (&str, &str), round| {
+            let is_it = |found: &&Round| {
+                (found.round, found.load.as_str(), found.contender.as_str()) == (round, load, contender)
+            };
+            self.rounds.iter().find(is_it).map(|round| field(&round.found))
+        };
+        let rounds: BTreeSet<_> = self.rounds.iter().map(|round| round.round).collect();
+        median(rounds.into_iter().filter_map(|round| Some(of(one, round)? / of(other, round)?)))
+    }
+
     /// Over all rounds of the system itself: a median would hide what failed once.
     pub(crate) fn failed(&self, contender: &str) -> u64 {
         self.rounds.iter().filter(|round| round.contender == contender).map(|round| round.found.failed).sum()
@@ -234,6 +247,20 @@ mod tests {
         assert_eq!(found.cpu_us["api"], 20.0);
         assert_eq!(found.p999_ms, None);
         assert_eq!(findings.failed("system"), 3);
+    }
+
+    #[test]
+    fn a_ratio_is_the_median_of_the_rounds_ratios() {
+        let mut findings = Findings::default();
+        for (round, system, bare) in [(1, 8.0, 10.0), (2, 2.0, 4.0), (3, 27.0, 30.0)] {
+            for (who, per_second) in [("system", system), ("bare", bare)] {
+                findings.record(round, "64", who, Found { per_second, ..Found::default() });
+            }
+        }
+        findings.record(4, "64", "system", Found { per_second: 1.0, ..Found::default() });
+        let share = |who| findings.ratio(|found| found.per_second, ("64", "system"), ("64", who));
+        assert_eq!(share("bare"), 0.8);
+        assert!(share("nobody").is_nan());
     }
 
     #[test]

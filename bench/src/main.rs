@@ -112,7 +112,6 @@ enum Internal {
     Baseline(Baseline),
 }
 
-const ROUNDS: usize = 3;
 const QUICK_SECONDS: f64 = 0.5;
 const EVENTS: u64 = 1_000_000;
 const QUICK_EVENTS: u64 = 200_000;
@@ -131,7 +130,7 @@ impl Arguments {
         Settings {
             target,
             timing: Timing { warm_up: (measured / 2).min(WARM_UP_MAX), measured },
-            rounds: if self.quick { 1 } else { self.rounds.map_or(ROUNDS, usize::from) },
+            rounds: if self.quick { 1 } else { self.rounds.map_or(scenario.rounds(), usize::from) },
             quick: self.quick,
             events: self.events.unwrap_or(if self.quick { QUICK_EVENTS } else { EVENTS }),
             keyed: self.keyed.unwrap_or(target == Target::Real),

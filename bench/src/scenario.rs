@@ -77,7 +77,8 @@ impl Scenario {
     /// Seconds of one measurement, unless told otherwise.
     pub(crate) fn seconds(self) -> f64 {
         match self {
-            Self::Append | Self::Growth | Self::Read => 5.0,
+            Self::Read => 2.0,
+            Self::Append | Self::Growth => 5.0,
             // A backlog takes as long as it takes.
             Self::Login
             | Self::Overload
@@ -91,6 +92,12 @@ impl Scenario {
             | Self::Window => 10.0,
             Self::Memory => 60.0,
         }
+    }
+
+    /// How often all of it is repeated, unless told otherwise.
+    pub(crate) fn rounds(self) -> usize {
+        // Many short ones: goals of a few percent on a store that warms up and is disturbed.
+        if self == Self::Read { 7 } else { 3 }
     }
 
     /// What it is measured on, unless told otherwise.

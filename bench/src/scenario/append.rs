@@ -4,7 +4,7 @@
 use anyhow::Result;
 
 use super::PEAK_CONNECTIONS;
-use crate::findings::Findings;
+use crate::findings::{Findings, Found};
 use crate::load::{Pace, WhenLate};
 use crate::redis_benchmark;
 use crate::stage::{Contender, SYSTEM, Stage, Target};
@@ -92,14 +92,13 @@ fn add_figures(findings: &mut Findings, store: &Contender, peak: f64) {
         let Some(system) = findings.typical(&label, SYSTEM) else { continue };
         findings.figure(format!("sends_per_second_at_{connections}"), system.per_second);
         for baseline in ["bare", store.name, redis_benchmark::NAME] {
-            let Some(found) = findings.typical(&label, baseline) else { continue };
-            let name = baseline.replace('-', "_");
-            findings
-                .figure(format!("share_of_{name}_at_{connections}"), system.per_second / found.per_second);
-            if let (Some(own), Some(least)) = (system.cpu_us.get("redis"), found.cpu_us.get("redis"))
-                && baseline != "bare"
-            {
-                findings.figure(format!("redis_cpu_of_{name}_at_{connections}"), own / least);
+            let (name, ours, theirs) = (baseline.replace('-', "_"), (&*label, SYSTEM), (&*label, baseline));
+            let share = findings.ratio(|found| found.per_second, ours, theirs);
+            findings.figure(format!("share_of_{name}_at_{connections}"), share);
+            if baseline != "bare" {
+                let redis = |found: &Found| found.cpu_us.get("redis").copied().unwrap_or(f64::NAN);
+                let cpu = findings.ratio(redis, ours, theirs);
+                findings.figure(format!("redis_cpu_of_{name}_at_{connections}"), cpu);
             }
         }
     }

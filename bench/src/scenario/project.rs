@@ -57,13 +57,18 @@ fn add_figures(findings: &mut Findings, memory_peak: u64) {
         let rate = |findings: &Findings, drainer: Drainer| {
             findings.typical(&label, &drainer.name()).map_or(f64::NAN, |found| found.per_second)
         };
-        let bare = rate(findings, Drainer::Bare);
+        let ratio = |findings: &Findings, one: Drainer, other: Drainer| {
+            findings.ratio(|found| found.per_second, (&label, &one.name()), (&label, &other.name()))
+        };
+        let one = Drainer::Projectors(PROJECTORS[0]);
+        let share = ratio(findings, one, Drainer::Bare);
+        findings.figure(format!("share_of_bare_{conversations}_conversations"), share);
         let rates = PROJECTORS.map(|count| rate(findings, Drainer::Projectors(count)));
-        findings.figure(format!("share_of_bare_{conversations}_conversations"), rates[0] / bare);
         let least = rates.into_iter().fold(f64::INFINITY, f64::min);
         findings.figure(format!("least_per_second_{conversations}_conversations"), least);
-        for (count, rate) in PROJECTORS.into_iter().zip(rates).skip(1) {
-            findings.figure(format!("{count}_of_1_projector_{conversations}_conversations"), rate / rates[0]);
+        for count in PROJECTORS.into_iter().skip(1) {
+            let more = ratio(findings, Drainer::Projectors(count), one);
+            findings.figure(format!("{count}_of_1_projector_{conversations}_conversations"), more);
         }
     }
     findings.figure("memory_peak_mib", memory_peak as f64 / f64::from(1 << 20));

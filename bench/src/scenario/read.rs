@@ -295,9 +295,10 @@ fn label(question: &str, connections: usize) -> String {
 }
 
 fn add_figures(findings: &mut Findings) {
-    let rate = |findings: &Findings, question: &str, connections, server: &str| {
-        let found = findings.typical(&label(question, connections), server);
-        found.map_or(f64::NAN, |found| found.per_second)
+    let ratio = |findings: &Findings, connections, one: (&str, &str), other: (&str, &str)| {
+        let [(one, ours), (other, theirs)] =
+            [one, other].map(|(question, server)| (label(question, connections), server));
+        findings.ratio(|found| found.per_second, (&one, ours), (&other, theirs))
     };
     for connections in CONNECTIONS {
         for (figure, question, baseline) in [
@@ -305,26 +306,24 @@ fn add_figures(findings: &mut Findings) {
             ("share_of_select", "cold page of 100", "select"),
             ("inbox_of_select", "inbox of 50", "select"),
         ] {
-            let share = rate(findings, question, connections, SYSTEM)
-                / rate(findings, question, connections, baseline);
+            let share = ratio(findings, connections, (question, SYSTEM), (question, baseline));
             findings.figure(format!("{figure}_at_{connections}"), share);
         }
     }
+    let of_100 = "cold page of 100";
     // The bare driver shows what of it is Cassandra's own.
     for (whose, server) in [("", SYSTEM), ("select_", "select")] {
-        let of_100 = rate(findings, "cold page of 100", USUAL_CONNECTIONS, server);
         for (name, question) in [
             ("cost_of_10000", "cold page of 10,000"),
             ("cost_of_1000000", "cold page of 1,000,000"),
             ("cost_of_10000_pages_deep", "cold page, 10,000 deep"),
         ] {
-            let cost = of_100 / rate(findings, question, USUAL_CONNECTIONS, server);
+            let cost = ratio(findings, USUAL_CONNECTIONS, (of_100, server), (question, server));
             findings.figure(format!("{whose}{name}"), cost);
         }
     }
     cold_newest::add_figures(findings);
-    let small = |server: &str| rate(findings, "cold page of 100", USUAL_CONNECTIONS, server);
-    let cost = small(ALONE) / small(SYSTEM);
+    let cost = ratio(findings, USUAL_CONNECTIONS, (of_100, ALONE), (of_100, SYSTEM));
     findings.figure("cost_beside_others", cost);
     for (name, question, connections) in
         [("inbox_of_50", "inbox of 50", USUAL_CONNECTIONS), ("inbox_of_10000", "inbox of 10,000", 1)]

@@ -143,17 +143,19 @@ fn record(stage: &Stage, findings: &mut Findings, (round, label, who): (usize, &
 
 fn add_figures(findings: &mut Findings, memory_peak: u64) {
     for (_, label) in SPREADS {
-        let rate = |who: &str| findings.typical(label, who).map_or(f64::NAN, |found| found.per_second);
-        let (both, bare) = (rate(BOTH), rate(&Drainer::Bare.name()));
+        let per_second = findings.typical(label, BOTH).map_or(f64::NAN, |found| found.per_second);
+        let bare = Drainer::Bare.name();
+        let share = findings.ratio(|found| found.per_second, (label, BOTH), (label, &bare));
         let name = label.replace(' ', "_");
-        findings.figure(format!("share_of_bare_{name}"), both / bare);
-        findings.figure(format!("per_second_{name}"), both);
+        findings.figure(format!("share_of_bare_{name}"), share);
+        findings.figure(format!("per_second_{name}"), per_second);
     }
     for who in [SENDS, READS] {
-        let p99 = |label| findings.typical(label, who).map_or(f64::NAN, |found| found.p99_ms);
-        let (quiet, beside, compared) = (p99(QUIET), p99(BESIDE), p99(COMPARED));
-        findings.figure(format!("{who}_p99_of_quiet"), beside / quiet);
-        findings.figure(format!("{who}_p99_of_quiet_compared"), compared / quiet);
+        for (figure, label) in [("p99_of_quiet", BESIDE), ("p99_of_quiet_compared", COMPARED)] {
+            let ratio = findings.ratio(|found| found.p99_ms, (label, who), (QUIET, who));
+            findings.figure(format!("{who}_{figure}"), ratio);
+        }
+        let beside = findings.typical(BESIDE, who).map_or(f64::NAN, |found| found.p99_ms);
         findings.figure(format!("{who}_p99_ms_beside"), beside);
     }
     findings.figure("failed", (findings.failed(SENDS) + findings.failed(READS)) as f64);

@@ -41,11 +41,8 @@ pub(super) async fn run(stage: &Stage) -> Result<Findings> {
         }
     }
     for (figure, delay_ms) in STORES {
-        let [one, four] = DRAINERS.map(|drainer| {
-            let found = findings.typical(&label(delay_ms), &drainer.name());
-            found.map_or(f64::NAN, |found| found.per_second)
-        });
-        findings.figure(figure, four / one);
+        let (label, [one, four]) = (label(delay_ms), DRAINERS.map(Drainer::name));
+        findings.figure(figure, findings.ratio(|found| found.per_second, (&label, &four), (&label, &one)));
     }
     Ok(findings)
 }

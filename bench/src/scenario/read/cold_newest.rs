@@ -86,8 +86,7 @@ impl ColdNewest<'_> {
 }
 
 pub(super) fn add_figures(findings: &mut Findings) {
-    let [short, long] = KINDS.map(|kind| findings.typical(&label(kind, 1), SYSTEM));
-    if let (Some(short), Some(long)) = (short, long) {
-        findings.figure("cost_of_newest_of_1000000", long.p50_ms / short.p50_ms);
-    }
+    let [short, long] = KINDS.map(|kind| label(kind, 1));
+    let cost = findings.ratio(|found| found.p50_ms, (&long, SYSTEM), (&short, SYSTEM));
+    findings.figure("cost_of_newest_of_1000000", cost);
 }
