@@ -113,7 +113,7 @@ impl FromStr for EventId {
     /// Accepts the canonical form only, so that one id has one spelling.
     fn from_str(text: &str) -> Result<Self, InvalidEventId> {
         let id = Ulid::from_string(text).map_err(|_| InvalidEventId)?;
-        if id.to_string() == text { Ok(Self(id)) } else { Err(InvalidEventId) }
+        if id.array_to_str(&mut [0; ulid::ULID_LEN]) == text { Ok(Self(id)) } else { Err(InvalidEventId) }
     }
 }
 
