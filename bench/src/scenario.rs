@@ -77,8 +77,8 @@ impl Scenario {
     /// Seconds of one measurement, unless told otherwise.
     pub(crate) fn seconds(self) -> f64 {
         match self {
-            Self::Read => 2.0,
-            Self::Append | Self::Growth => 5.0,
+            Self::Read | Self::Growth => 2.0,
+            Self::Append => 5.0,
             // A backlog takes as long as it takes.
             Self::Login
             | Self::Overload
@@ -96,8 +96,12 @@ impl Scenario {
 
     /// How often all of it is repeated, unless told otherwise.
     pub(crate) fn rounds(self) -> usize {
-        // Many short ones: goals of a few percent on a store that warms up and is disturbed.
-        if self == Self::Read { 7 } else { 3 }
+        // Many short ones: goals of a few percent on a store that fills up and is disturbed.
+        match self {
+            Self::Read => 7,
+            Self::Growth => 15,
+            _ => 3,
+        }
     }
 
     /// What it is measured on, unless told otherwise.
