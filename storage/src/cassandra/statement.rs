@@ -19,13 +19,14 @@ use shared::ports::StoreError;
 
 use super::error;
 
+/// Not for conditional writes: the columns of their answers are others when they are not applied.
 pub(super) async fn prepare(session: &Session, text: &str) -> Result<PreparedStatement, StoreError> {
     let mut statement = session.prepare(text).await.map_err(error::of_prepare)?;
     // Writes are merges and reads change nothing: another node may take over what one has dropped.
     statement.set_is_idempotent(true);
     statement.set_page_size(VIEW_ROWS_PER_REQUEST);
-    // Every statement names its columns, and none of them ever becomes of another type: what the server told of them when
-    // it was prepared need not come with every answer again.
+    // Every statement names its columns, and none of them ever becomes of another type: what the server told of them
+    // when it was prepared need not come with every answer again.
     statement.set_use_cached_result_metadata(true);
     Ok(statement)
 }
