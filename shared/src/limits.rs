@@ -343,9 +343,11 @@ pub const PROJECTED_PER_BATCH_MAX: usize = 128;
 pub const PROJECTED_WHEN_BEHIND_PART: usize = 8;
 /// The most that is given at once, as when views are built anew: together they cost a quarter less.
 pub const PROJECTED_WHEN_BEHIND_MAX: usize = 2_048;
-/// Of views that nobody reads yet, what is kept in memory from batch to batch and then written at once. Of 10,000
-/// conversations most of the rows of inboxes are replaced before that, of very many few are.
-pub const VIEWS_STAGED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Rows of inboxes that are kept in memory before they are written: as many bytes, for as long. Each is replaced by the
+/// next message of its conversation, so the more there are the fewer are written; a crash has the views applied again
+/// what came meanwhile.
+pub const INBOXES_UNWRITTEN_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub const INBOXES_UNWRITTEN_FOR_MAX: Duration = Duration::from_secs(1);
 /// Rows of inboxes whose numbers are remembered: about 150 bytes each.
 pub const RECENT_ROWS_MAX: usize = 65_536;
 /// Expired records and sessions removed along with one group.

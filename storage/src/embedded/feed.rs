@@ -78,6 +78,9 @@ impl EventFeed for Feed {
             let head = timeout(FEED_WAIT_MAX, self.head.wait_for(|head| *head >= next)).await;
             let Ok(head) = head.map(|head| head.map(|head| *head)) else {
                 self.store.progress().standing().check(self.turn)?;
+                self.store
+                    .blocking(|store| store.applying().catch_up(store.directory(), store.progress()))
+                    .await?;
                 return Ok(Vec::new());
             };
             let head = head.map_err(|_| StoreError::unavailable(STORE, "the writer has stopped"))?;
@@ -90,7 +93,7 @@ impl EventFeed for Feed {
 
     async fn ack(&mut self, batch: &[Delivery]) -> Result<(), StoreError> {
         let offsets: Vec<_> = batch.iter().map(|delivery| delivery.position.counter).collect();
-        // As a rule they do: the cursor was written with the rows.
+        // As a rule they do: that was noted when their changes were applied.
         if !self.store.progress().holds(&offsets) {
             let offsets = offsets.clone();
             self.store.blocking(move |store| store.commit_views(|_, _| Ok(()), &offsets)).await?;
@@ -235,35 +238,26 @@ impl Progress {
         Ok(given)
     }
 
-    /// Puts the cursor as it is with these offsets, and the count of the consumer as it is once they are
-    /// acknowledged. The caller is the only writer of the views.
-    pub(super) fn stage(
-        &self,
-        rows: &mut Rows<'_>,
-        offsets: impl Iterator<Item = u64>,
-    ) -> Result<Acknowledged, StoreError> {
+    /// The views hold these. The caller is the only writer of the views.
+    pub(super) fn insert(&self, offsets: &[u64]) {
+        let mut standing = self.standing();
+        offsets.iter().for_each(|offset| standing.acknowledged.insert(*offset));
+    }
+
+    /// Puts the cursor, and the count of the consumer as it is once that is acknowledged.
+    pub(super) fn put(&self, rows: &mut Rows<'_>) {
         let standing = self.standing();
-        let mut acknowledged = standing.acknowledged.clone();
-        offsets.for_each(|offset| acknowledged.insert(offset));
-        if acknowledged != standing.acknowledged {
-            rows.put(keys::ACKNOWLEDGED.to_vec(), acknowledged.encode());
-        }
-        let count = standing.given.iter().filter(|offset| acknowledged.contains(**offset)).count() as u64;
-        if let Some(consumer) = standing.consumer.as_ref().filter(|_| count > 0) {
-            let applied = count + standing.applied.get(consumer).copied().unwrap_or(0);
-            rows.put(keys::applied(consumer), applied.to_be_bytes().to_vec());
-        }
-        Ok(acknowledged)
+        rows.put(keys::ACKNOWLEDGED.to_vec(), standing.acknowledged.encode());
+        let Some(consumer) = &standing.consumer else { return };
+        let held =
+            standing.given.iter().filter(|offset| standing.acknowledged.contains(**offset)).count() as u64;
+        let applied = held + standing.applied.get(consumer).copied().unwrap_or(0);
+        rows.put(keys::applied(consumer), applied.to_be_bytes().to_vec());
     }
 
     fn holds(&self, offsets: &[u64]) -> bool {
         let standing = self.standing();
         offsets.iter().all(|offset| standing.acknowledged.contains(*offset))
-    }
-
-    /// After [`Progress::stage`] was committed.
-    pub(super) fn acknowledged(&self, acknowledged: Acknowledged) {
-        self.standing().acknowledged = acknowledged;
     }
 
     /// Counts those that waited for this acknowledgement.

@@ -4,17 +4,15 @@
 use std::collections::HashMap;
 use std::ops::Bound;
 
-use fjall::Readable;
 use shared::ids::{Seq, Username};
 use shared::limits::RECENT_ROWS_MAX;
 use shared::ports::StoreError;
 use shared::view::{InboxChange, InboxRow};
 
-use super::directory::Directory;
 use super::encoding::{Decoder, Encoder};
 use super::rows::Rows;
 use super::timeline::{decode_message, encode_message};
-use super::{damaged, keys, read_error};
+use super::{Embedded, damaged, keys};
 
 const VERSION: u8 = 1;
 
@@ -86,27 +84,24 @@ pub(super) fn put(rows: &mut Rows<'_>, recent: &mut Recent, change: &InboxChange
     Ok(())
 }
 
-/// At most `rows_max` of the owner's conversations, by peer: those behind `after`. From one snapshot.
+/// At most `rows_max` of the owner's conversations, by peer: those behind `after`.
 pub(super) fn page(
-    directory: &Directory,
+    store: &Embedded,
     owner: &Username,
     after: Option<&Username>,
     rows_max: usize,
 ) -> Result<Vec<InboxRow>, StoreError> {
-    let prefix = keys::inbox_of(owner);
+    let (prefix, end) = (keys::inbox_of(owner), keys::inbox_end(owner));
     let begin = match after {
         Some(peer) => Bound::Excluded(keys::inbox(owner, peer)),
         None => Bound::Included(prefix.clone()),
     };
-    let rows = directory.views_snapshot().range(&directory.views, (begin, Bound::Unbounded));
-    let mut page = Vec::new();
-    for row in rows.take(rows_max) {
-        let (key, bytes) = row.into_inner().map_err(read_error)?;
-        let Some(peer) = key.strip_prefix(prefix.as_slice()) else { break };
-        let peer = std::str::from_utf8(peer).ok().and_then(|peer| peer.parse().ok());
-        page.push(read(owner, peer.ok_or_else(|| unreadable(owner))?, &bytes)?);
-    }
-    Ok(page)
+    let rows = store.view_rows((begin, Bound::Excluded(end)), rows_max)?.into_iter();
+    rows.map(|(key, bytes)| {
+        let peer = std::str::from_utf8(&key[prefix.len()..]).ok().and_then(|peer| peer.parse().ok());
+        read(owner, peer.ok_or_else(|| unreadable(owner))?, &bytes)
+    })
+    .collect()
 }
 
 fn encode(owner: &Username, row: &InboxRow) -> Vec<u8> {

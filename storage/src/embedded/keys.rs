@@ -77,6 +77,11 @@ pub(super) fn inbox_of(owner: &Username) -> Vec<u8> {
     join(INBOX, &[owner.as_str().as_bytes(), &[0]])
 }
 
+/// Behind all of them.
+pub(super) fn inbox_end(owner: &Username) -> Vec<u8> {
+    join(INBOX, &[owner.as_str().as_bytes(), &[1]])
+}
+
 pub(super) fn inbox(owner: &Username, peer: &Username) -> Vec<u8> {
     join(INBOX, &[owner.as_str().as_bytes(), &[0], peer.as_str().as_bytes()])
 }

@@ -35,6 +35,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 mod timeline;
+mod unwritten;
 mod users;
 mod verify;
 mod views;
@@ -129,7 +130,7 @@ impl Embedded {
             writer: Some(writer),
             directory,
             head,
-            applying: Applying::new(place),
+            applying: Applying::default(),
             progress,
             notices: broadcast::Sender::new(NOTICES_QUEUED_MAX),
             limits: limits::Limits::default(),
@@ -243,6 +244,9 @@ impl Embedded {
 impl Drop for Inner {
     /// What is queued is still written; then the directory is free for the next one who opens it.
     fn drop(&mut self) {
+        if let Err(error) = self.applying.catch_up(&self.directory, &self.progress) {
+            tracing::warn!(%error, "the views are given their last events again at the next start");
+        }
         self.queue = None;
         if self.writer.take().is_some_and(|writer| writer.join().is_err()) {
             tracing::error!("the writer of the store panicked");

@@ -79,12 +79,11 @@ impl Embedded {
         };
         let range = (first, Bound::Excluded(vec![kind + 1]));
         let (mut rows, mut last) = (Vec::new(), None);
-        for row in self.directory().views.range::<Vec<u8>, _>(range).take(SCAN_ROWS_PER_PAGE) {
-            let (key, bytes) = row.into_inner().map_err(read_error)?;
+        for (key, bytes) in self.view_rows(range, SCAN_ROWS_PER_PAGE)? {
             let opened = open(at.table, &key, &bytes);
             let broken = || ScannedRow::Broken(format!("the row with the key {}", key.escape_ascii()));
             rows.push(opened.unwrap_or_else(broken));
-            last = Some(key.to_vec());
+            last = Some(key);
         }
         let is_full = rows.len() == SCAN_ROWS_PER_PAGE;
         let next = last.filter(|_| is_full).map(|key| ScanCursor { place: Some(key), ..at.clone() });

@@ -1,8 +1,9 @@
-//! The ports `ViewWriter`, `ViewReader` and `ParkedEvents`: which file holds which view. Rows and cursor of a batch go
-//! into one commit; of views that nobody reads yet, those of several. It is not synced: the views can be made again from
-//! the log, and fjall's journal keeps the order of commits, so that a crash takes the same last batches from rows and
-//! cursor (they are one keyspace, flushed as one; fjall syncs the journal before it flushes, so no table is ever ahead of
-//! it). What was taken is delivered again. Nor are they ever ahead of the log, which is synced before the feed gives of it.
+//! The ports `ViewWriter`, `ViewReader` and `ParkedEvents`: which file holds which view. The rows of a batch go into one
+//! commit, but for those of inboxes, which are written later, and with them the cursor (see [`super::unwritten`]). None is
+//! synced: the views can be made again from the log, and fjall's journal keeps the order of commits, so that a crash takes
+//! the same last ones from rows and cursor (they are one keyspace, flushed as one; fjall syncs the journal before it
+//! flushes, so no table is ever ahead of it). What was taken is delivered again. Nor are they ever ahead of the log, which
+//! is synced before the feed gives of it.
 //!
 //! A row is merged with what stands there and written, which needs one writer at a time: the lock in
 //! [`Applying`]. What stands there is read only where the merge needs it, as a read costs as much as a write.
@@ -11,21 +12,25 @@
 //! a page of 50 from the tables, and they seldom wait for the disk, while moving one to a blocking thread costs
 //! 20 µs alone. Reads without such a bound, and writes, are moved.
 
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use async_trait::async_trait;
-use fjall::PersistMode;
+use fjall::{PersistMode, Readable, Slice};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use shared::ids::{Conversation, Position, Seq, Username};
-use shared::limits::{INBOX_ROWS_PER_REQUEST, VIEWS_STAGED_BYTES_MAX};
+use shared::limits::INBOX_ROWS_PER_REQUEST;
 use shared::ports::{Delivery, InboxRows, ParkedEvents, StoreError, ViewReader, ViewWriter};
 use shared::view::{ParkedEvent, ParkedRow, TimelineEntry, UserRow, ViewChange};
 
 use super::directory::Directory;
+use super::feed::Progress;
 use super::inbox::Recent;
-use super::place::Place;
-use super::rows::{Rows, Staged};
-use super::{Embedded, STORE, inbox, parked, timeline, users};
+use super::rows::Rows;
+use super::unwritten::Unwritten;
+use super::{Embedded, inbox, keys, parked, read_error, timeline, users};
 
 /// The only one: see [`super::directory`].
 const GENERATION: u32 = 1;
@@ -44,58 +49,82 @@ impl ViewWriter for Embedded {
     }
 }
 
-/// Whoever holds its lock is the one that reads, merges and writes rows.
-pub(super) struct Applying {
-    /// `None`: what was staged is lost, and the views with it.
-    held: Mutex<Option<Held>>,
-    /// Of views that nobody reads yet, several batches are one commit: what they replace of each other is not written.
-    place: Place,
-}
-
+/// What is known of the views beside their tables.
 #[derive(Default)]
-struct Held {
-    recent: Recent,
-    /// With the cursor that they belong to.
-    staged: Staged,
+pub(super) struct Applying {
+    /// Whoever holds its lock is the one that reads, merges and writes rows.
+    recent: Mutex<Recent>,
+    unwritten: Unwritten,
 }
 
 impl Applying {
-    pub(super) fn new(place: Place) -> Self {
-        Self { held: Mutex::new(Some(Held::default())), place }
+    /// Writes what the tables do not have yet: when nothing comes for a while, and at the end.
+    pub(super) fn catch_up(&self, directory: &Directory, progress: &Progress) -> Result<(), StoreError> {
+        let _only = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.unwritten.is_empty() {
+            return Ok(());
+        }
+        write_unwritten(&self.unwritten, directory, progress)
     }
 }
 
 impl Embedded {
-    /// Runs `stage` as the only writer, and commits what it put with the cursor as it is with these offsets.
+    /// Runs `stage` as the only writer and commits what it put. From then on the views hold these offsets. Rows of inboxes
+    /// and the cursor are written later, unless nobody would give again what they come from: without offsets.
     pub(super) fn commit_views(
         &self,
         stage: impl FnOnce(&mut Rows<'_>, &mut Recent) -> Result<(), StoreError>,
         offsets: &[u64],
     ) -> Result<(), StoreError> {
-        let (directory, applying, progress) = (self.directory(), self.applying(), self.progress());
-        let mut held = applying.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let Applying { recent: lock, unwritten } = self.applying();
+        let mut held = lock.lock().unwrap_or_else(PoisonError::into_inner);
         // Taken out: if the rows are not written, what it says of them is forgotten.
-        let Some(Held { mut recent, staged }) = held.take() else {
-            return Err(StoreError::unavailable(STORE, "a batch of these views was lost; they are given up"));
-        };
-        if applying.place == Place::Served {
-            *held = Some(Held::default());
-        }
-        let mut rows = Rows::behind(&directory.views, staged);
+        let mut recent = std::mem::take(&mut *held);
+        let mut rows = Rows::under(&self.directory().views, unwritten);
         stage(&mut rows, &mut recent)?;
-        let acknowledged = progress.stage(&mut rows, offsets.iter().copied())?;
-        let is_last = acknowledged.up_to() >= *self.log_end().borrow();
-        let may_wait = applying.place == Place::Beside && !is_last && rows.bytes() < VIEWS_STAGED_BYTES_MAX;
-        let staged = if may_wait {
-            rows.into_staged()
-        } else {
-            commit(directory, rows)?;
-            Staged::default()
-        };
-        *held = Some(Held { recent, staged });
-        progress.acknowledged(acknowledged);
+        let inboxes = rows.take(keys::INBOX);
+        commit(self.directory(), rows)?;
+        let now = Instant::now();
+        unwritten.put(inboxes, now);
+        self.progress().insert(offsets);
+        *held = recent;
+        if offsets.is_empty() || unwritten.is_due(now) {
+            write_unwritten(unwritten, self.directory(), self.progress())?;
+        }
         Ok(())
     }
+
+    /// The first rows of a range of keys, at most so many.
+    pub(super) fn view_rows(
+        &self,
+        range: (Bound<Vec<u8>>, Bound<Vec<u8>>),
+        rows_max: usize,
+    ) -> Result<Vec<(Vec<u8>, Slice)>, StoreError> {
+        // First: what is written meanwhile is in the tables by then.
+        let newer = self.applying().unwritten.range(&range, rows_max);
+        let rows = self.directory().views_snapshot().range(&self.directory().views, range);
+        let rows = rows.take(rows_max).map(|row| {
+            let (key, value) = row.into_inner().map_err(read_error)?;
+            Ok((key.to_vec(), value))
+        });
+        let mut rows = rows.collect::<Result<BTreeMap<_, _>, StoreError>>()?;
+        rows.extend(newer);
+        Ok(rows.into_iter().take(rows_max).collect())
+    }
+}
+
+/// For the only writer.
+fn write_unwritten(
+    unwritten: &Unwritten,
+    directory: &Directory,
+    progress: &Progress,
+) -> Result<(), StoreError> {
+    let mut rows = Rows::of(&directory.views);
+    unwritten.rows().into_iter().for_each(|(key, value)| rows.put(key, value));
+    progress.put(&mut rows);
+    commit(directory, rows)?;
+    unwritten.clear();
+    Ok(())
 }
 
 fn commit(directory: &Directory, rows: Rows<'_>) -> Result<(), StoreError> {
@@ -141,9 +170,8 @@ impl ViewReader for Embedded {
             let (store, owner) = (store.clone(), owner.clone());
             async move {
                 let Some(after) = after else { return Ok(None) };
-                let page = move |store: &Self| {
-                    inbox::page(store.directory(), &owner, after.as_ref(), INBOX_ROWS_PER_REQUEST)
-                };
+                let page =
+                    move |store: &Self| inbox::page(store, &owner, after.as_ref(), INBOX_ROWS_PER_REQUEST);
                 let rows = store.blocking(page).await?;
                 let full = rows.len() == INBOX_ROWS_PER_REQUEST;
                 let next = full.then(|| rows.last().map(|row| row.peer.clone()));

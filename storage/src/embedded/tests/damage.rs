@@ -32,6 +32,7 @@ async fn filled() -> tempfile::TempDir {
         project(&store, &batch).await;
         feed.ack(&batch).await.unwrap();
         let directory = store.directory();
+        store.applying().catch_up(directory, store.progress()).unwrap();
         [&directory.log, &directory.state, &directory.views].into_iter().for_each(flush);
     }
     send(&store, MESSAGES / 3).await;

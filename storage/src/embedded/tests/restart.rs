@@ -1,20 +1,24 @@
 //! A directory that is opened again, and who may open it.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fjall::{Database, KeyspaceCreateOptions};
 use futures_util::TryStreamExt;
 use shared::clock::{Clock, Timestamp};
 use shared::event::{Event, RecordedEvent};
-use shared::limits::{IDEMPOTENCY_WINDOW, SESSION_LIFETIME, SESSIONS_PER_USER_MAX};
+use shared::limits::{
+    IDEMPOTENCY_WINDOW, INBOX_ROWS_PER_REQUEST, INBOXES_UNWRITTEN_FOR_MAX, SESSION_LIFETIME,
+    SESSIONS_PER_USER_MAX,
+};
 use shared::message::Message;
 use shared::ports::{
     Accounts, Append, AppendError, Appended, EventFeed, EventLog, FeedMonitor, Heads, Once, OnceKey, Probe,
     Refusal, SessionKey, Sessions, StoreError, ViewReader, ViewWriter,
 };
-use shared::view::InboxChange;
+use shared::view::{InboxChange, ViewChange};
 
 use super::super::inbox::Recent;
 use super::super::place::{Place, has_views_of_another_shape, replace_views};
@@ -298,21 +302,6 @@ fn fail(_: &mut Rows<'_>, _: &mut Recent) -> Result<(), StoreError> {
     Err(StoreError::Busy { queue: "a queue" })
 }
 
-/// What was taken of them before is not written: nobody may take them for whole.
-#[tokio::test]
-async fn views_beside_take_nothing_after_a_batch_that_was_not_written() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).unwrap();
-    send(&store, 6).await;
-    drop(store);
-    let beside = open_beside(dir.path()).unwrap();
-    let batch = next(&mut beside.feed("one"), 100).await;
-    project(&beside, &batch[..3]).await;
-    assert!(beside.commit_views(fail, &[]).is_err());
-    let refused = beside.apply(Vec::new(), &batch[3..]).await;
-    assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
-}
-
 /// So many wait that the next read goes on while the batch before it is applied.
 #[tokio::test]
 async fn what_is_read_ahead_is_neither_lost_nor_given_to_two() {
@@ -345,6 +334,129 @@ async fn what_is_read_ahead_is_neither_lost_nor_given_to_two() {
     assert_eq!(batch[0].position.counter, 1, "nothing was acknowledged");
     let _three = store.feed("three");
     assert!(two.next_batch(8_192).await.is_err(), "also of what it had read ahead");
+}
+
+/// What a kill leaves, at this moment.
+fn killed(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in walk(dir) {
+        let to = copy.path().join(entry.strip_prefix(dir).unwrap());
+        if entry.is_dir() {
+            fs::create_dir_all(to).unwrap();
+        } else {
+            fs::copy(&entry, to).unwrap();
+        }
+    }
+    copy
+}
+
+/// Folders before what lies in them.
+fn walk(dir: &Path) -> Vec<PathBuf> {
+    let mut found = vec![dir.to_owned()];
+    let mut at = 0;
+    while let Some(path) = found.get(at).cloned() {
+        if path.is_dir() {
+            found.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        at += 1;
+    }
+    found
+}
+
+/// Peers, heads and own last messages of an inbox.
+async fn inbox_of(store: &Embedded, owner: &str) -> Vec<(String, u64, u64)> {
+    let rows: Vec<_> = store.inbox(&name(owner)).try_collect().await.unwrap();
+    rows.into_iter().map(|row| (row.peer.to_string(), row.head_seq(), row.own_seq)).collect()
+}
+
+/// Rows of inboxes and the cursor are written together, later than the rest.
+#[tokio::test]
+async fn after_a_kill_the_feed_gives_again_what_inboxes_may_lack() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    send(&store, 6).await;
+    let mut feed = store.feed("one");
+    let batch = next(&mut feed, 4).await;
+    project(&store, &batch).await;
+    feed.ack(&batch).await.unwrap();
+    let seen = [("peer0", 2, 2), ("peer1", 1, 1), ("peer2", 1, 1)]
+        .map(|(peer, head, own)| (peer.to_owned(), head, own));
+    assert_eq!(inbox_of(&store, "samer").await, seen);
+
+    let copy = killed(dir.path());
+    let after = open(copy.path()).unwrap();
+    assert!(inbox_of(&after, "samer").await.is_empty(), "nothing made it write them");
+    let mut feed_after = after.feed("one");
+    let given = next(&mut feed_after, 4).await;
+    assert_eq!(given, batch);
+    project(&after, &given).await;
+    feed_after.ack(&given).await.unwrap();
+    assert_eq!(inbox_of(&after, "samer").await, seen);
+    assert_eq!(after.status().await.unwrap().consumers[0].applied, 4);
+    assert_eq!(next(&mut feed_after, 4).await.len(), 2);
+
+    // In a moment without traffic they are written.
+    project(&store, &next(&mut feed, 100).await).await;
+    assert!(feed.next_batch(100).await.unwrap().is_empty());
+    let copy = killed(dir.path());
+    let after = open(copy.path()).unwrap();
+    assert_eq!(inbox_of(&after, "samer").await, inbox_of(&store, "samer").await);
+    assert!(after.feed("one").next_batch(100).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn under_traffic_inboxes_are_written_once_they_are_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    send(&store, 2).await;
+    let mut feed = store.feed("one");
+    project(&store, &next(&mut feed, 1).await).await;
+    tokio::time::sleep(INBOXES_UNWRITTEN_FOR_MAX).await;
+    project(&store, &next(&mut feed, 1).await).await;
+    let copy = killed(dir.path());
+    let after = open(copy.path()).unwrap();
+    assert_eq!(inbox_of(&after, "samer").await, inbox_of(&store, "samer").await);
+    assert!(after.feed("one").next_batch(100).await.unwrap().is_empty());
+}
+
+/// Nobody gives them again.
+#[tokio::test]
+async fn changes_that_are_not_of_the_feed_are_written_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let put = InboxChange::PutReadMark { owner: name("samer"), peer: name("lena"), seq: 7 };
+    store.apply(vec![ViewChange::Inbox(put)], &[]).await.unwrap();
+    let copy = killed(dir.path());
+    let rows: Vec<_> = open(copy.path()).unwrap().inbox(&name("samer")).try_collect().await.unwrap();
+    assert_eq!(rows[0].read_mark, 7);
+}
+
+/// Some are in the tables, some in memory, some in both, and there are more than one page of them.
+#[tokio::test]
+async fn an_inbox_is_read_from_the_tables_and_from_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let (mut feed, mut expected, mut sent, mut applied) = (store.feed("one"), BTreeMap::new(), 0, 0);
+    for (begin, step, is_written) in [(0, 2, true), (1, 2, false), (0, 3, false)] {
+        for number in (begin..INBOX_ROWS_PER_REQUEST + 50).step_by(step) {
+            let peer = format!("peer{number:05}");
+            store.append(message("samer", &peer, "hi")).await.unwrap();
+            *expected.entry(peer).or_default() += 1;
+            sent += 1;
+        }
+        while applied < sent {
+            let batch = next(&mut feed, 1_000).await;
+            project(&store, &batch).await;
+            applied += batch.len();
+        }
+        if is_written {
+            assert!(feed.next_batch(1).await.unwrap().is_empty());
+        }
+    }
+    let expected: Vec<_> = expected.into_iter().map(|(peer, head)| (peer, head, head)).collect();
+    assert_eq!(inbox_of(&store, "samer").await, expected);
+    assert_eq!(inbox_of(&store, "peer00000").await, [("samer".to_owned(), 2, 0)]);
+    assert!(inbox_of(&store, "peer").await.is_empty(), "others' names begin with it");
 }
 
 /// What was merged into it is not taken for written.
