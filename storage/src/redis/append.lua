@@ -40,10 +40,6 @@ local function text(number)
   return format('%d', number)
 end
 
-local function low32(number)
-  return number % 4294967296
-end
-
 -- A number that is there but cannot be read must not become a new beginning: nothing.
 local function number_or_0(stored)
   if not stored then return 0 end
@@ -78,11 +74,12 @@ end
 
 -- Appends the event of the command at ARGV[at]. Returns its seq and entry, or nil and why not.
 local function append(at)
-  local subject, header, payload, body = unpack(ARGV, at + 1, at + 4)
+  local subject, header, payload, body = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
   local head = seqs[subject]
   if not head then return nil, 'the head of ' .. subject .. ' is not a number' end
   local seq, next_offset = head + 1, offset + 1
-  local checksum = tohex(bxor(tonumber(body), low32(seq), rol(low32(next_offset), 16)))
+  -- Of numbers these take the lower 32 bits.
+  local checksum = tohex(bxor(body, seq, rol(next_offset, 16)))
   local seq_text = text(seq)
   local numbered = header .. ' ' .. seq_text .. ' ' .. text(next_offset) .. ' ' .. checksum
   -- A stream that had entries and is gone is not begun anew: nobody would see that it had any.
