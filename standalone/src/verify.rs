@@ -66,8 +66,8 @@ pub(crate) async fn compare(store: Arc<Embedded>, clock: Clock) -> Result<Compar
         progress: Progress::default(),
     };
     lifecycle.spawn(projector::run(projector, lifecycle.shutdown.clone()));
-    let verifier =
-        Verifier { generation: GENERATION, log: store.clone(), views: store.clone(), monitor: store };
+    let (log, views) = (store.clone(), store.clone());
+    let verifier = Verifier { generation: GENERATION, log, views, monitor: store.clone() };
     let bar = Bar::new();
     let tell = |step| bar.step(step);
     let compared = tokio::select! {
@@ -77,6 +77,7 @@ pub(crate) async fn compare(store: Arc<Embedded>, clock: Clock) -> Result<Compar
     bar.finish();
     let compared = compared?;
     lifecycle.drain().await;
+    store.write_views().await?;
     Ok(compared)
 }
 

@@ -78,9 +78,7 @@ impl EventFeed for Feed {
             let head = timeout(FEED_WAIT_MAX, self.head.wait_for(|head| *head >= next)).await;
             let Ok(head) = head.map(|head| head.map(|head| *head)) else {
                 self.store.progress().standing().check(self.turn)?;
-                self.store
-                    .blocking(|store| store.applying().catch_up(store.directory(), store.progress()))
-                    .await?;
+                self.store.write_views().await?;
                 return Ok(Vec::new());
             };
             let head = head.map_err(|_| StoreError::unavailable(STORE, "the writer has stopped"))?;
@@ -244,15 +242,16 @@ impl Progress {
         offsets.iter().for_each(|offset| standing.acknowledged.insert(*offset));
     }
 
-    /// Puts the cursor, and the count of the consumer as it is once that is acknowledged.
+    /// Puts the cursor, and the counts of consumers as they are once that is acknowledged.
     pub(super) fn put(&self, rows: &mut Rows<'_>) {
         let standing = self.standing();
-        rows.put(keys::ACKNOWLEDGED.to_vec(), standing.acknowledged.encode());
-        let Some(consumer) = &standing.consumer else { return };
-        let held =
-            standing.given.iter().filter(|offset| standing.acknowledged.contains(**offset)).count() as u64;
-        let applied = held + standing.applied.get(consumer).copied().unwrap_or(0);
-        rows.put(keys::applied(consumer), applied.to_be_bytes().to_vec());
+        let Standing { acknowledged, applied, consumer, given, .. } = &*standing;
+        rows.put(keys::ACKNOWLEDGED.to_vec(), acknowledged.encode());
+        let held = given.iter().filter(|offset| acknowledged.contains(**offset)).count() as u64;
+        for (name, applied) in applied {
+            let held = if consumer.as_ref() == Some(name) { held } else { 0 };
+            rows.put(keys::applied(name), (applied + held).to_be_bytes().to_vec());
+        }
     }
 
     fn holds(&self, offsets: &[u64]) -> bool {

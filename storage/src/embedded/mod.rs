@@ -3,8 +3,8 @@
 //! suite says so.
 //!
 //! Storage is fjall, an LSM tree with a journal. One thread writes log and accounts (`writer`), in groups that
-//! are synced before they are answered; views and cursor are written by whoever applies a batch (`views`) to a
-//! database of their own, not synced. [`Embedded::open`] refuses what is damaged: fjall's own recovery drops what it cannot read, so what
+//! are synced before they are answered; views are written by whoever applies a batch (`views`) to a
+//! database of their own, not synced, and some of their rows later (`unwritten`). [`Embedded::open`] refuses what is damaged: fjall's own recovery drops what it cannot read, so what
 //! must be there is verified against numbers, checksums and a high-water mark (`verify`, `journal`, `manifest`,
 //! `mark`).
 //!

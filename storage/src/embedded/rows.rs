@@ -1,5 +1,5 @@
 //! Reads and writes of one keyspace as if the writes were there already: what a group of commands or a batch
-//! of changes works on, until all of it goes into one commit.
+//! of changes works on, until it goes into one commit.
 
 use std::collections::BTreeMap;
 

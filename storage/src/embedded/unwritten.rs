@@ -10,7 +10,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
 use fjall::Slice;
-use shared::limits::{INBOXES_UNWRITTEN_BYTES_MAX, INBOXES_UNWRITTEN_FOR_MAX};
+use shared::limits::{INBOXES_UNWRITTEN_BYTES_MAX, INBOXES_UNWRITTEN_FOR_MAX, INBOXES_UNWRITTEN_ROWS_MAX};
 
 #[derive(Default)]
 pub(super) struct Unwritten(RwLock<Held>);
@@ -53,15 +53,18 @@ impl Unwritten {
         held.since.get_or_insert(now);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.held().since.is_none()
+    /// Whether the tables lack something.
+    pub(super) fn is_any(&self) -> bool {
+        self.held().since.is_some()
     }
 
     /// Whether it is time to write them.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         let held = self.held();
         let is_old = |since| now.saturating_duration_since(since) >= INBOXES_UNWRITTEN_FOR_MAX;
-        held.bytes >= INBOXES_UNWRITTEN_BYTES_MAX || held.since.is_some_and(is_old)
+        held.rows.len() >= INBOXES_UNWRITTEN_ROWS_MAX
+            || held.bytes >= INBOXES_UNWRITTEN_BYTES_MAX
+            || held.since.is_some_and(is_old)
     }
 
     pub(super) fn rows(&self) -> BTreeMap<Vec<u8>, Slice> {
@@ -70,10 +73,10 @@ impl Unwritten {
 
     /// Once the tables have all of it.
     pub(super) fn clear(&self) {
-        *self.change() = Held::default();
+        // Given up without the lock, for which readers may wait.
+        drop(std::mem::take(&mut *self.change()));
     }
 
-    /// Never held for longer than it takes to find or to put the rows of a batch.
     fn held(&self) -> RwLockReadGuard<'_, Held> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -94,11 +97,11 @@ mod tests {
     #[test]
     fn is_due_once_it_is_old_or_large() {
         let (unwritten, now) = (Unwritten::default(), Instant::now());
-        assert!(unwritten.is_empty());
+        assert!(!unwritten.is_any());
         assert!(!unwritten.is_due(now + 2 * INBOXES_UNWRITTEN_FOR_MAX));
 
         unwritten.put(std::iter::empty(), now);
-        assert!(!unwritten.is_empty(), "its cursor has moved on");
+        assert!(unwritten.is_any(), "its cursor has moved on");
         assert!(!unwritten.is_due(now));
         unwritten.put([row(1, 10)].into_iter(), now + INBOXES_UNWRITTEN_FOR_MAX / 2);
         assert!(unwritten.is_due(now + INBOXES_UNWRITTEN_FOR_MAX), "since the first");
@@ -112,6 +115,12 @@ mod tests {
         assert!(unwritten.is_due(now));
         assert_eq!(unwritten.rows().len(), 3);
         unwritten.clear();
-        assert!(unwritten.is_empty() && !unwritten.is_due(now + 2 * INBOXES_UNWRITTEN_FOR_MAX));
+        assert!(!unwritten.is_any() && !unwritten.is_due(now + 2 * INBOXES_UNWRITTEN_FOR_MAX));
+
+        let rows = (1..INBOXES_UNWRITTEN_ROWS_MAX).map(|row| (row.to_be_bytes().to_vec(), Slice::from([0])));
+        unwritten.put(rows, now);
+        assert!(!unwritten.is_due(now));
+        unwritten.put([row(0, 1)].into_iter(), now);
+        assert!(unwritten.is_due(now));
     }
 }

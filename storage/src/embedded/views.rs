@@ -58,40 +58,50 @@ pub(super) struct Applying {
 }
 
 impl Applying {
-    /// Writes what the tables do not have yet: when nothing comes for a while, and at the end.
+    /// Writes what the tables do not have yet.
     pub(super) fn catch_up(&self, directory: &Directory, progress: &Progress) -> Result<(), StoreError> {
         let _only = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.unwritten.is_empty() {
-            return Ok(());
-        }
         write_unwritten(&self.unwritten, directory, progress)
     }
 }
 
 impl Embedded {
-    /// Runs `stage` as the only writer and commits what it put. From then on the views hold these offsets. Rows of inboxes
-    /// and the cursor are written later, unless nobody would give again what they come from: without offsets.
+    /// Writes what is still in memory of the views: in a moment without traffic, and for whoever has to know that it is
+    /// done.
+    ///
+    /// # Errors
+    /// Those of a write. What was not written stays in memory, and is tried again with the next batch and at the end.
+    pub async fn write_views(&self) -> Result<(), StoreError> {
+        self.blocking(|store| store.applying().catch_up(store.directory(), store.progress())).await
+    }
+
+    /// Runs `stage` as the only writer and commits what it put. From then on the views hold these offsets; rows of inboxes
+    /// and the cursor are written later. What comes without offsets nobody would give again: it is written at once, behind
+    /// all that came before it.
     pub(super) fn commit_views(
         &self,
         stage: impl FnOnce(&mut Rows<'_>, &mut Recent) -> Result<(), StoreError>,
         offsets: &[u64],
     ) -> Result<(), StoreError> {
+        let (directory, progress) = (self.directory(), self.progress());
         let Applying { recent: lock, unwritten } = self.applying();
         let mut held = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_given_again = !offsets.is_empty();
+        if !is_given_again {
+            write_unwritten(unwritten, directory, progress)?;
+        }
         // Taken out: if the rows are not written, what it says of them is forgotten.
         let mut recent = std::mem::take(&mut *held);
-        let mut rows = Rows::under(&self.directory().views, unwritten);
+        let mut rows = Rows::under(&directory.views, unwritten);
         stage(&mut rows, &mut recent)?;
-        let inboxes = rows.take(keys::INBOX);
-        commit(self.directory(), rows)?;
+        let later = is_given_again.then(|| rows.take(keys::INBOX));
+        commit(directory, rows)?;
+        *held = recent;
+        let Some(inboxes) = later else { return Ok(()) };
         let now = Instant::now();
         unwritten.put(inboxes, now);
-        self.progress().insert(offsets);
-        *held = recent;
-        if offsets.is_empty() || unwritten.is_due(now) {
-            write_unwritten(unwritten, self.directory(), self.progress())?;
-        }
-        Ok(())
+        progress.insert(offsets);
+        if unwritten.is_due(now) { write_unwritten(unwritten, directory, progress) } else { Ok(()) }
     }
 
     /// The first rows of a range of keys, at most so many.
@@ -119,6 +129,9 @@ fn write_unwritten(
     directory: &Directory,
     progress: &Progress,
 ) -> Result<(), StoreError> {
+    if !unwritten.is_any() {
+        return Ok(());
+    }
     let mut rows = Rows::of(&directory.views);
     unwritten.rows().into_iter().for_each(|(key, value)| rows.put(key, value));
     progress.put(&mut rows);

@@ -67,7 +67,7 @@ pub(super) struct Writer {
     /// Of what is durable.
     last: Last,
     expiry: Expiry,
-    heads: Heads,
+    heads: RecentHeads,
     clock: Clock,
     idempotency_window: Duration,
     /// The last offset that readers may see.
@@ -89,7 +89,7 @@ impl Writer {
             mark,
             last,
             expiry: Expiry::default(),
-            heads: Heads::default(),
+            heads: RecentHeads::default(),
             clock,
             idempotency_window,
             head,
@@ -157,7 +157,7 @@ impl Writer {
             Err(error) => {
                 // What it took out of its index is still there, and the heads are what they were.
                 self.expiry = Expiry::default();
-                self.heads = Heads::default();
+                self.heads = RecentHeads::default();
                 if !self.refusing {
                     let source = std::error::Error::source(error).map(ToString::to_string);
                     tracing::error!(%error, source, commands, "commands were not written");
@@ -188,14 +188,14 @@ pub(super) struct Group<'a> {
     pub(super) now: Timestamp,
     pub(super) idempotency_window: Duration,
     pub(super) expiry: &'a mut Expiry,
-    heads: &'a mut Heads,
+    heads: &'a mut RecentHeads,
 }
 
 /// The last `seq` of subjects that were appended to of late, by key: to look them up is a fifth of the writer's work.
 #[derive(Default)]
-struct Heads(HashMap<Vec<u8>, Seq>);
+struct RecentHeads(HashMap<Vec<u8>, Seq>);
 
-impl Heads {
+impl RecentHeads {
     fn note(&mut self, key: &[u8], seq: Seq) {
         if let Some(noted) = self.0.get_mut(key) {
             *noted = seq;

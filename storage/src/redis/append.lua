@@ -78,7 +78,7 @@ local function append(at)
   local head = seqs[subject]
   if not head then return nil, 'the head of ' .. subject .. ' is not a number' end
   local seq, next_offset = head + 1, offset + 1
-  -- Of numbers these take the lower 32 bits.
+  -- Of numbers, and of their texts, these take the lower 32 bits: exact to 2^51.
   local checksum = tohex(bxor(body, seq, rol(next_offset, 16)))
   local seq_text = text(seq)
   local numbered = header .. ' ' .. seq_text .. ' ' .. text(next_offset) .. ' ' .. checksum

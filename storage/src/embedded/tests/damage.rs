@@ -289,6 +289,8 @@ async fn what_the_journal_of_the_views_lost_is_delivered_again() {
     assert_eq!(again.first().unwrap().position.counter, 21, "what was flushed is still there");
     project(&store, &again).await;
     assert_eq!(store.timeline(&pair("samer", "peer0"), 1, 100).await.unwrap().len(), 12);
+    let inbox: Vec<_> = store.inbox(&name("samer")).try_collect().await.unwrap();
+    assert_eq!(inbox.iter().map(InboxRow::head_seq).collect::<Vec<_>>(), [12, 9, 9]);
     assert_eq!(files(dir.path()).len(), 4, "no copy is left");
 }
 

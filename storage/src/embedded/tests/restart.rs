@@ -419,16 +419,49 @@ async fn under_traffic_inboxes_are_written_once_they_are_old() {
     assert!(after.feed("one").next_batch(100).await.unwrap().is_empty());
 }
 
-/// Nobody gives them again.
+/// As when a parked event is tried again: its effects, which the feed would not give again, and then that it is settled.
 #[tokio::test]
-async fn changes_that_are_not_of_the_feed_are_written_at_once() {
+async fn an_event_is_not_settled_before_its_effects_are_written() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
-    let put = InboxChange::PutReadMark { owner: name("samer"), peer: name("lena"), seq: 7 };
-    store.apply(vec![ViewChange::Inbox(put)], &[]).await.unwrap();
+    send(&store, 1).await;
+    let batch = next(&mut store.feed("one"), 1).await;
+    store.apply(Vec::new(), &batch).await.unwrap();
+    store.write_views().await.unwrap();
+
+    project(&store, &batch).await;
+    let key = keys::inbox(&name("samer"), &name("peer0"));
+    let is_written = || store.directory().views.contains_key(&key).unwrap();
+    assert!(!is_written());
+    let settle = |rows: &mut Rows<'_>, _: &mut Recent| {
+        assert!(is_written(), "a commit of the settling alone would survive it");
+        rows.put(keys::parked(batch[0].position), vec![1]);
+        Ok(())
+    };
+    store.commit_views(settle, &[]).unwrap();
+
+    let mark = InboxChange::PutReadMark { owner: name("samer"), peer: name("peer0"), seq: 1 };
+    store.apply(vec![ViewChange::Inbox(mark)], &[]).await.unwrap();
     let copy = killed(dir.path());
     let rows: Vec<_> = open(copy.path()).unwrap().inbox(&name("samer")).try_collect().await.unwrap();
-    assert_eq!(rows[0].read_mark, 7);
+    assert_eq!((rows[0].head_seq(), rows[0].read_mark), (1, 1), "what nobody gives again is written at once");
+}
+
+#[tokio::test]
+async fn who_was_taken_over_from_keeps_the_count_of_what_he_applied() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    send(&store, 6).await;
+    for (consumer, events) in [("one", 4), ("two", 2)] {
+        let mut feed = store.feed(consumer);
+        let batch = next(&mut feed, events).await;
+        project(&store, &batch).await;
+        feed.ack(&batch).await.unwrap();
+    }
+    drop(store);
+    let consumers = open(dir.path()).unwrap().status().await.unwrap().consumers;
+    let applied: Vec<_> = consumers.iter().map(|one| (one.name.as_str(), one.applied)).collect();
+    assert_eq!(applied, [("one", 4), ("two", 2)]);
 }
 
 /// Some are in the tables, some in memory, some in both, and there are more than one page of them.
@@ -438,19 +471,22 @@ async fn an_inbox_is_read_from_the_tables_and_from_memory() {
     let store = open(dir.path()).unwrap();
     let (mut feed, mut expected, mut sent, mut applied) = (store.feed("one"), BTreeMap::new(), 0, 0);
     for (begin, step, is_written) in [(0, 2, true), (1, 2, false), (0, 3, false)] {
-        for number in (begin..INBOX_ROWS_PER_REQUEST + 50).step_by(step) {
-            let peer = format!("peer{number:05}");
-            store.append(message("samer", &peer, "hi")).await.unwrap();
+        let peers =
+            (begin..INBOX_ROWS_PER_REQUEST + 50).step_by(step).map(|number| format!("peer{number:05}"));
+        let appends = peers.map(|peer| {
+            let append = message("samer", &peer, "hi");
             *expected.entry(peer).or_default() += 1;
             sent += 1;
-        }
+            store.append(append)
+        });
+        futures_util::future::try_join_all(appends).await.unwrap();
         while applied < sent {
             let batch = next(&mut feed, 1_000).await;
             project(&store, &batch).await;
             applied += batch.len();
         }
         if is_written {
-            assert!(feed.next_batch(1).await.unwrap().is_empty());
+            store.write_views().await.unwrap();
         }
     }
     let expected: Vec<_> = expected.into_iter().map(|(peer, head)| (peer, head, head)).collect();
