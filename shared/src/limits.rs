@@ -342,11 +342,11 @@ pub const PROJECTED_PER_BATCH_MAX: usize = 128;
 /// While more wait, one in so many of them is given at once: whoever waits for the first of many waits long anyway.
 pub const PROJECTED_WHEN_BEHIND_PART: usize = 8;
 /// The most that is given at once, as when views are built anew: together they cost a quarter less.
-pub const PROJECTED_WHEN_BEHIND_MAX: usize = 2_048;
+pub const PROJECTED_WHEN_BEHIND_MAX: usize = 4_096;
 /// Rows of inboxes that are kept in memory before they are written: so many, as many bytes, for as long. Each is replaced
 /// by the next message of its conversation, so the longer they are kept the fewer are written; but after a crash what came
 /// meanwhile is applied again, and while they are written (some 2 ms per thousand) nothing else is applied.
-pub const INBOXES_UNWRITTEN_ROWS_MAX: usize = 16_384;
+pub const INBOXES_UNWRITTEN_ROWS_MAX: usize = 32_768;
 pub const INBOXES_UNWRITTEN_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const INBOXES_UNWRITTEN_FOR_MAX: Duration = Duration::from_secs(1);
 /// Rows of inboxes, and conversations, whose numbers are remembered: about 150 bytes each.
