@@ -1,67 +1,58 @@
 //! The view `inbox`: one row per owner and peer. Its three parts (last message, own last message, mark) each
 //! keep the highest `seq`, whatever comes first.
 
-use std::collections::HashMap;
 use std::ops::Bound;
 
 use shared::ids::{Seq, Username};
-use shared::limits::RECENT_ROWS_MAX;
 use shared::ports::StoreError;
 use shared::view::{InboxChange, InboxRow};
 
 use super::encoding::{Decoder, Encoder};
+use super::recent::Recent;
 use super::rows::Rows;
 use super::timeline::{decode_message, encode_message};
 use super::{Embedded, damaged, keys};
 
 const VERSION: u8 = 1;
 
-/// What rows that were written of late say, so that the next message of a conversation, which replaces the last
-/// one, is merged without reading the row.
-#[derive(Default)]
-pub(super) struct Recent(HashMap<Vec<u8>, Numbers>);
-
+/// Of rows that were written of late: the next message of a conversation replaces the last one, and is merged without
+/// reading the row.
 #[derive(Clone, Copy)]
-struct Numbers {
+pub(super) struct Numbers {
     head_seq: Seq,
     own_seq: Seq,
     read_mark: Seq,
 }
 
-impl Recent {
-    /// The row, but for a last message that `change` replaces.
-    fn find(&self, key: &[u8], peer: &Username, change: &InboxChange) -> Option<InboxRow> {
-        let numbers = self.0.get(key)?;
-        let replaced = match change {
-            InboxChange::PutMessage { message, .. } => numbers.head_seq < message.seq,
-            InboxChange::PutReadMark { .. } => false,
-        };
-        let Numbers { own_seq, read_mark, .. } = *numbers;
-        replaced.then(|| InboxRow { own_seq, read_mark, ..InboxRow::empty(peer.clone()) })
+impl Numbers {
+    fn of(row: &InboxRow) -> Self {
+        let InboxRow { own_seq, read_mark, .. } = *row;
+        Self { head_seq: row.head_seq(), own_seq, read_mark }
     }
 
-    fn note(&mut self, key: &[u8], row: &InboxRow) {
-        let InboxRow { own_seq, read_mark, .. } = *row;
-        let numbers = Numbers { head_seq: row.head_seq(), own_seq, read_mark };
-        if let Some(noted) = self.0.get_mut(key) {
-            *noted = numbers;
-            return;
-        }
-        if self.0.len() >= RECENT_ROWS_MAX {
-            self.0.clear();
-        }
-        self.0.insert(key.to_vec(), numbers);
+    /// The row, but for a last message that `change` replaces.
+    fn row(self, peer: &Username, change: &InboxChange) -> Option<InboxRow> {
+        let replaced = match change {
+            InboxChange::PutMessage { message, .. } => self.head_seq < message.seq,
+            InboxChange::PutReadMark { .. } => false,
+        };
+        let Self { own_seq, read_mark, .. } = self;
+        replaced.then(|| InboxRow { own_seq, read_mark, ..InboxRow::empty(peer.clone()) })
     }
 }
 
-pub(super) fn put(rows: &mut Rows<'_>, recent: &mut Recent, change: &InboxChange) -> Result<(), StoreError> {
+pub(super) fn put(
+    rows: &mut Rows<'_>,
+    recent: &mut Recent<Numbers>,
+    change: &InboxChange,
+) -> Result<(), StoreError> {
     let (owner, peer) = match change {
         InboxChange::PutMessage { owner, message } if *owner == message.sender => (owner, &message.recipient),
         InboxChange::PutMessage { owner, message } => (owner, &message.sender),
         InboxChange::PutReadMark { owner, peer, .. } => (owner, peer),
     };
     let key = keys::inbox(owner, peer);
-    let mut row = match recent.find(&key, peer, change) {
+    let mut row = match recent.get(&key).and_then(|numbers| numbers.row(peer, change)) {
         Some(row) => row,
         None => match rows.get(&key)? {
             Some(bytes) => read(owner, peer.clone(), &bytes)?,
@@ -79,7 +70,7 @@ pub(super) fn put(rows: &mut Rows<'_>, recent: &mut Recent, change: &InboxChange
         }
         InboxChange::PutReadMark { seq, .. } => row.read_mark = row.read_mark.max(*seq),
     }
-    recent.note(&key, &row);
+    recent.note(&key, Numbers::of(&row));
     rows.put(key, encode(owner, &row));
     Ok(())
 }

@@ -29,6 +29,7 @@ mod manifest;
 mod mark;
 mod parked;
 mod place;
+mod recent;
 mod rows;
 mod scan;
 mod tail;

@@ -83,7 +83,7 @@ impl Embedded {
             let opened = open(at.table, &key, &bytes);
             let broken = || ScannedRow::Broken(format!("the row with the key {}", key.escape_ascii()));
             rows.push(opened.unwrap_or_else(broken));
-            last = Some(key);
+            last = Some(key.to_vec());
         }
         let is_full = rows.len() == SCAN_ROWS_PER_PAGE;
         let next = last.filter(|_| is_full).map(|key| ScanCursor { place: Some(key), ..at.clone() });

@@ -67,8 +67,8 @@ impl Unwritten {
             || held.since.is_some_and(is_old)
     }
 
-    pub(super) fn rows(&self) -> BTreeMap<Vec<u8>, Slice> {
-        self.held().rows.clone()
+    pub(super) fn rows(&self) -> Vec<(Vec<u8>, Slice)> {
+        self.range(&(Bound::Unbounded, Bound::Unbounded), usize::MAX)
     }
 
     /// Once the tables have all of it.

@@ -27,7 +27,8 @@ use shared::view::{ParkedEvent, ParkedRow, TimelineEntry, UserRow, ViewChange};
 
 use super::directory::Directory;
 use super::feed::Progress;
-use super::inbox::Recent;
+use super::inbox::Numbers;
+use super::recent::Recent;
 use super::rows::Rows;
 use super::unwritten::Unwritten;
 use super::{Embedded, inbox, keys, parked, read_error, timeline, users};
@@ -40,7 +41,7 @@ impl ViewWriter for Embedded {
     async fn apply(&self, changes: Vec<ViewChange>, read: &[Delivery]) -> Result<(), StoreError> {
         let offsets: Vec<_> = read.iter().map(|delivery| delivery.position.counter).collect();
         self.blocking(move |store| {
-            let stage = |rows: &mut Rows<'_>, recent: &mut Recent| {
+            let stage = |rows: &mut Rows<'_>, recent: &mut Recent<Numbers>| {
                 changes.iter().try_for_each(|change| put(rows, recent, change))
             };
             store.commit_views(stage, &offsets)
@@ -53,7 +54,7 @@ impl ViewWriter for Embedded {
 #[derive(Default)]
 pub(super) struct Applying {
     /// Whoever holds its lock is the one that reads, merges and writes rows.
-    recent: Mutex<Recent>,
+    recent: Mutex<Recent<Numbers>>,
     unwritten: Unwritten,
 }
 
@@ -80,7 +81,7 @@ impl Embedded {
     /// all that came before it.
     pub(super) fn commit_views(
         &self,
-        stage: impl FnOnce(&mut Rows<'_>, &mut Recent) -> Result<(), StoreError>,
+        stage: impl FnOnce(&mut Rows<'_>, &mut Recent<Numbers>) -> Result<(), StoreError>,
         offsets: &[u64],
     ) -> Result<(), StoreError> {
         let (directory, progress) = (self.directory(), self.progress());
@@ -109,16 +110,13 @@ impl Embedded {
         &self,
         range: (Bound<Vec<u8>>, Bound<Vec<u8>>),
         rows_max: usize,
-    ) -> Result<Vec<(Vec<u8>, Slice)>, StoreError> {
+    ) -> Result<Vec<(Slice, Slice)>, StoreError> {
         // First: what is written meanwhile is in the tables by then.
         let newer = self.applying().unwritten.range(&range, rows_max);
         let rows = self.directory().views_snapshot().range(&self.directory().views, range);
-        let rows = rows.take(rows_max).map(|row| {
-            let (key, value) = row.into_inner().map_err(read_error)?;
-            Ok((key.to_vec(), value))
-        });
-        let mut rows = rows.collect::<Result<BTreeMap<_, _>, StoreError>>()?;
-        rows.extend(newer);
+        let rows = rows.take(rows_max).map(|row| row.into_inner().map_err(read_error));
+        let mut rows = rows.collect::<Result<BTreeMap<Slice, Slice>, StoreError>>()?;
+        rows.extend(newer.into_iter().map(|(key, value)| (key.into(), value)));
         Ok(rows.into_iter().take(rows_max).collect())
     }
 }
@@ -149,7 +147,7 @@ fn commit(directory: &Directory, rows: Rows<'_>) -> Result<(), StoreError> {
     directory.commit(batch, PersistMode::Buffer)
 }
 
-fn put(rows: &mut Rows<'_>, recent: &mut Recent, change: &ViewChange) -> Result<(), StoreError> {
+fn put(rows: &mut Rows<'_>, recent: &mut Recent<Numbers>, change: &ViewChange) -> Result<(), StoreError> {
     match change {
         ViewChange::Timeline(change) => timeline::put(rows, change),
         ViewChange::Inbox(change) => inbox::put(rows, recent, change),

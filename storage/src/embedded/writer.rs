@@ -4,7 +4,6 @@
 //!
 //! It takes no other writer into account, so nothing else may write to the `log` and `state` keyspaces.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -14,7 +13,7 @@ use fjall::PersistMode;
 use shared::clock::{Clock, Timestamp};
 use shared::event::Envelope;
 use shared::ids::{EventId, Seq, Subject, Username};
-use shared::limits::{APPENDS_PER_GROUP_MAX, APPENDS_QUEUED_MAX, RECENT_ROWS_MAX};
+use shared::limits::{APPENDS_PER_GROUP_MAX, APPENDS_QUEUED_MAX};
 use shared::ports::{Append, AppendError, Appended, Receipt, SessionKey, StoreError};
 use tokio::sync::{oneshot, watch};
 
@@ -22,6 +21,7 @@ use super::directory::{Directory, Opened};
 use super::entry::{self, Entry};
 use super::expiry::Expiry;
 use super::mark::Mark;
+use super::recent::Recent;
 use super::rows::Rows;
 use super::verify::Last;
 use super::{accounts, damaged, encoding, keys, log};
@@ -67,7 +67,7 @@ pub(super) struct Writer {
     /// Of what is durable.
     last: Last,
     expiry: Expiry,
-    heads: RecentHeads,
+    heads: Recent<Seq>,
     clock: Clock,
     idempotency_window: Duration,
     /// The last offset that readers may see.
@@ -89,7 +89,7 @@ impl Writer {
             mark,
             last,
             expiry: Expiry::default(),
-            heads: RecentHeads::default(),
+            heads: Recent::default(),
             clock,
             idempotency_window,
             head,
@@ -157,7 +157,7 @@ impl Writer {
             Err(error) => {
                 // What it took out of its index is still there, and the heads are what they were.
                 self.expiry = Expiry::default();
-                self.heads = RecentHeads::default();
+                self.heads = Recent::default();
                 if !self.refusing {
                     let source = std::error::Error::source(error).map(ToString::to_string);
                     tracing::error!(%error, source, commands, "commands were not written");
@@ -188,24 +188,8 @@ pub(super) struct Group<'a> {
     pub(super) now: Timestamp,
     pub(super) idempotency_window: Duration,
     pub(super) expiry: &'a mut Expiry,
-    heads: &'a mut RecentHeads,
-}
-
-/// The last `seq` of subjects that were appended to of late, by key: to look them up is a fifth of the writer's work.
-#[derive(Default)]
-struct RecentHeads(HashMap<Vec<u8>, Seq>);
-
-impl RecentHeads {
-    fn note(&mut self, key: &[u8], seq: Seq) {
-        if let Some(noted) = self.0.get_mut(key) {
-            *noted = seq;
-            return;
-        }
-        if self.0.len() >= RECENT_ROWS_MAX {
-            self.0.clear();
-        }
-        self.0.insert(key.to_vec(), seq);
-    }
+    /// The last `seq` of subjects: to look them up is a fifth of the writer's work.
+    heads: &'a mut Recent<Seq>,
 }
 
 impl Group<'_> {
@@ -224,7 +208,7 @@ impl Group<'_> {
     }
 
     fn head(&self, key: &[u8]) -> Result<Seq, StoreError> {
-        match self.heads.0.get(key) {
+        match self.heads.get(key) {
             Some(head) => Ok(*head),
             None => self.number(key),
         }

@@ -13,7 +13,7 @@ use shared::view::{InboxRow, TimelineEntry};
 
 use super::super::Embedded;
 use super::super::mark::Mark;
-use super::{message, name, next, open, pair, project, send};
+use super::{all_files, files, killed, message, name, next, open, pair, project, send};
 use crate::contract::RawEntry;
 
 /// Of which two thirds are in tables and projected, and all others only in the journal.
@@ -303,12 +303,7 @@ async fn no_flipped_bit_is_ever_served() {
     let files = all_files(dir.path());
     let (mut random, mut refused) = (7_u64, 0);
     for flips in 0..FLIPS {
-        let damaged = tempfile::tempdir().unwrap();
-        for file in &files {
-            let to = damaged.path().join(file.strip_prefix(dir.path()).unwrap());
-            fs::create_dir_all(to.parent().unwrap()).unwrap();
-            fs::copy(file, to).unwrap();
-        }
+        let damaged = killed(dir.path());
         let mut below = |end: u64| {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (random >> 33) % end
@@ -345,18 +340,6 @@ async fn content(store: &Embedded) -> Result<Content, StoreError> {
         views.push((head, page, store.inbox(&name(peer)).try_collect::<Vec<_>>().await?));
     }
     Ok((views, store.feed("reader").next_batch(100).await?))
-}
-
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<_> = fs::read_dir(dir).unwrap().map(|file| file.unwrap().path()).collect();
-    files.sort();
-    files
-}
-
-fn all_files(dir: &Path) -> Vec<PathBuf> {
-    let (dirs, mut all): (Vec<_>, Vec<_>) = files(dir).into_iter().partition(|path| path.is_dir());
-    all.extend(dirs.iter().flat_map(|dir| all_files(dir)));
-    all
 }
 
 fn journals(dir: &tempfile::TempDir) -> Vec<PathBuf> {

@@ -3,7 +3,8 @@
 mod damage;
 mod restart;
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use shared::clock::Clock;
@@ -81,4 +82,27 @@ async fn project(store: &Embedded, batch: &[Delivery]) {
         }
     }
     store.apply(changes, batch).await.unwrap();
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(dir).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+fn all_files(dir: &Path) -> Vec<PathBuf> {
+    let (dirs, mut all): (Vec<_>, Vec<_>) = files(dir).into_iter().partition(|path| path.is_dir());
+    all.extend(dirs.iter().flat_map(|dir| all_files(dir)));
+    all
+}
+
+/// A directory as it is now: what a kill at this moment leaves.
+fn killed(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for file in all_files(dir) {
+        let to = copy.path().join(file.strip_prefix(dir).unwrap());
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(file, to).unwrap();
+    }
+    copy
 }

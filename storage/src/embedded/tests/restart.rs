@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use fjall::{Database, KeyspaceCreateOptions};
@@ -20,11 +20,12 @@ use shared::ports::{
 };
 use shared::view::{InboxChange, ViewChange};
 
-use super::super::inbox::Recent;
+use super::super::inbox::Numbers;
 use super::super::place::{Place, has_views_of_another_shape, replace_views};
+use super::super::recent::Recent;
 use super::super::rows::Rows;
 use super::super::{Embedded, Options, directory, inbox, keys, mark as mark_file};
-use super::{mark, message, name, next, open, open_at, pair, project, registration, send};
+use super::{killed, mark, message, name, next, open, open_at, pair, project, registration, send};
 
 #[tokio::test]
 async fn everything_is_there_after_a_restart() {
@@ -298,7 +299,7 @@ async fn views_of_another_shape_are_refused_and_can_be_replaced() {
     drop(open(dir.path()).unwrap());
 }
 
-fn fail(_: &mut Rows<'_>, _: &mut Recent) -> Result<(), StoreError> {
+fn fail(_: &mut Rows<'_>, _: &mut Recent<Numbers>) -> Result<(), StoreError> {
     Err(StoreError::Busy { queue: "a queue" })
 }
 
@@ -334,33 +335,6 @@ async fn what_is_read_ahead_is_neither_lost_nor_given_to_two() {
     assert_eq!(batch[0].position.counter, 1, "nothing was acknowledged");
     let _three = store.feed("three");
     assert!(two.next_batch(8_192).await.is_err(), "also of what it had read ahead");
-}
-
-/// What a kill leaves, at this moment.
-fn killed(dir: &Path) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().unwrap();
-    for entry in walk(dir) {
-        let to = copy.path().join(entry.strip_prefix(dir).unwrap());
-        if entry.is_dir() {
-            fs::create_dir_all(to).unwrap();
-        } else {
-            fs::copy(&entry, to).unwrap();
-        }
-    }
-    copy
-}
-
-/// Folders before what lies in them.
-fn walk(dir: &Path) -> Vec<PathBuf> {
-    let mut found = vec![dir.to_owned()];
-    let mut at = 0;
-    while let Some(path) = found.get(at).cloned() {
-        if path.is_dir() {
-            found.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
-        }
-        at += 1;
-    }
-    found
 }
 
 /// Peers, heads and own last messages of an inbox.
@@ -433,7 +407,7 @@ async fn an_event_is_not_settled_before_its_effects_are_written() {
     let key = keys::inbox(&name("samer"), &name("peer0"));
     let is_written = || store.directory().views.contains_key(&key).unwrap();
     assert!(!is_written());
-    let settle = |rows: &mut Rows<'_>, _: &mut Recent| {
+    let settle = |rows: &mut Rows<'_>, _: &mut Recent<Numbers>| {
         assert!(is_written(), "a commit of the settling alone would survive it");
         rows.put(keys::parked(batch[0].position), vec![1]);
         Ok(())
@@ -513,7 +487,7 @@ async fn an_inbox_after_a_batch_that_was_not_written_is_read_again() {
         let recorded = RecordedEvent { seq, ..batch[3].content.clone().unwrap() };
         InboxChange::PutMessage { owner: sent.sender.clone(), message: Message::new(&recorded, sent) }
     };
-    let put_and_fail = |rows: &mut Rows<'_>, recent: &mut Recent| {
+    let put_and_fail = |rows: &mut Rows<'_>, recent: &mut Recent<Numbers>| {
         inbox::put(rows, recent, &put(9))?;
         fail(rows, recent)
     };
