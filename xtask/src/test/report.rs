@@ -2,8 +2,9 @@
 
 use super::binaries::Binaries;
 
-/// Lines of what a failed test said when it failed, from where it panicked on; more is in the output above.
-const LINES_OF_A_FAILURE_MAX: usize = 6;
+/// Lines of what a failed test said when it failed, from where it panicked on: with the last lines of a process, which
+/// tell why it ended. More is in the output above.
+const LINES_OF_A_FAILURE_MAX: usize = 32;
 
 /// The contract suite's modules in the test binary of package `storage`.
 const CONTRACT: Suite = Suite {
