@@ -1,7 +1,8 @@
-//! What the contract suite cannot see: a directory that is opened again, and one that is damaged.
+//! What the contract suite cannot see: a directory that is opened again, one that is damaged, and what is written behind.
 
 mod damage;
 mod restart;
+mod unwritten;
 
 use std::fs;
 use std::path::{Path, PathBuf};
