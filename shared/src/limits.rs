@@ -224,8 +224,8 @@ pub const BATCH_STATEMENTS_MAX: usize = 100;
 /// Of one consumer. Beyond 16 in flight per node a write buys latency only.
 pub const VIEW_BATCHES_IN_FLIGHT_MAX: usize = 16;
 pub const VIEW_CONNECTIONS_PER_NODE: usize = 2;
-/// Connecting, checking the schema and preparing every statement.
-pub const VIEWS_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connecting, checking the schema and preparing every statement: some 25 answers that are waited for one after the other.
+pub const VIEWS_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two attempts to connect: service is back within 2 s of the store.
 pub const VIEWS_RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// Who notices a change of the generations and cannot connect anew goes on as before for so long: less than

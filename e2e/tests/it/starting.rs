@@ -43,6 +43,10 @@ async fn a_service_says_that_it_starts_until_its_stores_were_there() {
         client.get("/healthz").once().await.expect(200);
     }
 
+    for (process, why) in [(&command_api, "no connection to Redis"), (&query_api, "cannot use cassandra")] {
+        eventually("it says why", async || process.output().contains(why).then_some(())).await;
+    }
+
     let account = json!({ "username": "samer", "password": "password123" });
     let message = json!({ "recipient": "lena", "content": "hi" });
     let nobody = "A".repeat(43);

@@ -14,6 +14,7 @@ use shared::limits::{
     ARCHIVE_BLOCKS_PER_SPAN, ARCHIVE_PART_BYTES_MAX, ARCHIVE_PARTS_PER_REQUEST, SCAN_PAGE_TIMEOUT,
 };
 use shared::ports::{self, BeingWritten, Block, Reach, StoreError};
+use tokio::try_join;
 
 use super::connection::Connection;
 use super::statement::{bigint, prepare, read, unsigned};
@@ -93,16 +94,16 @@ impl Table {
         );
         let select_reach =
             format!("SELECT reach, repairs FROM {keyspace}.archive_reach WHERE log_partition = ?");
-        let mut select = prepare(session, &select).await?;
+        let (put, mut select, select_versions, put_reach, select_reach) = try_join!(
+            prepare(session, &put),
+            prepare(session, &select),
+            prepare(session, &select_versions),
+            prepare(session, &put_reach),
+            prepare(session, &select_reach),
+        )?;
         select.set_page_size(ARCHIVE_PARTS_PER_REQUEST);
         select.set_request_timeout(Some(SCAN_PAGE_TIMEOUT));
-        Ok(Self {
-            put: prepare(session, &put).await?,
-            select,
-            select_versions: prepare(session, &select_versions).await?,
-            put_reach: prepare(session, &put_reach).await?,
-            select_reach: prepare(session, &select_reach).await?,
-        })
+        Ok(Self { put, select, select_versions, put_reach, select_reach })
     }
 
     async fn reach(&self, session: &Session, partition: u16) -> Result<Reach, StoreError> {

@@ -18,9 +18,10 @@ use shared::limits::{
     GENERATION_CHECK_INTERVAL, VIEW_CONNECTIONS_PER_NODE, VIEWS_CONNECT_TIMEOUT, VIEWS_OUTDATED_MAX,
     VIEWS_RECONNECT_PAUSE, VIEWS_TIMEOUT,
 };
-use shared::ports::{Epoch, Origin, Seen, StoreError};
+use shared::ports::{Chain, Epoch, Origin, Seen, StoreError};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
+use tokio::try_join;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -136,6 +137,8 @@ async fn keep(
 ) {
     // The register has changed, and the store from before is used until then.
     let mut used_until = None;
+    // Since the last store: why there is none.
+    let mut told_why = None;
     loop {
         match Store::open(options, &mut starts).await {
             Ok(store) => {
@@ -146,6 +149,7 @@ async fn keep(
                     "connected to cassandra"
                 );
                 published.send_modify(|last| *last = Ok(store.clone()));
+                told_why = None;
                 // Afterwards: who knows of the new generation reads no other.
                 serving.store(store.serving, Ordering::Release);
                 store.tell_what_was_seen(told).await;
@@ -170,13 +174,11 @@ async fn keep(
                 sleep(VIEWS_RECONNECT_PAUSE).await;
             }
             Err(error) => {
-                let changed = published
-                    .borrow()
-                    .as_ref()
-                    .err()
-                    .is_none_or(|last| last.to_string() != error.to_string());
-                if changed {
-                    tracing::warn!(keyspace = options.keyspace, %error, cause = ?error, "cannot use cassandra");
+                let why = error.to_string();
+                if told_why.as_ref() != Some(&why) {
+                    let keyspace = &options.keyspace;
+                    tracing::warn!(keyspace, error = %Chain(&error), "cannot use cassandra");
+                    told_why = Some(why);
                 }
                 // Until the store is back calls fail at once, instead of each waiting for its own deadline.
                 published.send_modify(|last| *last = Err(error));
@@ -210,11 +212,14 @@ impl Store {
     async fn connect(options: &Options) -> Result<Self, StoreError> {
         let session = session(&options.nodes, VIEWS_TIMEOUT).await?;
         schema::check(&session, &options.keyspace).await?;
-        let generations = generations::Table::prepare(&session, &options.keyspace).await?;
-        let parked = parked::Table::prepare(&session, &options.keyspace).await?;
-        let archive = archive::Table::prepare(&session, &options.keyspace).await?;
-        let seen = seen::Table::prepare(&session, &options.keyspace).await?;
-        let starts = starts::Table::prepare(&session).await?;
+        // At once, as each waits for an answer, and the store may be far away.
+        let (generations, parked, archive, seen, starts) = try_join!(
+            generations::Table::prepare(&session, &options.keyspace),
+            parked::Table::prepare(&session, &options.keyspace),
+            archive::Table::prepare(&session, &options.keyspace),
+            seen::Table::prepare(&session, &options.keyspace),
+            starts::Table::prepare(&session),
+        )?;
         let listed = generations.list(&session).await?;
         let serving = listed.iter().find(|generation| generation.state == State::Serving);
         let Some(serving) = serving.map(|generation| generation.number) else {
@@ -287,7 +292,7 @@ impl Store {
 
 impl Views {
     async fn prepare(session: &Session, keyspace: &str) -> Result<Self, StoreError> {
-        let (timeline, inbox, users) = tokio::try_join!(
+        let (timeline, inbox, users) = try_join!(
             timeline::Table::prepare(session, keyspace),
             inbox::Table::prepare(session, keyspace),
             users::Table::prepare(session, keyspace),

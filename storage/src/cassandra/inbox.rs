@@ -15,6 +15,7 @@ use shared::limits::INBOX_ROWS_PER_REQUEST;
 use shared::message::Message;
 use shared::ports::StoreError;
 use shared::view::{InboxChange, InboxRow, version};
+use tokio::try_join;
 
 use super::error;
 use super::statement::{Value, Write, prepare, read, unsigned};
@@ -45,27 +46,27 @@ struct Row<'a> {
 
 impl Table {
     pub(super) async fn prepare(session: &Session, keyspace: &str) -> Result<Self, StoreError> {
-        let put = |cells: &str| {
+        let put = async |cells: &str| {
             let values = ", ?".repeat(cells.split(", ").count());
-            format!(
+            let put = format!(
                 "INSERT INTO {keyspace}.inbox (owner, peer, {cells}) VALUES (?, ?{values}) USING TIMESTAMP ?"
-            )
+            );
+            prepare(session, &put).await
         };
         let select = format!(
             "SELECT peer, seq, id, sender, content, sent_at, own_seq, read_mark FROM {keyspace}.inbox WHERE owner = ?"
         );
         let head = format!("SELECT seq, parked_seq FROM {keyspace}.inbox WHERE owner = ? AND peer = ?");
-        let mut select = prepare(session, &select).await?;
+        let (mut select, select_head) = try_join!(prepare(session, &select), prepare(session, &head))?;
         select.set_page_size(i32::try_from(INBOX_ROWS_PER_REQUEST).expect("a constant that fits"));
-        Ok(Self {
-            put_last: prepare(session, &put("seq, id, sender, content, sent_at")).await?,
-            put_own_last: prepare(session, &put("seq, id, sender, content, sent_at, own_seq")).await?,
-            put_own_seq: prepare(session, &put("own_seq")).await?,
-            put_read_mark: prepare(session, &put("read_mark")).await?,
-            put_parked_seq: prepare(session, &put("parked_seq")).await?,
-            select,
-            select_head: prepare(session, &head).await?,
-        })
+        let (put_last, put_own_last, put_own_seq, put_read_mark, put_parked_seq) = try_join!(
+            put("seq, id, sender, content, sent_at"),
+            put("seq, id, sender, content, sent_at, own_seq"),
+            put("own_seq"),
+            put("read_mark"),
+            put("parked_seq"),
+        )?;
+        Ok(Self { put_last, put_own_last, put_own_seq, put_read_mark, put_parked_seq, select, select_head })
     }
 
     /// Some of the rows, and where the next begin; `None`: these are the last. Most inboxes are one response, for which

@@ -13,6 +13,7 @@ use shared::clock::Timestamp;
 use shared::ids::{Conversation, Position, Seq};
 use shared::ports::StoreError;
 use shared::view::{ParkedChange, ParkedEvent, ParkedRow, version};
+use tokio::try_join;
 
 use super::error;
 use super::statement::{Value, Write, prepare, read, unsigned};
@@ -63,15 +64,18 @@ impl Table {
         let one = |columns: &str| {
             format!("SELECT {columns} FROM {keyspace}.parked {of} AND entry_ms = ? AND entry_counter = ?")
         };
-        Ok(Self {
-            put: prepare(session, &put).await?,
-            settle: prepare(session, &settle).await?,
-            select_partitions: prepare(session, &partitions).await?,
-            select: prepare(session, &select).await?,
-            select_one: prepare(session, &one(EVENT)).await?,
-            select_bytes: prepare(session, &one("bytes")).await?,
-            remove: prepare(session, &format!("DELETE FROM {keyspace}.parked {of}")).await?,
-        })
+        let (event, bytes) = (one(EVENT), one("bytes"));
+        let remove = format!("DELETE FROM {keyspace}.parked {of}");
+        let (put, settle, select_partitions, select, select_one, select_bytes, remove) = try_join!(
+            prepare(session, &put),
+            prepare(session, &settle),
+            prepare(session, &partitions),
+            prepare(session, &select),
+            prepare(session, &event),
+            prepare(session, &bytes),
+            prepare(session, &remove),
+        )?;
+        Ok(Self { put, settle, select_partitions, select, select_one, select_bytes, remove })
     }
 
     pub(super) async fn list(

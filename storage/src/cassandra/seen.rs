@@ -10,6 +10,7 @@ use scylla::statement::prepared::PreparedStatement;
 use shared::ids::Position;
 use shared::limits::BATCH_STATEMENTS_MAX;
 use shared::ports::{Delivery, Epoch, LogPlace, Seen, StoreError};
+use tokio::try_join;
 
 use super::error;
 use super::statement::{bigint, prepare, read, unsigned};
@@ -36,13 +37,14 @@ impl Table {
         let select =
             format!("SELECT log_partition, epoch, {place}, lost FROM {keyspace}.seen WHERE generation = ?");
         let remove = format!("DELETE FROM {keyspace}.seen WHERE generation = ?");
-        Ok(Self {
-            note: prepare(session, &note).await?,
-            follow: prepare(session, &follow).await?,
-            tell: prepare(session, &tell).await?,
-            select: prepare(session, &select).await?,
-            remove: prepare(session, &remove).await?,
-        })
+        let (note, follow, tell, select, remove) = try_join!(
+            prepare(session, &note),
+            prepare(session, &follow),
+            prepare(session, &tell),
+            prepare(session, &select),
+            prepare(session, &remove),
+        )?;
+        Ok(Self { note, follow, tell, select, remove })
     }
 
     /// The highest of each partition.

@@ -13,6 +13,7 @@ use shared::message::Message;
 use shared::ports::StoreError;
 use shared::view::timeline::bucket;
 use shared::view::{TimelineChange, TimelineEntry, version};
+use tokio::try_join;
 
 use super::error;
 use super::statement::{Value, Write, bigint, prepare, read, unsigned};
@@ -51,12 +52,13 @@ impl Table {
         let range = "AND seq >= ? AND seq <= ?";
         let in_one = format!("{select} WHERE conversation = ? AND bucket = ? {range}");
         let in_several = format!("{select} WHERE conversation = ? AND bucket IN ? {range}");
-        Ok(Self {
-            put_message: prepare(session, &put_message).await?,
-            put_marker: prepare(session, &put_marker).await?,
-            select_in_one: prepare(session, &in_one).await?,
-            select_in_several: prepare(session, &in_several).await?,
-        })
+        let (put_message, put_marker, select_in_one, select_in_several) = try_join!(
+            prepare(session, &put_message),
+            prepare(session, &put_marker),
+            prepare(session, &in_one),
+            prepare(session, &in_several),
+        )?;
+        Ok(Self { put_message, put_marker, select_in_one, select_in_several })
     }
 
     pub(super) async fn read(

@@ -9,6 +9,7 @@ use shared::clock::Timestamp;
 use shared::ids::{Seq, Username};
 use shared::ports::StoreError;
 use shared::view::{UserRow, UsersChange, version};
+use tokio::try_join;
 
 use super::error;
 use super::statement::{Value, Write, prepare, read, unsigned};
@@ -23,7 +24,8 @@ impl Table {
         let put =
             format!("INSERT INTO {keyspace}.users (username, registered_at) VALUES (?, ?) USING TIMESTAMP ?");
         let select = format!("SELECT registered_at FROM {keyspace}.users WHERE username = ?");
-        Ok(Self { put: prepare(session, &put).await?, select: prepare(session, &select).await? })
+        let (put, select) = try_join!(prepare(session, &put), prepare(session, &select))?;
+        Ok(Self { put, select })
     }
 
     pub(super) async fn read(

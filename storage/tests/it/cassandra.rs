@@ -12,17 +12,20 @@ use shared::clock::{Clock, Timestamp};
 use shared::event::{Event, RecordedEvent, UserRegistered};
 use shared::generation::{Generation, Generations, State};
 use shared::ids::{Conversation, EventId, Position, Ulid};
-use shared::limits::VIEWS_TIMEOUT;
+use shared::limits::{VIEWS_CONNECT_TIMEOUT, VIEWS_TIMEOUT};
 use shared::message::Message;
 use shared::ports::{Delivery, Epoch, LogPlace, Probe, Seen, SeenLog, StoreError, ViewReader, ViewWriter};
 use shared::view::{InboxChange, TimelineChange, UserRow, UsersChange, ViewChange};
 use storage::cassandra::{Cassandra, Migrator, Options};
 use storage::contract::ViewStores;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cassandra_node;
+use crate::far::far;
 
 mod archive;
 mod generations;
@@ -288,6 +291,20 @@ async fn a_store_that_hangs_ends_calls_by_their_deadline() {
     assert_eq!(reader.timeline_head(&conversation()).await.unwrap(), 1);
 }
 
+#[tokio::test]
+async fn a_store_that_is_far_away_can_be_used() {
+    let direct = options();
+    Migrator::new(&direct).unwrap().migrate().await.unwrap();
+    let later = watch::Sender::new(Duration::from_millis(250));
+    let node = format!("127.0.0.1:{}", far(cassandra_node(), later.subscribe()).await);
+    let options = Options { nodes: vec![node], ..direct };
+    // One attempt.
+    let connected = timeout(VIEWS_CONNECT_TIMEOUT, Connected::to(&options)).await.unwrap();
+    let (writer, reader) = (connected.cassandra.writer(1), connected.cassandra.reader());
+    writer.apply(put(1), &[]).await.unwrap();
+    assert_eq!(reader.timeline_head(&conversation()).await.unwrap(), 1);
+}
+
 /// Polls until there is a value, with a deadline.
 async fn eventually<T>(what: &str, mut poll: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -305,14 +322,14 @@ struct Door {
     address: String,
     open: CancellationToken,
     admits: CancellationToken,
-    stalled: tokio::sync::watch::Sender<bool>,
+    stalled: watch::Sender<bool>,
 }
 
 impl Door {
     async fn closed() -> Self {
         let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
         let (open, admits) = (CancellationToken::new(), CancellationToken::new());
-        Self { address, open, admits, stalled: tokio::sync::watch::Sender::new(false) }
+        Self { address, open, admits, stalled: watch::Sender::new(false) }
     }
 
     async fn open(&mut self) {
@@ -345,7 +362,7 @@ impl Door {
     }
 }
 
-async fn pass(client: TcpStream, mut stalled: tokio::sync::watch::Receiver<bool>) -> std::io::Result<()> {
+async fn pass(client: TcpStream, mut stalled: watch::Receiver<bool>) -> std::io::Result<()> {
     let server = TcpStream::connect(cassandra_node()).await?;
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();

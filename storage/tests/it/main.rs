@@ -7,6 +7,8 @@ mod embedded;
 #[cfg(feature = "real-tests")]
 mod cassandra;
 #[cfg(feature = "real-tests")]
+mod far;
+#[cfg(feature = "real-tests")]
 mod redis;
 
 /// `redis://127.0.0.1:PORT/`.

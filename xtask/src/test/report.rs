@@ -61,7 +61,7 @@ impl Failure {
         if self.is_whole || self.said.is_empty() && !begins {
             return;
         }
-        self.is_whole = line.is_empty() || line.starts_with("note: run with");
+        self.is_whole = line.is_empty() || line.starts_with("note: run with") || line == "stack backtrace:";
         if !self.is_whole {
             self.said.push(line.to_owned());
             self.is_whole = self.said.len() == LINES_OF_A_FAILURE_MAX;
