@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use clap::Parser;
 use shared::process::config::{
-    DurabilityOptions, IdempotencyOptions, LimitOptions, LogOptions, PasswordOptions, ProcessOptions,
+    CorsOptions, DurabilityOptions, IdempotencyOptions, LimitOptions, LogOptions, PasswordOptions,
+    ProcessOptions,
 };
 
 /// Takes commands, decides, and appends events to the log
@@ -37,6 +38,9 @@ pub(crate) struct Config {
 
     #[command(flatten)]
     pub(crate) limits: LimitOptions,
+
+    #[command(flatten)]
+    pub(crate) cors: CorsOptions,
 
     #[command(flatten)]
     pub(crate) process: ProcessOptions,

@@ -13,6 +13,7 @@ use shared::process::client::TrustedProxies;
 use shared::process::limits::{InFlight, LimitMetrics, Limits};
 use shared::process::{
     auth::Access,
+    cors::Cors,
     end,
     health::Health,
     http::{Listeners, Service},
@@ -64,7 +65,8 @@ async fn run(config: config::Config) -> anyhow::Result<()> {
     });
     let router = Router::from(command_api::routes().with_state(state));
     let health = Health::new(vec![Arc::new(redis.probe())], lifecycle.shutdown.clone());
-    let service = Service { router, metrics, health: health.clone(), clock };
+    let cors = Cors::new(&config.cors.cors_origins);
+    let service = Service { router, metrics, health: health.clone(), cors, clock };
     service.start(listeners, &lifecycle)?;
     Ok(lifecycle.run_to_end(&health, signals).await?)
 }

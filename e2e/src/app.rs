@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use shared::process::auth::Access;
-use shared::process::config::LimitOptions;
+use shared::process::config::{CorsOptions, LimitOptions};
 
 use crate::client::Client;
 use crate::services::Shape;
@@ -34,6 +34,8 @@ pub struct Settings {
     /// `None`: no limits, because tests do more than people. Clients are told apart by `X-Forwarded-For` where
     /// nobody stands before the system, if 127.0.0.1 is trusted.
     pub limits: Option<LimitOptions>,
+    /// By default a browser lets no page of another origin use the system.
+    pub cors: CorsOptions,
 }
 
 /// How far the projection is.

@@ -87,6 +87,7 @@ fn config(dir: &Path, metrics: SocketAddr, settings: &Settings) -> Config {
         passwords: PasswordOptions { password_blocklist: settings.password_blocklist.clone() },
         limits: settings.limits.clone().unwrap_or_else(unlimited),
         streams: StreamOptions::default(),
+        cors: settings.cors.clone(),
         process: ProcessOptions::logging("warn"),
     }
 }

@@ -159,6 +159,9 @@ impl Services {
         let window = self.settings.idempotency_window.map(|window| format!("{}s", window.as_secs()));
         let blocklist = self.settings.password_blocklist.as_ref().map(|file| file.display().to_string());
         let limits = Limits::of(&self.settings);
+        let origins = self.settings.cors.cors_origins.iter().map(ToString::to_string);
+        let origins = origins.collect::<Vec<_>>().join(",");
+        let cors = ["--cors-origins", &origins].into_iter().filter(|_| !origins.is_empty());
         let mut arguments: Vec<&str> = Vec::new();
         match role {
             Role::CommandApi => {
@@ -166,6 +169,7 @@ impl Services {
                 arguments.extend(self.log());
                 arguments.extend(["--log-replicas", &self.log_replicas]);
                 arguments.extend(limits.both().iter().chain(&limits.commands()));
+                arguments.extend(cors);
                 arguments.extend(window.iter().flat_map(|window| ["--idempotency-window", window.as_str()]));
                 arguments.extend(blocklist.iter().flat_map(|file| ["--password-blocklist", file.as_str()]));
             }
@@ -174,6 +178,7 @@ impl Services {
                 arguments.extend(self.log());
                 arguments.extend(self.views());
                 arguments.extend(limits.both());
+                arguments.extend(cors);
             }
             Role::Projector => {
                 arguments.extend(["run", "--name", name]);

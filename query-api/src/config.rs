@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use clap::Parser;
-use shared::process::config::{InFlightOptions, LogOptions, ProcessOptions, StreamOptions, ViewOptions};
+use shared::process::config::{
+    CorsOptions, InFlightOptions, LogOptions, ProcessOptions, StreamOptions, ViewOptions,
+};
 
 /// Serves conversations and inboxes from the views
 #[derive(Debug, Parser)]
@@ -32,6 +34,9 @@ pub(crate) struct Config {
 
     #[command(flatten)]
     pub(crate) streams: StreamOptions,
+
+    #[command(flatten)]
+    pub(crate) cors: CorsOptions,
 
     #[command(flatten)]
     pub(crate) process: ProcessOptions,

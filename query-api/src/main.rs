@@ -12,6 +12,7 @@ use shared::Clock;
 use shared::process::limits::{InFlight, LimitMetrics};
 use shared::process::{
     auth::Access,
+    cors::Cors,
     end,
     health::Health,
     http::{Listeners, Service},
@@ -62,7 +63,8 @@ async fn run(config: config::Config) -> anyhow::Result<()> {
     let router = Router::from(query_api::routes().with_state(state));
     let health =
         Health::new(vec![Arc::new(redis.probe()), Arc::new(cassandra.probe())], lifecycle.shutdown.clone());
-    let service = Service { router, metrics, health: health.clone(), clock };
+    let cors = Cors::new(&config.cors.cors_origins);
+    let service = Service { router, metrics, health: health.clone(), cors, clock };
     service.start(listeners, &lifecycle)?;
     Ok(lifecycle.run_to_end(&health, signals).await?)
 }

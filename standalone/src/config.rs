@@ -7,7 +7,8 @@ use clap::{Parser, Subcommand};
 use projector::ParkedCommand;
 use shared::process::auth::Access;
 use shared::process::config::{
-    ConfigError, IdempotencyOptions, LimitOptions, PasswordOptions, ProcessOptions, StreamOptions,
+    ConfigError, CorsOptions, IdempotencyOptions, LimitOptions, PasswordOptions, ProcessOptions,
+    StreamOptions,
 };
 use storage::embedded::Options;
 
@@ -51,6 +52,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub streams: StreamOptions,
+
+    #[command(flatten)]
+    pub cors: CorsOptions,
 
     #[command(flatten)]
     pub process: ProcessOptions,

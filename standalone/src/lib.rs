@@ -11,6 +11,7 @@ use projector::{Counters, Progress, Projector, StormGuard, Watched};
 use query_api::Live;
 use shared::Clock;
 use shared::process::client::TrustedProxies;
+use shared::process::cors::Cors;
 use shared::process::health::Health;
 use shared::process::http::{Listeners, Service};
 use shared::process::limits::{InFlight, LimitMetrics, Limits};
@@ -73,6 +74,7 @@ impl Standalone {
             router: router(config, &store, (&clock, &metrics), lifecycle)?.merge(description::routes()?),
             metrics,
             health: health.clone(),
+            cors: Cors::new(&config.cors.cors_origins),
             clock,
         };
         let listeners = Listeners::bind(config.listen, config.metrics_listen).await?;

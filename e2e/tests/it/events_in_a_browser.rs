@@ -1,16 +1,18 @@
-//! A page in a real browser that logs in, opens the stream with `fetch` and sees a message arrive, through nginx.
+//! A page in a real browser that logs in, opens the stream with `fetch` and sees a message arrive, through nginx: of the
+//! same origin, and of another one that may.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use e2e::{Shape, TestApp};
+use e2e::{Settings, Shape, TestApp};
+use shared::process::config::CorsOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use xtask::servers::Browser;
 
-e2e::real_scenarios!(a_page_sees_a_message_arrive);
+e2e::real_scenarios!(a_page_sees_a_message_arrive, a_page_of_another_origin_sees_it_too);
 
 const PAGE: &str = include_str!("events_in_a_browser/page.html");
 
@@ -19,15 +21,29 @@ const BROWSER_TIME_MAX: Duration = Duration::from_secs(60);
 
 async fn a_page_sees_a_message_arrive() {
     let app = TestApp::real(Shape { projectors: 1, ..Shape::default() }).await;
+    let (door, address) = listen().await;
+    seen_by_a_page(app, door, &format!("http://{address}/page?")).await;
+}
+
+async fn a_page_of_another_origin_sees_it_too() {
+    let (door, address) = listen().await;
+    let origin = format!("http://{address}");
+    let cors = CorsOptions { cors_origins: vec![origin.parse().expect("an origin")] };
+    let settings = Settings { cors, ..Settings::default() };
+    let app = TestApp::real(Shape { projectors: 1, settings, ..Shape::default() }).await;
+    let page = format!("{origin}/page?api=http://{}&", app.address());
+    seen_by_a_page(app, door, &page).await;
+}
+
+async fn seen_by_a_page(app: TestApp, door: TcpListener, page: &str) {
     let (samer, lena) = (app.register("samer").await, app.register("lena").await);
     let tasks = TaskTracker::new();
-    let (door, door_address) = listen().await;
     let (reporting, report_address) = listen().await;
     tasks.spawn(serve_page(door, app.address(), tasks.clone()));
     let (sender, mut reports) = mpsc::unbounded_channel();
     tasks.spawn(take_reports(reporting, sender));
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let url = format!("http://{door_address}/page?reports=http://{report_address}/");
+    let url = format!("{page}reports=http://{report_address}/");
     let browser_dir = dir.path().to_owned();
     let opening = tokio::task::spawn_blocking(move || Browser::open(&url, &browser_dir));
     let browser = opening.await.expect("no panic").expect("the browser starts");
@@ -36,9 +52,9 @@ async fn a_page_sees_a_message_arrive() {
         let report = tokio::time::timeout(BROWSER_TIME_MAX, reports.recv()).await;
         report.expect("the page says something").expect("the page goes on")
     };
-    assert_eq!(seen().await.trim(), "open: 200");
+    assert_eq!(seen().await.trim(), "open: 200, a request");
     samer.send(&lena, "can you see me?").await;
-    assert_eq!(seen().await.trim(), "open: 200\nsamer: can you see me?");
+    assert_eq!(seen().await.trim(), "open: 200, a request\nsamer: can you see me?");
     samer.send(&lena, "à bientôt").await;
     assert!(seen().await.trim().ends_with("\nsamer: à bientôt"));
     drop(browser);
@@ -51,7 +67,7 @@ async fn listen() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// The page, and behind it the system: for a browser both are one origin.
+/// The page, and behind it the system, so that both can be one origin.
 async fn serve_page(door: TcpListener, system: SocketAddr, tasks: TaskTracker) {
     while let Ok((mut client, _)) = door.accept().await {
         tasks.spawn(async move {

@@ -12,6 +12,7 @@ mod bodies;
 mod caching;
 mod conventions;
 mod conversations;
+mod cors;
 mod events;
 mod flood;
 mod history;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::cors::WebOrigin;
 use crate::limits::{
     IDEMPOTENCY_WINDOW, IDEMPOTENCY_WINDOW_MAX, LOGIN_RATE, PARTITIONS_DEFAULT, PARTITIONS_MAX,
     REGISTER_RATE, REPLICAS_MAX, REQUESTS_IN_FLIGHT_PER_USER, SEND_RATE, STREAMS_PER_USER,
@@ -226,6 +227,14 @@ impl Default for LimitOptions {
             trusted_proxies: Vec::new(),
         }
     }
+}
+
+/// For the processes that answer clients.
+#[derive(Debug, Clone, Default, Args)]
+pub struct CorsOptions {
+    /// Origins whose pages may use the API in a browser, such as `https://chat.example.com`
+    #[arg(long, env = "CHAT_CORS_ORIGINS", value_name = "ORIGIN,…", value_delimiter = ',')]
+    pub cors_origins: Vec<WebOrigin>,
 }
 
 /// Where the views are: for the processes that use Cassandra.

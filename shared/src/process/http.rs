@@ -24,6 +24,7 @@ use tower::layer::layer_fn;
 use tracing::{Instrument, Span};
 
 use super::client::Peer;
+use super::cors::Cors;
 use super::health::Health;
 use super::problem::{Code, Outcome, Problem};
 use super::request::single;
@@ -126,6 +127,7 @@ pub struct Service {
     pub router: Router,
     pub metrics: Metrics,
     pub health: Health,
+    pub cors: Cors,
     pub clock: Clock,
 }
 
@@ -139,7 +141,7 @@ impl Service {
         let address = clients.local_addr()?;
         let (metrics, connections) = (HttpMetrics::new(&self.metrics), Connections::new(&self.metrics));
         let router = self.router.merge(self.health.clone().routes());
-        let edge = Edge { clock: self.clock, metrics, health: self.health.clone() };
+        let edge = Edge { clock: self.clock, metrics, health: self.health.clone(), cors: self.cors };
         let router = finish(router, edge);
         lifecycle.spawn(accept(clients, router, CONNECTIONS_MAX, connections, lifecycle.clone()));
         serve(operations, telemetry::operations(self.metrics, self.health), lifecycle);
@@ -178,6 +180,7 @@ pub struct Edge {
     pub clock: Clock,
     pub metrics: HttpMetrics,
     pub health: Health,
+    pub cors: Cors,
 }
 
 /// Finishes a router: unknown paths and methods are problems, and `edge` is around everything.
@@ -204,6 +207,8 @@ struct Asked {
     method: Method,
     route: Option<MatchedPath>,
     request_id: HeaderValue,
+    /// Of the page that asks, if a browser says so.
+    origin: Option<HeaderValue>,
     deadlines: Deadlines,
     span: Span,
 }
@@ -220,22 +225,25 @@ impl Asked {
             parent_id = sampled_parent(headers)
         );
         let (method, route) = (request.method().clone(), request.extensions().get().cloned());
-        let deadlines = request.extensions().get().cloned().unwrap_or_default();
-        Self { begun: Instant::now(), method, route, request_id, deadlines, span }
+        let (origin, extensions) = (headers.get(header::ORIGIN).cloned(), request.extensions());
+        let deadlines = extensions.get().cloned().unwrap_or_default();
+        Self { begun: Instant::now(), method, route, request_id, origin, deadlines, span }
     }
 }
 
-/// Gives each answer its request id, each error its body, a deadline and a log line; turns a panic into a 500.
+/// Gives each answer its request id, each error its body, a deadline and a log line; turns a panic into a 500. Whoever
+/// is another origin's page is told what it may do, with every answer.
 async fn answered(
     edge: Arc<Edge>,
     asked: Asked,
     answering: RouteFuture<Infallible>,
 ) -> Result<Response, Infallible> {
-    let Asked { begun, method, route, request_id, deadlines, span } = asked;
+    let Asked { begun, method, route, request_id, origin, deadlines, span } = asked;
     let deadline = deadlines.until(begun + REQUEST_DEADLINE);
     let answer = answer(answering, deadline, &method).instrument(span.clone()).await;
     let _entered = span.enter();
-    let response = finished(answer, &edge, &method, request_id);
+    let mut response = finished(answer, &edge, &method, request_id);
+    edge.cors.tell(&method, origin.as_ref(), response.headers_mut());
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     let took = begun.elapsed();
     edge.metrics.observe(route, &method, response.status(), took);

@@ -24,7 +24,8 @@ async fn listen() -> (TcpListener, SocketAddr) {
 
 fn finished_router(router: Router) -> Router {
     let health = Health::new(Vec::new(), CancellationToken::new());
-    finish(router, Edge { clock: Clock::system(), metrics: HttpMetrics::new(&Metrics::default()), health })
+    let (metrics, cors) = (HttpMetrics::new(&Metrics::default()), Cors::default());
+    finish(router, Edge { clock: Clock::system(), metrics, health, cors })
 }
 
 /// A connection that holds little by itself: what is not read soon waits on the server's side.
