@@ -159,9 +159,8 @@ impl Services {
         let window = self.settings.idempotency_window.map(|window| format!("{}s", window.as_secs()));
         let blocklist = self.settings.password_blocklist.as_ref().map(|file| file.display().to_string());
         let limits = Limits::of(&self.settings);
-        let origins = self.settings.cors.cors_origins.iter().map(ToString::to_string);
-        let origins = origins.collect::<Vec<_>>().join(",");
-        let cors = ["--cors-origins", &origins].into_iter().filter(|_| !origins.is_empty());
+        let origins: Vec<_> = self.settings.cors.cors_origins.iter().map(ToString::to_string).collect();
+        let cors = origins.iter().flat_map(|origin| ["--cors-origins", origin.as_str()]);
         let mut arguments: Vec<&str> = Vec::new();
         match role {
             Role::CommandApi => {

@@ -224,13 +224,14 @@ pub const BATCH_STATEMENTS_MAX: usize = 100;
 /// Of one consumer. Beyond 16 in flight per node a write buys latency only.
 pub const VIEW_BATCHES_IN_FLIGHT_MAX: usize = 16;
 pub const VIEW_CONNECTIONS_PER_NODE: usize = 2;
-/// Connecting, checking the schema and preparing every statement: some 25 answers that are waited for one after the other.
+/// Connecting, checking the schema and preparing every statement: some 25 answers that are waited for one after the other,
+/// so a store whose answers take 300 ms can be used.
 pub const VIEWS_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between two attempts to connect: service is back within 2 s of the store.
+/// Between two attempts to connect: service is back within 2 s of a store that answers within some ms.
 pub const VIEWS_RECONNECT_PAUSE: Duration = Duration::from_millis(500);
-/// Who notices a change of the generations and cannot connect anew goes on as before for so long: less than
-/// [`UNFIT_EXPECTED_MAX`].
-pub const VIEWS_OUTDATED_MAX: Duration = Duration::from_secs(4);
+/// Who notices a change of the generations and has not connected anew goes on as before for so long: what is needed to
+/// connect, and less than [`UNFIT_EXPECTED_MAX`] and [`DROP_GRACE`].
+pub const VIEWS_OUTDATED_MAX: Duration = VIEWS_CONNECT_TIMEOUT;
 /// How long a change of the serving generation may go unnoticed.
 pub const GENERATION_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a generation that has served may be kept at most, so that readers can go back to it.
@@ -254,7 +255,7 @@ pub const REBUILD_CAUGHT_UP: Duration = Duration::from_secs(1);
 pub const FILLING_ENDS_WITHIN: Duration = Duration::from_secs(2);
 /// A projector that fills a generation which its connection does not know yet, or no more, is no alarm for so long: it
 /// connects anew meanwhile, or leaves.
-pub const UNFIT_EXPECTED_MAX: Duration = Duration::from_secs(5);
+pub const UNFIT_EXPECTED_MAX: Duration = Duration::from_secs(12);
 /// A generation to which nothing is applied for so long may have no projector.
 pub const REBUILD_STANDSTILL_MAX: Duration = Duration::from_secs(5);
 /// How long a generation that nobody is to fill any more is left alone, before it is removed: several times what a

@@ -22,7 +22,7 @@ const BROWSER_TIME_MAX: Duration = Duration::from_secs(60);
 async fn a_page_sees_a_message_arrive() {
     let app = TestApp::real(Shape { projectors: 1, ..Shape::default() }).await;
     let (door, address) = listen().await;
-    seen_by_a_page(app, door, &format!("http://{address}/page?")).await;
+    seen_by_a_page(app, door, &format!("http://{address}/page?"), "open: 200 of own origin").await;
 }
 
 async fn a_page_of_another_origin_sees_it_too() {
@@ -32,10 +32,10 @@ async fn a_page_of_another_origin_sees_it_too() {
     let settings = Settings { cors, ..Settings::default() };
     let app = TestApp::real(Shape { projectors: 1, settings, ..Shape::default() }).await;
     let page = format!("{origin}/page?api=http://{}&", app.address());
-    seen_by_a_page(app, door, &page).await;
+    seen_by_a_page(app, door, &page, "open: 200 of other origin").await;
 }
 
-async fn seen_by_a_page(app: TestApp, door: TcpListener, page: &str) {
+async fn seen_by_a_page(app: TestApp, door: TcpListener, page: &str, open: &str) {
     let (samer, lena) = (app.register("samer").await, app.register("lena").await);
     let tasks = TaskTracker::new();
     let (reporting, report_address) = listen().await;
@@ -52,9 +52,9 @@ async fn seen_by_a_page(app: TestApp, door: TcpListener, page: &str) {
         let report = tokio::time::timeout(BROWSER_TIME_MAX, reports.recv()).await;
         report.expect("the page says something").expect("the page goes on")
     };
-    assert_eq!(seen().await.trim(), "open: 200, a request");
+    assert_eq!(seen().await.trim(), open);
     samer.send(&lena, "can you see me?").await;
-    assert_eq!(seen().await.trim(), "open: 200, a request\nsamer: can you see me?");
+    assert_eq!(seen().await.trim(), format!("{open}\nsamer: can you see me?"));
     samer.send(&lena, "à bientôt").await;
     assert!(seen().await.trim().ends_with("\nsamer: à bientôt"));
     drop(browser);

@@ -43,8 +43,9 @@ async fn a_service_says_that_it_starts_until_its_stores_were_there() {
         client.get("/healthz").once().await.expect(200);
     }
 
-    for (process, why) in [(&command_api, "no connection to Redis"), (&query_api, "cannot use cassandra")] {
-        eventually("it says why", async || process.output().contains(why).then_some(())).await;
+    for (process, says) in [(&command_api, "no connection to Redis"), (&query_api, "cannot use cassandra")] {
+        let why = |line: &str| line.contains(says) && line.contains("refused");
+        eventually("it says why", async || process.output().lines().any(why).then_some(())).await;
     }
 
     let account = json!({ "username": "samer", "password": "password123" });

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use scylla::client::PoolSize;
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
@@ -20,7 +21,7 @@ use shared::limits::{
 };
 use shared::ports::{Chain, Epoch, Origin, Seen, StoreError};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio::try_join;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -140,7 +141,9 @@ async fn keep(
     // Since the last store: why there is none.
     let mut told_why = None;
     loop {
-        match Store::open(options, &mut starts).await {
+        let attempt = Instant::now() + VIEWS_CONNECT_TIMEOUT;
+        let deadline = used_until.map_or(attempt, |used_until| attempt.min(used_until));
+        match Store::open(options, &mut starts, deadline).await {
             Ok(store) => {
                 let store = Arc::new(store);
                 tracing::info!(
@@ -170,16 +173,17 @@ async fn keep(
             }
             // It answered just now, and what it knows is there still: a generation that is dropped is left alone for so long.
             Err(error) if error.is_retryable() && used_until.is_some_and(|until| Instant::now() < until) => {
-                tracing::info!(keyspace = options.keyspace, %error, "cannot connect to cassandra anew yet");
+                let keyspace = &options.keyspace;
+                tracing::info!(keyspace, error = %Chain(&error), "cannot connect to cassandra anew yet");
                 sleep(VIEWS_RECONNECT_PAUSE).await;
             }
             Err(error) => {
-                let why = error.to_string();
+                let why = Chain(&error).to_string();
                 if told_why.as_ref() != Some(&why) {
-                    let keyspace = &options.keyspace;
-                    tracing::warn!(keyspace, error = %Chain(&error), "cannot use cassandra");
+                    tracing::warn!(keyspace = options.keyspace, error = why, "cannot use cassandra");
                     told_why = Some(why);
                 }
+                used_until = None;
                 // Until the store is back calls fail at once, instead of each waiting for its own deadline.
                 published.send_modify(|last| *last = Err(error));
                 sleep(VIEWS_RECONNECT_PAUSE).await;
@@ -197,9 +201,9 @@ enum Outlived {
 }
 
 impl Store {
-    /// One attempt, with a deadline.
-    async fn open(options: &Options, starts: &mut Starts) -> Result<Self, StoreError> {
-        let opened = timeout(VIEWS_CONNECT_TIMEOUT, async {
+    /// One attempt.
+    async fn open(options: &Options, starts: &mut Starts, deadline: Instant) -> Result<Self, StoreError> {
+        let opened = timeout_at(deadline, async {
             let store = Self::connect(options).await?;
             // Before anything of these views is read.
             store.origin.send_replace(Origin::of(&store.seen().await?));
@@ -225,11 +229,12 @@ impl Store {
         let Some(serving) = serving.map(|generation| generation.number) else {
             return Err(schema::unfinished(&options.keyspace, "no generation of views is serving"));
         };
-        let mut views = BTreeMap::new();
-        for generation in listed.iter().filter(|generation| generation.state.has_views()) {
-            let keyspace = generations::keyspace(&options.keyspace, generation.number);
-            views.insert(generation.number, Views::prepare(&session, &keyspace).await?);
-        }
+        let views = listed.iter().filter(|generation| generation.state.has_views());
+        let views = views.map(async |&Generation { number, .. }| {
+            let keyspace = generations::keyspace(&options.keyspace, number);
+            Ok::<_, StoreError>((number, Views::prepare(&session, &keyspace).await?))
+        });
+        let views = try_join_all(views).await?.into_iter().collect();
         // Again: a generation that was made for a schema of which the first look knew nothing is not this program's.
         schema::check(&session, &options.keyspace).await?;
         let origin = watch::Sender::new(Origin::Unknown);

@@ -1,4 +1,4 @@
-//! A wire that is longer than it is.
+//! A wire that seems longer: answers come late.
 
 #![expect(clippy::unwrap_used, reason = "all of this is test code")]
 
@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-/// Passes connections on to `target`; each answer comes as much later as is said at that time. The port that it listens on.
-pub(crate) async fn far(target: String, later: watch::Receiver<Duration>) -> u16 {
+/// Passes connections on to `target`, each answer after the delay of that moment. Returns the port that it listens on.
+pub(crate) async fn far(target: String, delay: watch::Receiver<Duration>) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let tasks = TaskTracker::new();
@@ -25,11 +25,11 @@ pub(crate) async fn far(target: String, later: watch::Receiver<Duration>) -> u16
             connections.spawn(async move { tokio::io::copy(&mut asks, &mut server).await });
             // A delay, not a slower pace: what came at once is passed on at once.
             let (late, mut due) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
-            let later = later.clone();
+            let delay = delay.clone();
             connections.spawn(async move {
                 let mut bytes = vec![0; 64 * 1024];
                 while let Ok(length @ 1..) = answers.read(&mut bytes).await {
-                    let _ = late.send((Instant::now() + *later.borrow(), bytes[..length].to_vec()));
+                    let _ = late.send((Instant::now() + *delay.borrow(), bytes[..length].to_vec()));
                 }
             });
             connections.spawn(async move {

@@ -18,12 +18,12 @@ const WAIT_MAX: Duration = Duration::from_secs(2);
 /// Redis is well and answers: whoever waited for too long meets a queue, not a log that is away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn queued_for_too_long_is_busy() {
-    let (server, later) = (Server::start().await, watch::Sender::new(Duration::ZERO));
-    let port = far(format!("127.0.0.1:{}", server.port), later.subscribe()).await;
+    let (server, delay) = (Server::start().await, watch::Sender::new(Duration::ZERO));
+    let port = far(format!("127.0.0.1:{}", server.port), delay.subscribe()).await;
     let url = format!("redis://127.0.0.1:{port}/");
     let options = Options { answer_timeout: WAIT_MAX, ..Options { url, ..server.options() } };
     let Fresh { store, _stop, .. } = start(&options).await;
-    later.send_replace(DELAY);
+    delay.send_replace(DELAY);
     let log = store.log();
     let in_time = 2 * APPEND_CALLS_IN_FLIGHT_MAX * APPENDS_PER_CALL_MAX;
     let appends = (0..in_time + 100).map(|_| log.append(message("anna", "ben")));
