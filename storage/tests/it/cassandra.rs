@@ -292,6 +292,19 @@ async fn a_store_that_hangs_ends_calls_by_their_deadline() {
 }
 
 #[tokio::test]
+async fn more_copies_than_the_ring_can_have_are_refused_before_anything_is_made() {
+    let options = Options { replication_factor: 3, ..options() };
+    let refused = Migrator::new(&options).unwrap().migrate().await.unwrap_err();
+    assert!(
+        matches!(&refused, StoreError::Unfit { what, .. } if what.contains("needs 2 copies")),
+        "{refused}"
+    );
+    let select = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?";
+    let made = session().await.query_unpaged(select, (&options.keyspace,)).await.unwrap();
+    assert_eq!(made.into_rows_result().unwrap().rows_num(), 0);
+}
+
+#[tokio::test]
 async fn a_store_that_is_far_away_can_be_used() {
     let direct = options();
     Migrator::new(&direct).unwrap().migrate().await.unwrap();

@@ -2,6 +2,8 @@
 //! repeated, and a file counts as applied only when all of its statements have answered. Of several at once one
 //! works and the others wait, then find nothing to do. It refuses a schema newer than its own.
 
+use std::collections::BTreeMap;
+
 use scylla::client::session::Session;
 use scylla::policies::load_balancing::{NodeIdentifier, SingleTargetLoadBalancingPolicy};
 use scylla::response::query_result::QueryResult;
@@ -94,6 +96,8 @@ impl Migration {
             }
         };
         let ring = session.get_cluster_state();
+        let datacenters = ring.get_nodes_info().iter().map(|node| node.datacenter.as_deref());
+        check_quorum(options.replication_factor.into(), datacenters)?;
         let up = ring.get_nodes_info().iter().filter(|node| node.is_connected()).map(|node| node.host_id);
         let first = up.min().ok_or_else(|| StoreError::unavailable(STORE, "no node is up"))?;
         Ok(Self {
@@ -282,6 +286,23 @@ impl Migration {
     }
 }
 
+/// Reads and writes ask a quorum of all copies, which are as many in each datacenter: with too few nodes for one the tables
+/// could be made, and never be used.
+fn check_quorum<'a>(copies: usize, nodes: impl Iterator<Item = Option<&'a str>>) -> Result<(), StoreError> {
+    let mut datacenters = BTreeMap::<_, usize>::new();
+    nodes.for_each(|datacenter| *datacenters.entry(datacenter).or_default() += 1);
+    let quorum = copies * datacenters.len() / 2 + 1;
+    let possible: usize = datacenters.values().map(|nodes| copies.min(*nodes)).sum();
+    if possible >= quorum {
+        return Ok(());
+    }
+    let what = format!(
+        "with a replication factor of {copies} each answer needs {quorum} copies of a row, and the nodes of the ring can \
+         have {possible}"
+    );
+    Err(StoreError::Unfit { store: STORE, what })
+}
+
 const FIRST_GENERATION: u32 = 1;
 /// The one row of the table of locks.
 const LOCK: &str = "migration";
@@ -298,4 +319,32 @@ fn statements(file: &str) -> Vec<String> {
         .map(|text| text.trim().trim_end_matches(';').to_owned())
         .filter(|text| !text.is_empty())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quorum_must_be_possible() {
+        let check = |copies, datacenters: &[(&str, usize)]| {
+            let nodes = datacenters.iter().flat_map(|(name, nodes)| vec![Some(*name); *nodes]);
+            check_quorum(copies, nodes).is_ok()
+        };
+        for (copies, datacenters) in [
+            (1, &[("a", 1)][..]),
+            (1, &[("a", 5)]),
+            (2, &[("a", 2)]),
+            (3, &[("a", 2)]),
+            (3, &[("a", 3), ("b", 1)]),
+            (3, &[("a", 2), ("b", 2)]),
+        ] {
+            assert!(check(copies, datacenters), "{copies} {datacenters:?}");
+        }
+        for (copies, datacenters) in
+            [(2, &[("a", 1)][..]), (3, &[("a", 1)]), (5, &[("a", 2)]), (3, &[("a", 2), ("b", 1)])]
+        {
+            assert!(!check(copies, datacenters), "{copies} {datacenters:?}");
+        }
+    }
 }
