@@ -270,6 +270,8 @@ pub const INBOX_ROWS_PER_REQUEST: usize = 500;
 // Migration.
 /// How long a migration waits for the store and for another migration, and repeats what has not answered.
 pub const MIGRATION_WAIT_MAX: Duration = Duration::from_secs(120);
+/// How long a migration waits for as many nodes as a quorum of the copies needs.
+pub const RING_WAIT_MAX: Duration = Duration::from_secs(10);
 /// One statement, with the agreement of all nodes on its outcome.
 pub const MIGRATION_STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
 /// The lock is renewed before each statement, and outlives the slowest: what a killed migration holds is free

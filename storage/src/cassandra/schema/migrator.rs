@@ -11,7 +11,8 @@ use scylla::serialize::row::SerializeRow;
 use scylla::statement::unprepared::Statement;
 use shared::generation::State;
 use shared::limits::{
-    MIGRATION_LOCK_LIFETIME, MIGRATION_STATEMENT_TIMEOUT, MIGRATION_WAIT_MAX, VIEWS_RECONNECT_PAUSE,
+    MIGRATION_LOCK_LIFETIME, MIGRATION_STATEMENT_TIMEOUT, MIGRATION_WAIT_MAX, RING_WAIT_MAX,
+    VIEWS_RECONNECT_PAUSE,
 };
 use shared::ports::StoreError;
 use tokio::time::{Instant, sleep};
@@ -48,7 +49,11 @@ impl Migrator {
     /// up, and a generation is serving.
     pub async fn migrate(&self) -> Result<Migrated, StoreError> {
         let migration = Migration::begin(&self.options).await?;
-        refuse_newer(&applied(&migration.session, &migration.keyspace).await?, &migration.keyspace)?;
+        let applied = applied(&migration.session, &migration.keyspace).await?;
+        refuse_newer(&applied, &migration.keyspace)?;
+        if applied.is_empty() {
+            migration.check_quorum(&self.options).await?;
+        }
         for statement in statements(REGISTER) {
             migration.execute(&migration.named(&statement, None), ()).await?;
         }
@@ -59,6 +64,7 @@ impl Migrator {
     /// finds them there.
     pub(in crate::cassandra) async fn add_generation(&self) -> Result<u32, StoreError> {
         let migration = Migration::begin(&self.options).await?;
+        migration.check_quorum(&self.options).await?;
         migration.locked(async || migration.make_next_views().await).await
     }
 
@@ -96,8 +102,6 @@ impl Migration {
             }
         };
         let ring = session.get_cluster_state();
-        let datacenters = ring.get_nodes_info().iter().map(|node| node.datacenter.as_deref());
-        check_quorum(options.replication_factor.into(), datacenters)?;
         let up = ring.get_nodes_info().iter().filter(|node| node.is_connected()).map(|node| node.host_id);
         let first = up.min().ok_or_else(|| StoreError::unavailable(STORE, "no node is up"))?;
         Ok(Self {
@@ -112,6 +116,22 @@ impl Migration {
             session,
             deadline,
         })
+    }
+
+    /// Before anything is made: with too few nodes for a quorum of the copies the tables could be made, and never be used.
+    /// A ring that has just begun is given a while to become one.
+    async fn check_quorum(&self, options: &Options) -> Result<(), StoreError> {
+        let (copies, deadline) = (options.replication_factor.into(), Instant::now() + RING_WAIT_MAX);
+        loop {
+            let ring = self.session.get_cluster_state();
+            let datacenters = ring.get_nodes_info().iter().map(|node| node.datacenter.as_deref());
+            match check_quorum(copies, datacenters) {
+                Err(_) if Instant::now() < deadline => sleep(VIEWS_RECONNECT_PAUSE).await,
+                checked => return checked,
+            }
+            // What could not be read is looked for again.
+            let _ = self.session.refresh_metadata().await;
+        }
     }
 
     async fn apply(&self) -> Result<Migrated, StoreError> {
@@ -286,8 +306,7 @@ impl Migration {
     }
 }
 
-/// Reads and writes ask a quorum of all copies, which are as many in each datacenter: with too few nodes for one the tables
-/// could be made, and never be used.
+/// Reads and writes ask a quorum of all copies, which are as many in each datacenter.
 fn check_quorum<'a>(copies: usize, nodes: impl Iterator<Item = Option<&'a str>>) -> Result<(), StoreError> {
     let mut datacenters = BTreeMap::<_, usize>::new();
     nodes.for_each(|datacenter| *datacenters.entry(datacenter).or_default() += 1);
