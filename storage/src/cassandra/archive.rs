@@ -14,10 +14,9 @@ use shared::limits::{
     ARCHIVE_BLOCKS_PER_SPAN, ARCHIVE_PART_BYTES_MAX, ARCHIVE_PARTS_PER_REQUEST, SCAN_PAGE_TIMEOUT,
 };
 use shared::ports::{self, BeingWritten, Block, Reach, StoreError};
-use tokio::try_join;
 
 use super::connection::Connection;
-use super::statement::{bigint, prepare, read, unsigned};
+use super::statement::{bigint, prepare_all, read, unsigned};
 use super::{STORE, error};
 use crate::archive::block;
 
@@ -94,13 +93,8 @@ impl Table {
         );
         let select_reach =
             format!("SELECT reach, repairs FROM {keyspace}.archive_reach WHERE log_partition = ?");
-        let (put, mut select, select_versions, put_reach, select_reach) = try_join!(
-            prepare(session, &put),
-            prepare(session, &select),
-            prepare(session, &select_versions),
-            prepare(session, &put_reach),
-            prepare(session, &select_reach),
-        )?;
+        let [put, mut select, select_versions, put_reach, select_reach] =
+            prepare_all(session, [&put, &select, &select_versions, &put_reach, &select_reach]).await?;
         select.set_page_size(ARCHIVE_PARTS_PER_REQUEST);
         select.set_request_timeout(Some(SCAN_PAGE_TIMEOUT));
         Ok(Self { put, select, select_versions, put_reach, select_reach })

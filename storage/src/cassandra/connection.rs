@@ -138,8 +138,6 @@ async fn keep(
 ) {
     // The register has changed, and the store from before is used until then.
     let mut used_until = None;
-    // Since the last store: why there is none.
-    let mut told_why = None;
     loop {
         let attempt = Instant::now() + VIEWS_CONNECT_TIMEOUT;
         let deadline = used_until.map_or(attempt, |used_until| attempt.min(used_until));
@@ -152,7 +150,6 @@ async fn keep(
                     "connected to cassandra"
                 );
                 published.send_modify(|last| *last = Ok(store.clone()));
-                told_why = None;
                 // Afterwards: who knows of the new generation reads no other.
                 serving.store(store.serving, Ordering::Release);
                 store.tell_what_was_seen(told).await;
@@ -179,9 +176,10 @@ async fn keep(
             }
             Err(error) => {
                 let why = Chain(&error).to_string();
-                if told_why.as_ref() != Some(&why) {
+                let is_news =
+                    published.borrow().as_ref().err().is_none_or(|last| Chain(last).to_string() != why);
+                if is_news {
                     tracing::warn!(keyspace = options.keyspace, error = why, "cannot use cassandra");
-                    told_why = Some(why);
                 }
                 used_until = None;
                 // Until the store is back calls fail at once, instead of each waiting for its own deadline.
@@ -216,7 +214,6 @@ impl Store {
     async fn connect(options: &Options) -> Result<Self, StoreError> {
         let session = session(&options.nodes, VIEWS_TIMEOUT).await?;
         schema::check(&session, &options.keyspace).await?;
-        // At once, as each waits for an answer, and the store may be far away.
         let (generations, parked, archive, seen, starts) = try_join!(
             generations::Table::prepare(&session, &options.keyspace),
             parked::Table::prepare(&session, &options.keyspace),

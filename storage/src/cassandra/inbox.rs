@@ -15,10 +15,9 @@ use shared::limits::INBOX_ROWS_PER_REQUEST;
 use shared::message::Message;
 use shared::ports::StoreError;
 use shared::view::{InboxChange, InboxRow, version};
-use tokio::try_join;
 
 use super::error;
-use super::statement::{Value, Write, prepare, read, unsigned};
+use super::statement::{Value, Write, prepare_all, read, unsigned};
 
 pub(super) struct Table {
     put_last: PreparedStatement,
@@ -46,26 +45,28 @@ struct Row<'a> {
 
 impl Table {
     pub(super) async fn prepare(session: &Session, keyspace: &str) -> Result<Self, StoreError> {
-        let put = async |cells: &str| {
+        let put = |cells: &str| {
             let values = ", ?".repeat(cells.split(", ").count());
-            let put = format!(
+            format!(
                 "INSERT INTO {keyspace}.inbox (owner, peer, {cells}) VALUES (?, ?{values}) USING TIMESTAMP ?"
-            );
-            prepare(session, &put).await
+            )
         };
         let select = format!(
             "SELECT peer, seq, id, sender, content, sent_at, own_seq, read_mark FROM {keyspace}.inbox WHERE owner = ?"
         );
         let head = format!("SELECT seq, parked_seq FROM {keyspace}.inbox WHERE owner = ? AND peer = ?");
-        let (mut select, select_head) = try_join!(prepare(session, &select), prepare(session, &head))?;
+        let texts = [
+            &put("seq, id, sender, content, sent_at"),
+            &put("seq, id, sender, content, sent_at, own_seq"),
+            &put("own_seq"),
+            &put("read_mark"),
+            &put("parked_seq"),
+            &*select,
+            &*head,
+        ];
+        let [put_last, put_own_last, put_own_seq, put_read_mark, put_parked_seq, mut select, select_head] =
+            prepare_all(session, texts).await?;
         select.set_page_size(i32::try_from(INBOX_ROWS_PER_REQUEST).expect("a constant that fits"));
-        let (put_last, put_own_last, put_own_seq, put_read_mark, put_parked_seq) = try_join!(
-            put("seq, id, sender, content, sent_at"),
-            put("seq, id, sender, content, sent_at, own_seq"),
-            put("own_seq"),
-            put("read_mark"),
-            put("parked_seq"),
-        )?;
         Ok(Self { put_last, put_own_last, put_own_seq, put_read_mark, put_parked_seq, select, select_head })
     }
 

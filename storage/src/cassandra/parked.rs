@@ -13,10 +13,9 @@ use shared::clock::Timestamp;
 use shared::ids::{Conversation, Position, Seq};
 use shared::ports::StoreError;
 use shared::view::{ParkedChange, ParkedEvent, ParkedRow, version};
-use tokio::try_join;
 
 use super::error;
-use super::statement::{Value, Write, prepare, read, unsigned};
+use super::statement::{Value, Write, prepare_all, read, unsigned};
 
 /// Without the bytes, of which each row may have a MiB.
 const EVENT: &str = "entry_ms, entry_counter, cause, attempts, parked_at, conversation, seq, settled";
@@ -64,17 +63,10 @@ impl Table {
         let one = |columns: &str| {
             format!("SELECT {columns} FROM {keyspace}.parked {of} AND entry_ms = ? AND entry_counter = ?")
         };
-        let (event, bytes) = (one(EVENT), one("bytes"));
         let remove = format!("DELETE FROM {keyspace}.parked {of}");
-        let (put, settle, select_partitions, select, select_one, select_bytes, remove) = try_join!(
-            prepare(session, &put),
-            prepare(session, &settle),
-            prepare(session, &partitions),
-            prepare(session, &select),
-            prepare(session, &event),
-            prepare(session, &bytes),
-            prepare(session, &remove),
-        )?;
+        let [put, settle, select_partitions, select, select_one, select_bytes, remove] =
+            prepare_all(session, [&put, &settle, &partitions, &select, &one(EVENT), &one("bytes"), &remove])
+                .await?;
         Ok(Self { put, settle, select_partitions, select, select_one, select_bytes, remove })
     }
 

@@ -10,10 +10,9 @@ use scylla::statement::prepared::PreparedStatement;
 use shared::ids::Position;
 use shared::limits::BATCH_STATEMENTS_MAX;
 use shared::ports::{Delivery, Epoch, LogPlace, Seen, StoreError};
-use tokio::try_join;
 
 use super::error;
-use super::statement::{bigint, prepare, read, unsigned};
+use super::statement::{bigint, prepare_all, read, unsigned};
 
 pub(super) struct Table {
     note: PreparedStatement,
@@ -37,13 +36,8 @@ impl Table {
         let select =
             format!("SELECT log_partition, epoch, {place}, lost FROM {keyspace}.seen WHERE generation = ?");
         let remove = format!("DELETE FROM {keyspace}.seen WHERE generation = ?");
-        let (note, follow, tell, select, remove) = try_join!(
-            prepare(session, &note),
-            prepare(session, &follow),
-            prepare(session, &tell),
-            prepare(session, &select),
-            prepare(session, &remove),
-        )?;
+        let [note, follow, tell, select, remove] =
+            prepare_all(session, [&note, &follow, &tell, &select, &remove]).await?;
         Ok(Self { note, follow, tell, select, remove })
     }
 

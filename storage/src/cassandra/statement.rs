@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use futures_util::future::try_join_all;
 use scylla::client::session::Session;
 use scylla::cluster::metadata::ColumnType;
 use scylla::response::query_result::QueryRowsResult;
@@ -29,6 +30,15 @@ pub(super) async fn prepare(session: &Session, text: &str) -> Result<PreparedSta
     // when it was prepared need not come with every answer again.
     statement.set_use_cached_result_metadata(true);
     Ok(statement)
+}
+
+/// In their order. At once, as each waits for an answer, and the store may be far away.
+pub(super) async fn prepare_all<const N: usize>(
+    session: &Session,
+    texts: [&str; N],
+) -> Result<[PreparedStatement; N], StoreError> {
+    let prepared = try_join_all(texts.map(|text| prepare(session, text))).await?;
+    Ok(prepared.try_into().expect("as many as texts"))
 }
 
 /// All rows in one response; only for reads that are bounded by their key.

@@ -13,10 +13,9 @@ use shared::message::Message;
 use shared::ports::StoreError;
 use shared::view::timeline::bucket;
 use shared::view::{TimelineChange, TimelineEntry, version};
-use tokio::try_join;
 
 use super::error;
-use super::statement::{Value, Write, bigint, prepare, read, unsigned};
+use super::statement::{Value, Write, bigint, prepare_all, read, unsigned};
 
 pub(super) struct Table {
     put_message: PreparedStatement,
@@ -52,12 +51,8 @@ impl Table {
         let range = "AND seq >= ? AND seq <= ?";
         let in_one = format!("{select} WHERE conversation = ? AND bucket = ? {range}");
         let in_several = format!("{select} WHERE conversation = ? AND bucket IN ? {range}");
-        let (put_message, put_marker, select_in_one, select_in_several) = try_join!(
-            prepare(session, &put_message),
-            prepare(session, &put_marker),
-            prepare(session, &in_one),
-            prepare(session, &in_several),
-        )?;
+        let [put_message, put_marker, select_in_one, select_in_several] =
+            prepare_all(session, [&put_message, &put_marker, &in_one, &in_several]).await?;
         Ok(Self { put_message, put_marker, select_in_one, select_in_several })
     }
 

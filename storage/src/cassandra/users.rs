@@ -9,10 +9,9 @@ use shared::clock::Timestamp;
 use shared::ids::{Seq, Username};
 use shared::ports::StoreError;
 use shared::view::{UserRow, UsersChange, version};
-use tokio::try_join;
 
 use super::error;
-use super::statement::{Value, Write, prepare, read, unsigned};
+use super::statement::{Value, Write, prepare_all, read, unsigned};
 
 pub(super) struct Table {
     put: PreparedStatement,
@@ -24,7 +23,7 @@ impl Table {
         let put =
             format!("INSERT INTO {keyspace}.users (username, registered_at) VALUES (?, ?) USING TIMESTAMP ?");
         let select = format!("SELECT registered_at FROM {keyspace}.users WHERE username = ?");
-        let (put, select) = try_join!(prepare(session, &put), prepare(session, &select))?;
+        let [put, select] = prepare_all(session, [&put, &select]).await?;
         Ok(Self { put, select })
     }
 
