@@ -69,18 +69,22 @@ impl Cors {
         Self(origins.into())
     }
 
-    /// Adds to an answer what a page of `origin` may do with it. An `OPTIONS` is answered for every method of the API:
+    /// The origin of the page that asks, if it is one of these.
+    pub(super) fn named(&self, request: &HeaderMap) -> Option<HeaderValue> {
+        let mut origins = self.0.iter().map(|WebOrigin(origin)| origin);
+        origins.find(|origin| request.get(header::ORIGIN) == Some(*origin)).cloned()
+    }
+
+    /// Adds to an answer what a page of the `named` origin may do with it. An `OPTIONS` is answered for every method of the API:
     /// which ones a path takes is said when they come.
-    pub(super) fn tell(&self, method: &Method, origin: Option<&HeaderValue>, answer: &mut HeaderMap) {
+    pub(super) fn tell(&self, method: &Method, named: Option<HeaderValue>, answer: &mut HeaderMap) {
         if self.0.is_empty() {
             return;
         }
         // Caches: also of an answer to whoever sent none.
         answer.append(header::VARY, HeaderValue::from_static("origin"));
-        let Some(origin) = origin.filter(|origin| self.0.iter().any(|allowed| allowed.0 == **origin)) else {
-            return;
-        };
-        answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        let Some(origin) = named else { return };
+        answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         if method == Method::OPTIONS {
             answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
             answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, ALL_WITH_TOKEN);
@@ -139,7 +143,8 @@ mod tests {
     fn told(cors: &Cors, method: &Method, origin: Option<&str>) -> Vec<String> {
         let mut answer = HeaderMap::new();
         answer.insert(header::VARY, HeaderValue::from_static("authorization"));
-        cors.tell(method, origin.map(|origin| origin.parse().unwrap()).as_ref(), &mut answer);
+        let asked = origin.map(|origin| (header::ORIGIN, origin.parse().unwrap()));
+        cors.tell(method, cors.named(&HeaderMap::from_iter(asked)), &mut answer);
         let lines = answer.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
         lines.collect()
     }

@@ -207,7 +207,7 @@ struct Asked {
     method: Method,
     route: Option<MatchedPath>,
     request_id: HeaderValue,
-    /// Of the page that asks, if a browser says so.
+    /// Of the page that asks, if it is one that may.
     origin: Option<HeaderValue>,
     deadlines: Deadlines,
     span: Span,
@@ -225,7 +225,7 @@ impl Asked {
             parent_id = sampled_parent(headers)
         );
         let (method, route) = (request.method().clone(), request.extensions().get().cloned());
-        let (origin, extensions) = (headers.get(header::ORIGIN).cloned(), request.extensions());
+        let (origin, extensions) = (edge.cors.named(headers), request.extensions());
         let deadlines = extensions.get().cloned().unwrap_or_default();
         Self { begun: Instant::now(), method, route, request_id, origin, deadlines, span }
     }
@@ -243,7 +243,7 @@ async fn answered(
     let answer = answer(answering, deadline, &method).instrument(span.clone()).await;
     let _entered = span.enter();
     let mut response = finished(answer, &edge, &method, request_id);
-    edge.cors.tell(&method, origin.as_ref(), response.headers_mut());
+    edge.cors.tell(&method, origin, response.headers_mut());
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     let took = begun.elapsed();
     edge.metrics.observe(route, &method, response.status(), took);
