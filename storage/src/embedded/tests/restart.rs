@@ -273,18 +273,18 @@ async fn views_of_another_shape_are_refused_and_can_be_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let shape = dir.path().join("views/shape");
     drop(open(dir.path()).unwrap());
-    let is_told = |is_other| {
-        assert_eq!(has_views_of_another_shape(dir.path()), is_other);
-        assert_eq!(matches!(open(dir.path()), Err(StoreError::Unfit { .. })), is_other);
+    let is_told = |text: &str, is_other| {
+        assert_eq!(has_views_of_another_shape(dir.path()), is_other, "{text}");
+        assert_eq!(matches!(open(dir.path()), Err(StoreError::Unfit { .. })), is_other, "{text}");
     };
     let [older, own, newer] = [SHAPE - 1, SHAPE, SHAPE + 1].map(|shape| shape.to_string());
     for (text, is_other) in [(&*older, true), (&*newer, true), ("", true), (&*own, false)] {
         fs::write(&shape, text).unwrap();
-        is_told(is_other);
+        is_told(text, is_other);
     }
     // Programs that did not write it down made the first shape.
     fs::remove_file(&shape).unwrap();
-    is_told(SHAPE != 1);
+    is_told("no file", SHAPE != 1);
 
     fs::write(&shape, &older).unwrap();
     drop(open_beside(dir.path()).unwrap());

@@ -15,10 +15,6 @@ use super::super::rows::Rows;
 use super::super::{Embedded, inbox, keys};
 use super::{killed, message, name, next, open, project, send};
 
-fn fail(_: &mut Rows<'_>, _: &mut Recent<Numbers>) -> Result<(), StoreError> {
-    Err(StoreError::Busy { queue: "a queue" })
-}
-
 /// Peers, heads and own last messages of an inbox.
 async fn inbox_of(store: &Embedded, owner: &str) -> Vec<(String, u64, u64)> {
     let rows: Vec<_> = store.inbox(&name(owner)).try_collect().await.unwrap();
@@ -171,7 +167,7 @@ async fn an_inbox_after_a_batch_that_was_not_written_is_read_again() {
     };
     let put_and_fail = |rows: &mut Rows<'_>, recent: &mut Recent<Numbers>| {
         inbox::put(rows, recent, &put(9))?;
-        fail(rows, recent)
+        Err(StoreError::Busy { queue: "a queue" })
     };
     assert!(store.commit_views(put_and_fail, &[]).is_err());
     project(&store, &batch[3..]).await;
